@@ -1,0 +1,4 @@
+# Debian's jansson, libzmq and czmq ship no CMake config, so all come through pkg-config.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson>=2.14)

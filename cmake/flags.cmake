@@ -1,0 +1,18 @@
+# Warnings and sanitizers of our own targets; users of the installed library get none of it.
+add_library(rpcrew_flags INTERFACE)
+target_compile_definitions(rpcrew_flags INTERFACE _GNU_SOURCE)
+# missing-field-initializers: method tables leave out what they do not need
+target_compile_options(rpcrew_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
+  -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wformat=2 -Wvla -Wno-missing-field-initializers)
+if(RPCREW_WERROR)
+  target_compile_options(rpcrew_flags INTERFACE -Werror)
+endif()
+if(RPCREW_SANITIZE)
+  target_compile_options(rpcrew_flags INTERFACE
+    -fsanitize=${RPCREW_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(rpcrew_flags INTERFACE -fsanitize=${RPCREW_SANITIZE})
+endif()
+if(RPCREW_FUZZ)
+  target_compile_options(rpcrew_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()

@@ -1,0 +1,35 @@
+/* rpcrew: RPC workers in C. The map of the library.
+ *
+ * A transport moves messages; a protocol turns messages into calls and replies into messages; a dispatcher
+ * finds the method; the server drives them, in that order, and the client drives them backwards.
+ *
+ *   service.h     a table of methods, and what a handler does with a call    <- a worker begins here
+ *   dispatcher.h  many services under prefixes; bytes in, bytes out
+ *   server.h      endpoints and the pool of threads
+ *   client.h      calling a service by URL                                   <- a caller begins here
+ *   value.h       params and results; pack and unpack
+ *   json.h        values from and to JSON text
+ *   url.h         endpoint URLs
+ *   log.h         log lines and the trace of messages
+ *   status.h      what functions return, and why something failed
+ *   base.h        strings, bytes, limits
+ *
+ * impl/transport.h and impl/protocol.h are for who adds a transport or a protocol.
+ *
+ * Ownership is in the type: const T * is borrowed; T **out is the caller's on success and untouched on
+ * failure; every free takes NULL. Functions that can fail return crew_status. docs/ has the guides. */
+#ifndef RPCREW_H
+#define RPCREW_H
+
+#include <rpcrew/base.h>
+#include <rpcrew/client.h>
+#include <rpcrew/dispatcher.h>
+#include <rpcrew/json.h>
+#include <rpcrew/log.h>
+#include <rpcrew/server.h>
+#include <rpcrew/service.h>
+#include <rpcrew/status.h>
+#include <rpcrew/url.h>
+#include <rpcrew/value.h>
+
+#endif

@@ -1,0 +1,48 @@
+/* Arenas and buffers, for transports and protocols. */
+#ifndef RPCREW_IMPL_MEMORY_H
+#define RPCREW_IMPL_MEMORY_H
+
+#include <rpcrew/value.h>
+
+/* A bump allocator: many small things, freed together. All zero is an empty one. One thread at a time. */
+struct crew_arena {
+    struct crew_chunk *chunks; /* newest first */
+    char *next, *end;          /* free room of the newest */
+};
+
+CREW_API void crew_arena_fini(crew_arena *arena);
+/* Aligned for pointers and doubles; NULL without memory. */
+CREW_API void *crew_arena_alloc(crew_arena *arena, size_t size);
+/* The same, zeroed. */
+CREW_API void *crew_arena_zalloc(crew_arena *arena, size_t size);
+/* A copy with a NUL behind it; data is NULL without memory. */
+CREW_API crew_string crew_arena_string(crew_arena *arena, crew_string text);
+
+/* Bytes that grow at their end. All zero is an empty one. A failed append is remembered and makes all later
+ * ones do nothing, so that a writer checks once, at its end. */
+typedef struct crew_buffer {
+    char *data;
+    size_t size, capacity;
+    bool failed;
+} crew_buffer;
+
+CREW_API void crew_buffer_fini(crew_buffer *buffer);
+/* Empties it; keeps memory of a modest size for next time. */
+CREW_API void crew_buffer_clear(crew_buffer *buffer);
+/* Room for size more bytes, to be filled by the caller; NULL without memory. */
+CREW_API char *crew_buffer_extend(crew_buffer *buffer, size_t size);
+CREW_API void crew_buffer_append(crew_buffer *buffer, const void *bytes, size_t size);
+CREW_API void crew_buffer_text(crew_buffer *buffer, const char *text);
+CREW_API void crew_buffer_printf(crew_buffer *buffer, const char *format, ...) CREW_PRINTF(2, 3);
+
+/* Moves the bytes to the arena, as crew_arena_string does, and empties the buffer. data is NULL without
+ * memory, also if an append had failed. */
+CREW_API crew_string crew_buffer_move(crew_buffer *buffer, crew_arena *arena);
+
+static inline crew_string crew_buffer_string(const crew_buffer *buffer)
+{
+    crew_string s = { buffer->data, buffer->size };
+    return s;
+}
+
+#endif

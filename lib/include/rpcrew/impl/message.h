@@ -1,0 +1,75 @@
+/* Messages: owned bytes and their envelope, from the wire to the answer. A message is moved, never shared. */
+#ifndef RPCREW_IMPL_MESSAGE_H
+#define RPCREW_IMPL_MESSAGE_H
+
+#include <rpcrew/impl/memory.h>
+
+/* What a message is at the moment: which of these a transport gets and gives is in impl/transport.h. */
+typedef enum crew_message_kind {
+    CREW_MESSAGE_REQUEST, /* worker: came in; client: to be sent */
+
+    /* a worker's settlement of a request, exactly one each */
+    CREW_SETTLE_REPLY,   /* send the answer */
+    CREW_SETTLE_DONE,    /* decoded, nothing to say */
+    CREW_SETTLE_REQUEUE, /* not started: for another worker */
+    CREW_SETTLE_REJECT,  /* undecodable and nowhere to answer: never again */
+
+    /* what a client's transport tells of a call */
+    CREW_EVENT_WRITTEN,    /* the request itself, given back: it is with the peer or on its way */
+    CREW_EVENT_CONFIRMED,  /* the one-way request itself, given back: handed over */
+    CREW_EVENT_UNROUTABLE, /* nobody is there to take it: not executed */
+    CREW_EVENT_REFUSED,    /* the broker has no room: not executed */
+    CREW_EVENT_REPLY       /* an answer, in body */
+} crew_message_kind;
+
+typedef struct crew_message {
+    struct crew_message *next; /* in the one list that it is in */
+    crew_message_kind kind;
+    bool one_way;             /* client: nobody waits for a reply; worker: no address to reply to */
+    uint32_t correlation;     /* client: the call that it belongs to; 0: told by the body's id */
+    void *endpoint;           /* worker: where it came in, and its settlement goes; the core's own */
+    uint32_t epoch;           /* which opening of that endpoint; the core's own */
+    bool own_deadline;        /* worker: deadline_ms is the server's bound, the caller gave none */
+    int64_t deadline_ms;      /* crew_now_ms's clock; 0: none */
+    const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */
+    const void *route;        /* worker: where the answer goes; the transport's own, in the arena */
+    crew_buffer body;
+    crew_buffer reply; /* worker: the answer, in the request's content type */
+    crew_arena arena;
+} crew_message;
+
+/* NULL without memory. */
+CREW_API crew_message *crew_message_new(void);
+CREW_API void crew_message_free(crew_message *message);
+
+/* A list of messages, in order. All zero is an empty one. */
+typedef struct crew_list {
+    crew_message *head, *tail;
+    size_t count;
+} crew_list;
+
+CREW_API void crew_list_append(crew_list *list, crew_message *message);
+/* The first one, taken out; NULL from an empty list. */
+CREW_API crew_message *crew_list_take(crew_list *list);
+/* Moves all of source behind what is in list. */
+CREW_API void crew_list_move(crew_list *list, crew_list *source);
+CREW_API void crew_list_free(crew_list *list);
+
+/* Messages for reuse, with their buffers and arenas. One thread. */
+typedef struct crew_message_pool {
+    crew_list spare;
+    size_t spare_max;
+} crew_message_pool;
+
+/* An empty message; NULL without memory. */
+CREW_API crew_message *crew_message_take(crew_message_pool *pool);
+/* NULL is fine. */
+CREW_API void crew_message_give(crew_message_pool *pool, crew_message *message);
+
+/* The limits with their defaults filled in; limits may be NULL. */
+CREW_API crew_limits crew_limits_resolve(const crew_limits *limits);
+
+/* The clock of deadlines: milliseconds of CLOCK_MONOTONIC. */
+CREW_API int64_t crew_now_ms(void);
+
+#endif

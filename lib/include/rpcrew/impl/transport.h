@@ -1,0 +1,77 @@
+/* The contract of a transport: messages in and out, nothing of RPC.
+ *
+ * A transport is two of these tables, one for workers and one for clients, listed in
+ * lib/src/transport/registry.c. All operations are called by one thread, the endpoint's I/O thread, on a
+ * state of .size bytes that was all zero before the first open. Signals are blocked there. Nothing but open
+ * and close may block, and those no longer than they are told.
+ *
+ * Life of a state:  open (wait | send | recv)* [pause (wait | send | recv)*] close, and then perhaps open
+ * again. When wait, send or recv return another status than CREW_OK, the connection is over: the caller
+ * closes, and opens again after a while. CREW_DISCONNECTED is the status for a connection that was lost. What
+ * the state keeps from one opening to the next is its own affair; close leaves nothing that needs freeing.
+ *
+ * Ownership: send takes all messages of the list; recv and close append messages that are the caller's then.
+ */
+#ifndef RPCREW_IMPL_TRANSPORT_H
+#define RPCREW_IMPL_TRANSPORT_H
+
+#include <rpcrew/impl/message.h>
+#include <rpcrew/url.h>
+
+/* What open is given. Borrowed until close; messages is for the I/O thread only. */
+typedef struct crew_transport_config {
+    const crew_url *url;         /* its options are checked */
+    unsigned in_flight_max;      /* worker: requests that recv has given and that are not settled, at most */
+    unsigned connect_timeout_ms; /* open's */
+    crew_limits limits;          /* none is zero */
+    crew_message_pool *messages; /* where new messages come from and those that are finished go to */
+} crew_transport_config;
+
+struct crew_transport_ops {
+    size_t size;      /* of the state */
+    bool can_requeue; /* worker: takes CREW_SETTLE_REQUEUE; else it is never given one */
+    bool lazy_open; /* client: open returns before any peer is there; what is never written had no service */
+
+    /* Connects or binds; blocks up to connect_timeout_ms. On failure nothing stays open and *why says what
+     * was tried. CREW_NO_SERVICE (refused, not found) and CREW_DISCONNECTED may be mended by trying again;
+     * other statuses may not. */
+    crew_status (*open)(void *state, const crew_transport_config *config, crew_error *why);
+
+    /* Returns when recv may have something to give, when wake_fd is readable (the caller reads it), when
+     * something of the transport's own is due, or after timeout_ms (-1: none). It may return early, but not
+     * again and again without cause. With room 0, waiting requests are no cause. */
+    crew_status (*wait)(void *state, int wake_fd, int timeout_ms, size_t room);
+
+    /* Worker: takes settlements of requests that this opening gave, sends the answers, and gives the messages
+     * to config->messages when they are done with. A settlement whose peer has gone is dropped. Client: takes
+     * requests; each comes back from recv as CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED, or, if it is one_way,
+     * CONFIRMED; or from close. What cannot be written now is kept, in order; when its deadline_ms passes it
+     * is freed instead of written. Writes all there is in as few system calls as can be. */
+    crew_status (*send)(void *state, crew_list *messages);
+
+    /* Worker: appends up to room requests, with body, route, content_type, deadline_ms and one_way set.
+     * Client: appends events and replies, as many as there are; room does not count.
+     * Also drives what the transport itself has to do: heartbeats, acknowledgements. */
+    crew_status (*recv)(void *state, crew_list *messages, size_t room);
+
+    /* Worker: takes no new requests from now on, and gives back those that it holds and has not handed out,
+     * if it can; if not, recv still gives them. Never undone. NULL for clients. */
+    void (*pause)(void *state);
+
+    /* Flushes what send was given, for linger_ms at most, then closes. Client: appends to unsent the requests
+     * that were never written, in order; worker: unsent is NULL. */
+    void (*close)(void *state, unsigned linger_ms, crew_list *unsent);
+};
+
+typedef struct crew_transport {
+    const char *scheme;
+    const crew_url_option_spec *options; /* beyond the common ones; NULL: none */
+    const struct crew_transport_ops *server, *client;
+} crew_transport;
+
+/* NULL if no transport has this scheme. Any thread. */
+CREW_API const crew_transport *crew_transport_find(const char *scheme);
+/* The i-th, NULL past the end. */
+CREW_API const crew_transport *crew_transport_at(size_t index);
+
+#endif

@@ -1,0 +1,80 @@
+/* The server: endpoints that take messages, a pool of threads that handles them. docs/threads.md. */
+#ifndef RPCREW_SERVER_H
+#define RPCREW_SERVER_H
+
+#include <rpcrew/dispatcher.h>
+#include <rpcrew/log.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct crew_server crew_server;
+
+/* Zero fields mean their defaults. */
+typedef struct crew_server_options {
+    unsigned threads;            /* of the pool; 2 x cores, at least 4 */
+    bool stepped;                /* no pool: handlers run in crew_server_step, on its caller's thread */
+    unsigned in_flight_max;      /* requests taken and not yet answered, per endpoint; 64 */
+    unsigned drain_ms;           /* how long stopping may wait for what is in flight; 10,000 */
+    unsigned call_timeout_ms;    /* deadline of requests that bring none; 30,000 */
+    unsigned connect_timeout_ms; /* for each attempt to connect, log in and declare; 5,000 */
+    bool wait;                   /* an endpoint that is not there at first is tried again, not an error */
+    crew_limits limits;
+    crew_trace_fn *trace;
+    void *trace_context;
+} crew_server_options;
+
+/* options and what they point to are copied, the dispatcher is borrowed for the server's life.
+ * CREW_BAD_ARGUMENT, CREW_NO_MEMORY, CREW_SYSTEM. */
+CREW_NODISCARD CREW_API crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatcher,
+                                                    const crew_server_options *options, crew_error *why);
+
+/* Opens an endpoint, on a thread of its own; requests are taken once the server runs. Before
+ * crew_server_start. CREW_BAD_ARGUMENT: the URL; CREW_UNSUPPORTED: its scheme; CREW_NO_SERVICE, CREW_SYSTEM
+ * and others: opening failed (with options.wait, only what trying again cannot mend is an error). */
+CREW_NODISCARD CREW_API crew_status crew_server_listen(crew_server *server, const char *url, crew_error *why);
+
+/* Starts to take requests; returns at once. */
+CREW_NODISCARD CREW_API crew_status crew_server_start(crew_server *server, crew_error *why);
+
+/* Waits until somebody stops the server, then drains it: no new requests, what is in flight is finished and
+ * answered, within drain_ms. CREW_OK: all was. CREW_TIMEOUT: it was not, or crew_server_stop was called
+ * again; the rest is answered by nobody (a broker gives it to another worker). Called by one thread. */
+CREW_NODISCARD CREW_API crew_status crew_server_wait(crew_server *server);
+
+/* crew_server_start and crew_server_wait. */
+CREW_NODISCARD CREW_API crew_status crew_server_run(crew_server *server);
+
+/* Any thread, and signal handlers. The second call ends the drain at once. */
+CREW_API void crew_server_stop(crew_server *server);
+
+/* Stops it if need be, without drain; waits for handlers that still run. Deferred calls may be completed
+ * afterwards, without effect. NULL is fine. Not from a handler. */
+CREW_API void crew_server_free(crew_server *server);
+
+/* Stepped servers: readable while requests wait. Borrowed; -1 if the server is not stepped. */
+CREW_API int crew_server_fd(const crew_server *server);
+/* Handles what waits, up to max calls, on this thread; returns how many. */
+CREW_API size_t crew_server_step(crew_server *server, size_t max);
+
+/* Counts since the start; read without stopping anything, so they may be a message apart. */
+typedef struct crew_server_stats {
+    uint64_t received;  /* messages */
+    uint64_t calls;     /* decoded, notifications and invalid ones included */
+    uint64_t replied;   /* messages settled with an answer */
+    uint64_t done;      /* messages settled without one: notifications, expired, nowhere to answer */
+    uint64_t requeued;  /* given back unstarted */
+    uint64_t rejected;  /* undecodable, nowhere to answer */
+    uint64_t malformed; /* messages that could not be decoded */
+    uint64_t expired;   /* dropped unstarted, their time being over */
+    uint64_t shed;      /* answered 'overloaded, not executed' */
+    uint64_t dropped;   /* settled after their connection was lost */
+    uint64_t in_flight; /* messages, now */
+} crew_server_stats;
+CREW_API void crew_server_stats_get(const crew_server *server, crew_server_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,105 @@
+/* Services: a table of methods, and what a handler can do with a call. */
+#ifndef RPCREW_SERVICE_H
+#define RPCREW_SERVICE_H
+
+#include <rpcrew/value.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One call being handled. Valid until its handler returns; after crew_call_defer, until it is completed. */
+typedef struct crew_call crew_call;
+
+/* Runs a call on a pool thread, with others like it at the same time. It completes the call with one of the
+ * crew_reply or crew_fail functions, which return what to return. Returning CREW_OK without having completed
+ * the call answers null; any other status answers -32603. */
+typedef crew_status crew_handler(crew_call *call);
+
+/* A row of a method table; the table ends with { 0 }. All pointers are borrowed for the dispatcher's life.
+ *
+ * params is the signature: "minuend:number subtrahend:number". Types: any, bool, int, uint, number, string,
+ * bytes (base64 on a JSON wire), array, object. A ? behind the type makes a param optional (then all behind
+ * it are), ... behind the last one takes any number of them. "" takes none; NULL takes anything, unchecked.
+ */
+typedef struct crew_method {
+    const char *name;
+    crew_handler *handler;
+    const char *params;
+    const char *result; /* one type name, for descriptions; NULL: any */
+    const char *doc;    /* one sentence or more; NULL: none */
+    unsigned
+        max_concurrency; /* calls at the same time, in this process; beyond it they are shed. 0: no limit */
+} crew_method;
+
+typedef struct crew_service {
+    const char *name;
+    const char *version;
+    const char *doc;
+    const crew_method *methods;
+    void *context; /* what crew_call_context returns, unless the service is added with another */
+} crew_service;
+
+/* ---- The call. All of it from the handler's thread only, or the one that a deferred call was handed to.
+ * ---- */
+
+/* The method's full name, with the prefix that its service was added under. */
+CREW_API crew_string crew_call_method(const crew_call *call);
+CREW_API void *crew_call_context(const crew_call *call);
+/* Nobody waits for the answer; replies are dropped. */
+CREW_API bool crew_call_is_one_way(const crew_call *call);
+/* Milliseconds until the caller gives up: 0 when it has, INT64_MAX when it never does. */
+CREW_API int64_t crew_call_remaining_ms(const crew_call *call);
+/* The params as they came: an array, an object, or NULL. */
+CREW_API const crew_value *crew_call_params(const crew_call *call);
+/* For values of a reply that are built by hand; freed with the call. */
+CREW_API crew_arena *crew_call_arena(crew_call *call);
+
+/* Arguments, bound to the signature: index 0 is its first param, variadic ones follow one another.
+ * Their types are as declared, so these cannot fail; for a param of another type (any, or not given) they
+ * return false, 0 or empty. Strings and bytes are borrowed for the call's life. */
+CREW_API size_t crew_arg_count(const crew_call *call);
+CREW_API bool crew_arg_given(const crew_call *call, size_t index);
+CREW_API const crew_value *crew_arg(const crew_call *call, size_t index);
+CREW_API bool crew_arg_bool(const crew_call *call, size_t index);
+CREW_API int64_t crew_arg_int(const crew_call *call, size_t index);
+CREW_API uint64_t crew_arg_uint(const crew_call *call, size_t index);
+CREW_API double crew_arg_double(const crew_call *call, size_t index);
+CREW_API crew_string crew_arg_string(const crew_call *call, size_t index);
+CREW_API crew_string crew_arg_bytes(const crew_call *call, size_t index);
+
+/* ---- Completing it, once. Each of these completes the call whatever happens: what cannot be encoded (bad
+ * UTF-8, NaN on a JSON wire, beyond the message limit, no memory) is answered as -32603, and the status says
+ * why. CREW_DONE_ALREADY: it was completed before; nothing happened. ---- */
+
+/* By crew_pack's format; CREW_BAD_ARGUMENT if it is none. */
+CREW_API crew_status crew_reply(crew_call *call, const char *format, ...);
+CREW_API crew_status crew_reply_null(crew_call *call);
+CREW_API crew_status crew_reply_bool(crew_call *call, bool value);
+CREW_API crew_status crew_reply_int(crew_call *call, int64_t value);
+CREW_API crew_status crew_reply_uint(crew_call *call, uint64_t value);
+CREW_API crew_status crew_reply_double(crew_call *call, double value);
+CREW_API crew_status crew_reply_string(crew_call *call, crew_string value);
+CREW_API crew_status crew_reply_bytes(crew_call *call, crew_string value);
+CREW_API crew_status crew_reply_value(crew_call *call, const crew_value *value);
+
+/* An error: your code (JSON-RPC keeps -32768…-32000 for itself) and a message for people. */
+CREW_API crew_status crew_fail(crew_call *call, int64_t code, const char *format, ...) CREW_PRINTF(3, 4);
+/* With data, by crew_pack's format. */
+CREW_API crew_status crew_fail_data(crew_call *call, int64_t code, const char *message, const char *format,
+                                    ...);
+CREW_API crew_status crew_fail_value(crew_call *call, int64_t code, crew_string message,
+                                     const crew_value *data);
+/* -32602, naming the param and saying what is wrong with it. Tells the caller that nothing was executed. */
+CREW_API crew_status crew_fail_param(crew_call *call, size_t index, const char *format, ...)
+    CREW_PRINTF(3, 4);
+
+/* Leaves the pool thread: the handler returns CREW_OK without a reply, and any one thread completes the call
+ * later, which ends the pointer's life; args and arena stay valid until then. If the handler returns another
+ * status, the call is completed by that and the pointer must not be used. Call it from the handler, once. */
+CREW_API crew_call *crew_call_defer(crew_call *call);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

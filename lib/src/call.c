@@ -1,0 +1,209 @@
+/* What a handler does with its call: arguments in, one reply out. */
+#include "core/value.h"
+#include "job.h"
+
+#include <stdio.h>
+
+crew_string crew_call_method(const crew_call *call)
+{
+    return call->wire->method;
+}
+
+void *crew_call_context(const crew_call *call)
+{
+    return call->entry->context;
+}
+
+bool crew_call_is_one_way(const crew_call *call)
+{
+    return call->wire->one_way || !call->job->answerable;
+}
+
+int64_t crew_call_remaining_ms(const crew_call *call)
+{
+    if (!call->job->deadline_ms)
+        return INT64_MAX;
+    int64_t remaining = call->job->deadline_ms - crew_now_ms();
+    return remaining > 0 ? remaining : 0;
+}
+
+const crew_value *crew_call_params(const crew_call *call)
+{
+    return call->wire->params;
+}
+
+crew_arena *crew_call_arena(crew_call *call)
+{
+    return &call->arena;
+}
+
+/* ---- arguments ---- */
+
+size_t crew_arg_count(const crew_call *call)
+{
+    return call->arguments.count;
+}
+
+const crew_value *crew_arg(const crew_call *call, size_t index)
+{
+    return index < call->arguments.count ? call->arguments.items[index] : NULL;
+}
+
+bool crew_arg_given(const crew_call *call, size_t index)
+{
+    return crew_arg(call, index) != NULL;
+}
+
+bool crew_arg_bool(const crew_call *call, size_t index)
+{
+    bool value = false;
+    return crew_value_bool(crew_arg(call, index), &value) == CREW_OK && value;
+}
+
+int64_t crew_arg_int(const crew_call *call, size_t index)
+{
+    int64_t value = 0;
+    return crew_value_int(crew_arg(call, index), &value) == CREW_OK ? value : 0;
+}
+
+uint64_t crew_arg_uint(const crew_call *call, size_t index)
+{
+    uint64_t value = 0;
+    return crew_value_uint(crew_arg(call, index), &value) == CREW_OK ? value : 0;
+}
+
+double crew_arg_double(const crew_call *call, size_t index)
+{
+    double value = 0;
+    return crew_value_double(crew_arg(call, index), &value) == CREW_OK ? value : 0;
+}
+
+crew_string crew_arg_string(const crew_call *call, size_t index)
+{
+    crew_string value = { "", 0 };
+    return crew_value_string(crew_arg(call, index), &value) == CREW_OK ? value : crew_str("");
+}
+
+crew_string crew_arg_bytes(const crew_call *call, size_t index)
+{
+    crew_string value = { "", 0 };
+    return crew_value_bytes(crew_arg(call, index), &value) == CREW_OK ? value : crew_str("");
+}
+
+/* ---- replies ---- */
+
+crew_status crew_reply_null(crew_call *call)
+{
+    return crew_reply_value(call, NULL);
+}
+
+crew_status crew_reply_bool(crew_call *call, bool value)
+{
+    crew_value made = crew_make_bool(value);
+    return crew_reply_value(call, &made);
+}
+
+crew_status crew_reply_int(crew_call *call, int64_t value)
+{
+    crew_value made = crew_make_int(value);
+    return crew_reply_value(call, &made);
+}
+
+crew_status crew_reply_uint(crew_call *call, uint64_t value)
+{
+    crew_value made = crew_make_uint(value);
+    return crew_reply_value(call, &made);
+}
+
+crew_status crew_reply_double(crew_call *call, double value)
+{
+    crew_value made = crew_make_double(value);
+    return crew_reply_value(call, &made);
+}
+
+static crew_status reply_text(crew_call *call, crew_type type, crew_string text)
+{
+    if (text.size > UINT32_MAX) {
+        crew_call_settle(call, CREW_LIMIT);
+        return CREW_LIMIT;
+    }
+    crew_value made = crew_make_text(type, text);
+    return crew_reply_value(call, &made);
+}
+
+crew_status crew_reply_string(crew_call *call, crew_string value)
+{
+    return reply_text(call, CREW_TYPE_STRING, value);
+}
+
+crew_status crew_reply_bytes(crew_call *call, crew_string value)
+{
+    return reply_text(call, CREW_TYPE_BYTES, value);
+}
+
+crew_status crew_reply(crew_call *call, const char *format, ...)
+{
+    const crew_value *value;
+    va_list arguments;
+    va_start(arguments, format);
+    crew_status status = crew_vpack(&call->arena, &value, format, arguments);
+    va_end(arguments);
+    if (status == CREW_OK)
+        return crew_reply_value(call, value);
+    crew_call_settle(call, status);
+    return status;
+}
+
+/* ---- errors ---- */
+
+static crew_status fail_printf(crew_call *call, int64_t code, const crew_value *data, const char *format,
+                               va_list arguments)
+{
+    char text[sizeof((crew_error *)0)->message];
+    crew_error message;
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    crew_error_set(&message, CREW_OK, "%s", text); /* cut and mended to UTF-8 */
+    return crew_fail_value(call, code, crew_str(message.message), data);
+}
+
+crew_status crew_fail(crew_call *call, int64_t code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    crew_status status = fail_printf(call, code, NULL, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+crew_status crew_fail_data(crew_call *call, int64_t code, const char *message, const char *format, ...)
+{
+    const crew_value *data;
+    va_list arguments;
+    va_start(arguments, format);
+    crew_status status = crew_vpack(&call->arena, &data, format, arguments);
+    va_end(arguments);
+    if (status == CREW_OK)
+        return crew_fail_value(call, code, crew_str(message), data);
+    crew_call_settle(call, status);
+    return status;
+}
+
+crew_status crew_fail_param(crew_call *call, size_t index, const char *format, ...)
+{
+    const struct crew_param *param = crew_signature_param(&call->entry->signature, index);
+    const crew_value *data = NULL;
+    char what[256];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    if (!param)
+        return crew_fail(call, CREW_CODE_INVALID_PARAMS, "%s: param %zu %s",
+                         crew_code_text(CREW_CODE_INVALID_PARAMS), index, what);
+    if (crew_pack(&call->arena, &data, "{s:S}", "param", param->name) != CREW_OK)
+        data = NULL;
+    crew_error message;
+    crew_error_set(&message, CREW_OK, "%s: param '%.*s' %s", crew_code_text(CREW_CODE_INVALID_PARAMS),
+                   CREW_STR(param->name), what);
+    return crew_fail_value(call, CREW_CODE_INVALID_PARAMS, crew_str(message.message), data);
+}

@@ -1,0 +1,198 @@
+/* Arenas and growing buffers: all memory of a message is in these. */
+#include <rpcrew/impl/memory.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    FIRST_CHUNK = 2048,
+    LARGEST_CHUNK = 1 << 20,
+    KEPT_BYTES = 64 << 10, /* what a reset arena or a cleared buffer keeps for its next use */
+    ALIGNMENT = 8
+};
+
+struct crew_chunk {
+    struct crew_chunk *older;
+    size_t size; /* of data */
+    char data[];
+};
+
+_Static_assert(offsetof(struct crew_chunk, data) % ALIGNMENT == 0, "chunks begin aligned");
+
+void crew_bytes_free(crew_bytes *bytes)
+{
+    free(bytes->data);
+    *bytes = (crew_bytes){ 0 };
+}
+
+crew_status crew_arena_new(crew_arena **arena)
+{
+    crew_arena *made = calloc(1, sizeof *made);
+    if (!made)
+        return CREW_NO_MEMORY;
+    *arena = made;
+    return CREW_OK;
+}
+
+void crew_arena_free(crew_arena *arena)
+{
+    if (!arena)
+        return;
+    crew_arena_fini(arena);
+    free(arena);
+}
+
+void crew_arena_fini(crew_arena *arena)
+{
+    for (struct crew_chunk *chunk = arena->chunks; chunk;) {
+        struct crew_chunk *older = chunk->older;
+        free(chunk);
+        chunk = older;
+    }
+    *arena = (crew_arena){ 0 };
+}
+
+void crew_arena_reset(crew_arena *arena)
+{
+    struct crew_chunk *kept = arena->chunks;
+    if (!kept)
+        return;
+    if (kept->size > KEPT_BYTES) {
+        crew_arena_fini(arena);
+        return;
+    }
+    for (struct crew_chunk *chunk = kept->older; chunk;) {
+        struct crew_chunk *older = chunk->older;
+        free(chunk);
+        chunk = older;
+    }
+    kept->older = NULL;
+    arena->next = kept->data;
+    arena->end = kept->data + kept->size;
+}
+
+static bool arena_grow(crew_arena *arena, size_t size)
+{
+    size_t room = arena->chunks ? arena->chunks->size * 2 : FIRST_CHUNK;
+    if (room > LARGEST_CHUNK)
+        room = LARGEST_CHUNK;
+    if (room < size)
+        room = size;
+    struct crew_chunk *chunk = malloc(sizeof *chunk + room);
+    if (!chunk)
+        return false;
+    chunk->older = arena->chunks;
+    chunk->size = room;
+    arena->chunks = chunk;
+    arena->next = chunk->data;
+    arena->end = chunk->data + room;
+    return true;
+}
+
+void *crew_arena_alloc(crew_arena *arena, size_t size)
+{
+    if (size > SIZE_MAX / 2)
+        return NULL;
+    size = (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+    if ((size_t)(arena->end - arena->next) < size && !arena_grow(arena, size))
+        return NULL;
+    char *place = arena->next;
+    arena->next += size;
+    return place;
+}
+
+void *crew_arena_zalloc(crew_arena *arena, size_t size)
+{
+    void *place = crew_arena_alloc(arena, size);
+    if (place)
+        memset(place, 0, size);
+    return place;
+}
+
+crew_string crew_arena_string(crew_arena *arena, crew_string text)
+{
+    char *copy = crew_arena_alloc(arena, text.size + 1);
+    if (!copy)
+        return (crew_string){ 0 };
+    if (text.size)
+        memcpy(copy, text.data, text.size);
+    copy[text.size] = '\0';
+    return (crew_string){ copy, text.size };
+}
+
+void crew_buffer_fini(crew_buffer *buffer)
+{
+    free(buffer->data);
+    *buffer = (crew_buffer){ 0 };
+}
+
+void crew_buffer_clear(crew_buffer *buffer)
+{
+    if (buffer->capacity > KEPT_BYTES)
+        crew_buffer_fini(buffer);
+    buffer->size = 0;
+    buffer->failed = false;
+}
+
+char *crew_buffer_extend(crew_buffer *buffer, size_t size)
+{
+    if (buffer->failed)
+        return NULL;
+    if (buffer->capacity - buffer->size < size) {
+        size_t capacity = buffer->capacity ? buffer->capacity : 256;
+        while (capacity - buffer->size < size && capacity < SIZE_MAX / 4)
+            capacity *= 2;
+        char *data = capacity - buffer->size < size ? NULL : realloc(buffer->data, capacity);
+        if (!data) {
+            buffer->failed = true;
+            return NULL;
+        }
+        buffer->data = data;
+        buffer->capacity = capacity;
+    }
+    char *place = buffer->data + buffer->size;
+    buffer->size += size;
+    return place;
+}
+
+void crew_buffer_append(crew_buffer *buffer, const void *bytes, size_t size)
+{
+    char *place = size ? crew_buffer_extend(buffer, size) : NULL;
+    if (place)
+        memcpy(place, bytes, size);
+}
+
+void crew_buffer_text(crew_buffer *buffer, const char *text)
+{
+    crew_buffer_append(buffer, text, strlen(text));
+}
+
+void crew_buffer_printf(crew_buffer *buffer, const char *format, ...)
+{
+    char small[256];
+    va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    int size = vsnprintf(small, sizeof small, format, arguments);
+    va_end(arguments);
+    if (size >= 0 && (size_t)size < sizeof small) {
+        crew_buffer_append(buffer, small, (size_t)size);
+    } else if (size >= 0) {
+        char *place = crew_buffer_extend(buffer, (size_t)size + 1); /* vsnprintf writes a NUL */
+        if (place) {
+            (void)vsnprintf(place, (size_t)size + 1, format, again);
+            buffer->size--;
+        }
+    }
+    va_end(again);
+}
+
+crew_string crew_buffer_move(crew_buffer *buffer, crew_arena *arena)
+{
+    crew_string moved = { 0 };
+    if (!buffer->failed)
+        moved = crew_arena_string(arena, crew_buffer_string(buffer));
+    crew_buffer_fini(buffer);
+    return moved;
+}

@@ -1,0 +1,110 @@
+/* Messages, their lists, and the spare ones that an endpoint keeps. */
+#include <rpcrew/impl/message.h>
+
+#include <stdlib.h>
+#include <time.h>
+
+crew_message *crew_message_new(void)
+{
+    return calloc(1, sizeof(crew_message));
+}
+
+void crew_message_free(crew_message *message)
+{
+    if (!message)
+        return;
+    crew_buffer_fini(&message->body);
+    crew_buffer_fini(&message->reply);
+    crew_arena_fini(&message->arena);
+    free(message);
+}
+
+void crew_list_append(crew_list *list, crew_message *message)
+{
+    message->next = NULL;
+    if (list->tail)
+        list->tail->next = message;
+    else
+        list->head = message;
+    list->tail = message;
+    list->count++;
+}
+
+crew_message *crew_list_take(crew_list *list)
+{
+    crew_message *message = list->head;
+    if (!message)
+        return NULL;
+    list->head = message->next;
+    if (!list->head)
+        list->tail = NULL;
+    list->count--;
+    message->next = NULL;
+    return message;
+}
+
+void crew_list_move(crew_list *list, crew_list *source)
+{
+    if (!source->head)
+        return;
+    if (list->tail)
+        list->tail->next = source->head;
+    else
+        list->head = source->head;
+    list->tail = source->tail;
+    list->count += source->count;
+    *source = (crew_list){ 0 };
+}
+
+void crew_list_free(crew_list *list)
+{
+    for (crew_message *message; (message = crew_list_take(list));)
+        crew_message_free(message);
+}
+
+crew_message *crew_message_take(crew_message_pool *pool)
+{
+    crew_message *message = crew_list_take(&pool->spare);
+    return message ? message : crew_message_new();
+}
+
+void crew_message_give(crew_message_pool *pool, crew_message *message)
+{
+    if (!message)
+        return;
+    if (pool->spare.count >= pool->spare_max) {
+        crew_message_free(message);
+        return;
+    }
+    crew_buffer_clear(&message->body);
+    crew_buffer_clear(&message->reply);
+    crew_arena_reset(&message->arena);
+    crew_message fresh = { .body = message->body, .reply = message->reply, .arena = message->arena };
+    *message = fresh;
+    crew_list_append(&pool->spare, message);
+}
+
+crew_limits crew_limits_resolve(const crew_limits *limits)
+{
+    crew_limits resolved = limits ? *limits : (crew_limits){ 0 };
+    if (!resolved.message_bytes)
+        resolved.message_bytes = (size_t)16 << 20;
+    if (resolved.message_bytes > (size_t)1 << 30) /* sizes of values are 32 bits wide */
+        resolved.message_bytes = (size_t)1 << 30;
+    if (!resolved.string_bytes || resolved.string_bytes > resolved.message_bytes)
+        resolved.string_bytes = resolved.message_bytes;
+    if (!resolved.depth)
+        resolved.depth = 128;
+    if (resolved.depth > 1024) /* decoders recurse */
+        resolved.depth = 1024;
+    if (!resolved.batch)
+        resolved.batch = 1000;
+    return resolved;
+}
+
+int64_t crew_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}

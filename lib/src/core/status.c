@@ -1,0 +1,54 @@
+/* Status names and texts, errors with their reasons. */
+#include "core/utf8.h"
+
+#include <rpcrew/status.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static const struct {
+    const char *name, *text;
+} statuses[] = {
+#define X(name, text) { "CREW_" #name, text },
+    CREW_STATUS_LIST(X)
+#undef X
+};
+
+const char *crew_status_name(crew_status status)
+{
+    return (unsigned)status < CREW_STATUS_COUNT ? statuses[status].name : "CREW_?";
+}
+
+const char *crew_status_text(crew_status status)
+{
+    return (unsigned)status < CREW_STATUS_COUNT ? statuses[status].text : "unknown status";
+}
+
+const char *crew_executed_name(crew_executed executed)
+{
+    static const char *const names[] = { "no", "unknown", "yes" };
+    return (unsigned)executed < sizeof names / sizeof *names ? names[executed] : "?";
+}
+
+crew_status crew_error_set(crew_error *why, crew_status status, const char *format, ...)
+{
+    if (!why)
+        return status;
+    /* The arguments may point into *why itself, when one error is wrapped in another. */
+    char message[sizeof why->message];
+    va_list arguments;
+    va_start(arguments, format);
+    int printed = vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    size_t size = printed < 0 ? 0 : (size_t)printed;
+    if (size >= sizeof message)
+        size = sizeof message - 1;
+    crew_utf8_mend(message, size);
+
+    why->status = status;
+    why->executed = CREW_EXECUTED_NO;
+    why->code = 0;
+    memcpy(why->message, message, sizeof message);
+    why->message[size] = '\0';
+    return status;
+}

@@ -1,0 +1,268 @@
+/* Values: reading, comparing and building them. */
+#include "core/value.h"
+
+#include <math.h>
+
+const char *crew_type_name(crew_type type)
+{
+    static const char *const names[] = {
+#define X(name, text) text,
+        CREW_TYPE_LIST(X)
+#undef X
+    };
+    return (unsigned)type < CREW_TYPE_COUNT ? names[type] : "?";
+}
+
+crew_type crew_value_type(const crew_value *value)
+{
+    return value ? (crew_type)value->type : CREW_TYPE_NULL;
+}
+
+crew_status crew_value_bool(const crew_value *value, bool *out)
+{
+    if (crew_value_type(value) != CREW_TYPE_BOOL)
+        return CREW_MISMATCH;
+    *out = value->boolean;
+    return CREW_OK;
+}
+
+bool crew_double_is_int(double number)
+{
+    return number >= -9223372036854775808.0 && number < 9223372036854775808.0 && number == trunc(number);
+}
+
+crew_status crew_value_int(const crew_value *value, int64_t *out)
+{
+    switch (crew_value_type(value)) {
+    case CREW_TYPE_INT: *out = value->integer; return CREW_OK;
+    case CREW_TYPE_UINT: return CREW_OUT_OF_RANGE;
+    case CREW_TYPE_DOUBLE:
+        if (!crew_double_is_int(value->number))
+            return value->number == trunc(value->number) ? CREW_OUT_OF_RANGE : CREW_MISMATCH;
+        *out = (int64_t)value->number;
+        return CREW_OK;
+    default: return CREW_MISMATCH;
+    }
+}
+
+crew_status crew_value_uint(const crew_value *value, uint64_t *out)
+{
+    if (crew_value_type(value) == CREW_TYPE_UINT) {
+        *out = value->natural;
+        return CREW_OK;
+    }
+    int64_t number;
+    crew_status status = crew_value_int(value, &number);
+    if (status != CREW_OK)
+        return status;
+    if (number < 0)
+        return CREW_OUT_OF_RANGE;
+    *out = (uint64_t)number;
+    return CREW_OK;
+}
+
+crew_status crew_value_double(const crew_value *value, double *out)
+{
+    switch (crew_value_type(value)) {
+    case CREW_TYPE_INT: *out = (double)value->integer; return CREW_OK;
+    case CREW_TYPE_UINT: *out = (double)value->natural; return CREW_OK;
+    case CREW_TYPE_DOUBLE: *out = value->number; return CREW_OK;
+    default: return CREW_MISMATCH;
+    }
+}
+
+crew_status crew_value_string(const crew_value *value, crew_string *out)
+{
+    if (crew_value_type(value) != CREW_TYPE_STRING)
+        return CREW_MISMATCH;
+    *out = crew_text_of(value);
+    return CREW_OK;
+}
+
+crew_status crew_value_bytes(const crew_value *value, crew_string *out)
+{
+    crew_type type = crew_value_type(value);
+    if (type != CREW_TYPE_STRING && type != CREW_TYPE_BYTES && type != CREW_TYPE_EXT)
+        return CREW_MISMATCH;
+    *out = crew_text_of(value);
+    return CREW_OK;
+}
+
+int crew_value_ext_type(const crew_value *value)
+{
+    return crew_value_type(value) == CREW_TYPE_EXT ? value->ext_type : 0;
+}
+
+size_t crew_value_count(const crew_value *value)
+{
+    crew_type type = crew_value_type(value);
+    return type == CREW_TYPE_ARRAY || type == CREW_TYPE_OBJECT ? value->size : 0;
+}
+
+const crew_value *crew_value_at(const crew_value *value, size_t index)
+{
+    if (index >= crew_value_count(value))
+        return NULL;
+    return value->type == CREW_TYPE_ARRAY ? &value->items[index] : &value->members[index].value;
+}
+
+const crew_value *crew_value_key_at(const crew_value *value, size_t index)
+{
+    if (crew_value_type(value) != CREW_TYPE_OBJECT || index >= value->size)
+        return NULL;
+    return &value->members[index].key;
+}
+
+static struct crew_member *find_member(const crew_value *object, crew_string key)
+{
+    for (size_t i = 0; i < object->size; i++) {
+        struct crew_member *member = &object->members[i];
+        if (member->key.type == CREW_TYPE_STRING && crew_string_equal(crew_text_of(&member->key), key))
+            return member;
+    }
+    return NULL;
+}
+
+const crew_value *crew_value_find(const crew_value *value, crew_string key)
+{
+    if (crew_value_type(value) != CREW_TYPE_OBJECT)
+        return NULL;
+    const struct crew_member *member = find_member(value, key);
+    return member ? &member->value : NULL;
+}
+
+const crew_value *crew_value_get(const crew_value *value, const char *key)
+{
+    return crew_value_find(value, crew_str(key));
+}
+
+static bool objects_equal(const crew_value *a, const crew_value *b)
+{
+    for (size_t i = 0; i < a->size; i++) {
+        const struct crew_member *member = &a->members[i];
+        size_t j = 0;
+        while (j < b->size && !(crew_value_equal(&member->key, &b->members[j].key) &&
+                                crew_value_equal(&member->value, &b->members[j].value)))
+            j++;
+        if (j == b->size)
+            return false;
+    }
+    return true;
+}
+
+bool crew_value_equal(const crew_value *a, const crew_value *b)
+{
+    if (crew_value_type(a) != crew_value_type(b))
+        return false;
+    switch (crew_value_type(a)) {
+    case CREW_TYPE_NULL: return true;
+    case CREW_TYPE_BOOL: return a->boolean == b->boolean;
+    case CREW_TYPE_INT: return a->integer == b->integer;
+    case CREW_TYPE_UINT: return a->natural == b->natural;
+    case CREW_TYPE_DOUBLE: return a->number == b->number || (isnan(a->number) && isnan(b->number));
+    case CREW_TYPE_STRING:
+    case CREW_TYPE_BYTES: return crew_string_equal(crew_text_of(a), crew_text_of(b));
+    case CREW_TYPE_EXT:
+        return a->ext_type == b->ext_type && crew_string_equal(crew_text_of(a), crew_text_of(b));
+    case CREW_TYPE_ARRAY:
+        if (a->size != b->size)
+            return false;
+        for (size_t i = 0; i < a->size; i++)
+            if (!crew_value_equal(&a->items[i], &b->items[i]))
+                return false;
+        return true;
+    case CREW_TYPE_OBJECT: return a->size == b->size && objects_equal(a, b);
+    case CREW_TYPE_COUNT: break;
+    }
+    return false;
+}
+
+crew_value *crew_value_in(crew_arena *arena, crew_value value)
+{
+    crew_value *made = crew_arena_alloc(arena, sizeof *made);
+    if (made)
+        *made = value;
+    return made;
+}
+
+/* Makes room for one more unit of item_size bytes in a block, doubling it when it is full. */
+static void *grow(crew_arena *arena, crew_value *container, void *block, size_t item_size)
+{
+    bool full = container->room == 0 || container->size == (uint32_t)1 << container->room;
+    if (!full)
+        return block;
+    uint8_t room = 2;
+    while ((uint32_t)1 << room <= container->size)
+        room++;
+    void *larger = room < 31 ? crew_arena_alloc(arena, item_size << room) : NULL;
+    if (!larger)
+        return NULL;
+    if (container->size)
+        memcpy(larger, block, container->size * item_size);
+    container->room = room;
+    return larger;
+}
+
+crew_value *crew_array_place(crew_arena *arena, crew_value *array)
+{
+    crew_value *items = grow(arena, array, array->items, sizeof *items);
+    if (!items)
+        return NULL;
+    array->items = items;
+    return &items[array->size++];
+}
+
+struct crew_member *crew_object_place(crew_arena *arena, crew_value *object)
+{
+    struct crew_member *members = grow(arena, object, object->members, sizeof *members);
+    if (!members)
+        return NULL;
+    object->members = members;
+    return &members[object->size++];
+}
+
+static crew_status container_new(crew_arena *arena, crew_type type, crew_value **out)
+{
+    crew_value *made = crew_value_in(arena, (crew_value){ .type = (uint8_t)type });
+    if (!made)
+        return CREW_NO_MEMORY;
+    *out = made;
+    return CREW_OK;
+}
+
+crew_status crew_array_new(crew_arena *arena, crew_value **array)
+{
+    return container_new(arena, CREW_TYPE_ARRAY, array);
+}
+
+crew_status crew_object_new(crew_arena *arena, crew_value **object)
+{
+    return container_new(arena, CREW_TYPE_OBJECT, object);
+}
+
+crew_status crew_array_add(crew_arena *arena, crew_value *array, const crew_value *item)
+{
+    if (crew_value_type(array) != CREW_TYPE_ARRAY)
+        return CREW_BAD_ARGUMENT;
+    crew_value *place = crew_array_place(arena, array);
+    if (!place)
+        return CREW_NO_MEMORY;
+    *place = item ? *item : (crew_value){ .type = CREW_TYPE_NULL };
+    return CREW_OK;
+}
+
+crew_status crew_object_add(crew_arena *arena, crew_value *object, crew_string key, const crew_value *value)
+{
+    if (crew_value_type(object) != CREW_TYPE_OBJECT || key.size > UINT32_MAX)
+        return CREW_BAD_ARGUMENT;
+    struct crew_member *member = find_member(object, key);
+    if (!member) {
+        crew_string copy = crew_arena_string(arena, key);
+        member = copy.data ? crew_object_place(arena, object) : NULL;
+        if (!member)
+            return CREW_NO_MEMORY;
+        member->key = crew_make_text(CREW_TYPE_STRING, copy);
+    }
+    member->value = value ? *value : (crew_value){ .type = CREW_TYPE_NULL };
+    return CREW_OK;
+}

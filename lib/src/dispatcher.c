@@ -1,0 +1,265 @@
+/* The dispatcher: a table of methods by name, and the way of one call through it. */
+#include "dispatcher_impl.h"
+#include "job.h"
+
+#include <semaphore.h>
+#include <stdlib.h>
+
+struct crew_dispatcher {
+    crew_arena arena;
+    struct crew_entry **slots; /* open addressing; a power of two, at most half full */
+    size_t slot_count, count;
+    crew_wrapper *wrapper;
+    void *wrapper_context;
+};
+
+/* ---- the table ---- */
+
+static size_t hash(crew_string name)
+{
+    uint64_t h = 14695981039346656037U; /* FNV-1a */
+    for (size_t i = 0; i < name.size; i++)
+        h = (h ^ (unsigned char)name.data[i]) * 1099511628211U;
+    return (size_t)(h ^ h >> 32);
+}
+
+/* The slot of a name: its entry's, or the free one where it belongs. */
+static size_t find_slot(struct crew_entry *const *slots, size_t slot_count, crew_string name)
+{
+    size_t at = hash(name) & (slot_count - 1);
+    while (slots[at] && !crew_string_equal(slots[at]->name, name))
+        at = (at + 1) & (slot_count - 1);
+    return at;
+}
+
+static struct crew_entry *find(const crew_dispatcher *d, crew_string name)
+{
+    return d->slot_count ? d->slots[find_slot(d->slots, d->slot_count, name)] : NULL;
+}
+
+static crew_status reserve(crew_dispatcher *d, size_t count)
+{
+    size_t slot_count = d->slot_count ? d->slot_count : 16;
+    while (slot_count < 2 * count)
+        slot_count *= 2;
+    if (slot_count == d->slot_count)
+        return CREW_OK;
+    struct crew_entry **slots = calloc(slot_count, sizeof(struct crew_entry *));
+    if (!slots)
+        return CREW_NO_MEMORY;
+    for (size_t i = 0; i < d->slot_count; i++)
+        if (d->slots[i])
+            slots[find_slot(slots, slot_count, d->slots[i]->name)] = d->slots[i];
+    free(d->slots);
+    d->slots = slots;
+    d->slot_count = slot_count;
+    return CREW_OK;
+}
+
+crew_status crew_dispatcher_new(crew_dispatcher **dispatcher)
+{
+    crew_dispatcher *made = calloc(1, sizeof *made);
+    if (!made)
+        return CREW_NO_MEMORY;
+    *dispatcher = made;
+    return CREW_OK;
+}
+
+void crew_dispatcher_free(crew_dispatcher *dispatcher)
+{
+    if (!dispatcher)
+        return;
+    crew_arena_fini(&dispatcher->arena);
+    free(dispatcher->slots);
+    free(dispatcher);
+}
+
+void crew_dispatcher_wrap(crew_dispatcher *dispatcher, crew_wrapper *wrapper, void *context)
+{
+    dispatcher->wrapper = wrapper;
+    dispatcher->wrapper_context = context;
+}
+
+static crew_status make_name(crew_dispatcher *d, const char *prefix, const char *name, crew_string *full,
+                             crew_error *why)
+{
+    crew_buffer text = { 0 };
+    crew_buffer_text(&text, prefix);
+    crew_buffer_text(&text, name);
+    *full = crew_buffer_move(&text, &d->arena);
+    if (!full->data)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    if (full->size == 0 || strncmp(full->data, "rpc.", 4) == 0)
+        return crew_error_set(why, CREW_BAD_ARGUMENT,
+                              "method '%s': a name is not empty, and does not begin with 'rpc.'", full->data);
+    return CREW_OK;
+}
+
+static crew_status make_entry(crew_dispatcher *d, const char *prefix, const crew_service *service,
+                              const crew_method *method, struct crew_entry *entry, crew_error *why)
+{
+    crew_error reason;
+    *entry = (struct crew_entry){ .method = method, .service = service };
+    crew_status status = make_name(d, prefix, method->name, &entry->name, why);
+    if (status != CREW_OK)
+        return status;
+    if (!method->handler)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "method '%s' has no handler", entry->name.data);
+    status = crew_signature_parse(method->params, &d->arena, &entry->signature, &reason);
+    if (status != CREW_OK)
+        return crew_error_set(why, status, "method '%s': %s", entry->name.data, reason.message);
+    entry->result = method->result ? crew_param_type_find(crew_str(method->result)) : CREW_PARAM_ANY;
+    if (entry->result == CREW_PARAM_COUNT && strcmp(method->result, "null") != 0)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "method '%s': no result type '%s'", entry->name.data,
+                              method->result);
+    return CREW_OK;
+}
+
+crew_status crew_dispatcher_add(crew_dispatcher *dispatcher, const char *prefix, const crew_service *service,
+                                void *context, crew_error *why)
+{
+    crew_dispatcher *d = dispatcher;
+    size_t count = 0;
+    while (service->methods && service->methods[count].name)
+        count++;
+    struct crew_entry *entries = crew_arena_alloc(&d->arena, count * sizeof *entries);
+    if (!entries || reserve(d, d->count + count) != CREW_OK)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+
+    crew_status status = CREW_OK;
+    size_t added = 0;
+    for (; added < count; added++) {
+        struct crew_entry *entry = &entries[added];
+        status = make_entry(d, prefix ? prefix : "", service, &service->methods[added], entry, why);
+        if (status != CREW_OK)
+            break;
+        entry->context = context ? context : service->context;
+        size_t slot = find_slot(d->slots, d->slot_count, entry->name);
+        if (d->slots[slot]) {
+            status = crew_error_set(why, CREW_EXISTS, "method '%s' is there already", entry->name.data);
+            break;
+        }
+        d->slots[slot] = entry;
+    }
+    /* The newest first, so that no probe runs into a hole. */
+    while (status != CREW_OK && added-- > 0)
+        d->slots[find_slot(d->slots, d->slot_count, entries[added].name)] = NULL;
+    if (status == CREW_OK)
+        d->count += count;
+    return status;
+}
+
+/* ---- the way of a call ---- */
+
+static void refuse_unknown(crew_call *call)
+{
+    const crew_value *data = NULL;
+    if (crew_pack(&call->arena, &data, "{s:S}", "method", call->wire->method) != CREW_OK)
+        data = NULL;
+    (void)crew_call_refuse(call, CREW_CODE_METHOD_NOT_FOUND, data);
+}
+
+static crew_status bind(crew_call *call)
+{
+    const crew_value *data = NULL;
+    crew_error why;
+    crew_status status =
+        crew_signature_bind(&call->entry->signature, call->wire->params, call->job->protocol->base64_bytes,
+                            &call->arena, &call->arguments, &data, &why);
+    if (status != CREW_MISMATCH)
+        return status;
+    crew_buffer message = { 0 };
+    crew_buffer_printf(&message, "%s: %s", crew_code_text(CREW_CODE_INVALID_PARAMS), why.message);
+    (void)crew_fail_value(call, CREW_CODE_INVALID_PARAMS, crew_buffer_string(&message), data);
+    crew_buffer_fini(&message);
+    return status;
+}
+
+/* Takes a place among the method's running calls; crew_call's end gives it back. */
+static bool admit(crew_call *call)
+{
+    unsigned most = call->entry->method->max_concurrency;
+    unsigned running = atomic_fetch_add(&call->entry->running, 1);
+    return !most || running < most;
+}
+
+crew_status crew_call_proceed(crew_call *call)
+{
+    return call->entry->method->handler(call);
+}
+
+void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
+{
+    const crew_wire_call *wire = call->wire;
+    if (wire->code) {
+        (void)crew_call_refuse(call, wire->code, wire->data);
+        return;
+    }
+    const struct crew_job *job = call->job;
+    if (job->shed || (job->stopping && atomic_load(job->stopping))) {
+        (void)crew_call_shed(call, job->shed ? job->shed : "stopping");
+        return;
+    }
+    struct crew_entry *entry = find(dispatcher, wire->method);
+    if (!entry) {
+        refuse_unknown(call);
+        return;
+    }
+    call->entry = entry;
+    if (!admit(call)) {
+        (void)crew_call_shed(call, "concurrency");
+        return;
+    }
+    crew_status status = bind(call);
+    if (status == CREW_OK)
+        status = dispatcher->wrapper ? dispatcher->wrapper(call, dispatcher->wrapper_context)
+                                     : crew_call_proceed(call);
+    crew_call_settle(call, status);
+}
+
+/* ---- bytes in, bytes out ---- */
+
+static void post_done(struct crew_job *job)
+{
+    (void)sem_post(job->owner);
+}
+
+crew_status crew_handle(const crew_dispatcher *dispatcher, crew_string request,
+                        const crew_handle_options *options, crew_bytes *answer)
+{
+    crew_limits limits = crew_limits_resolve(options ? &options->limits : NULL);
+    const crew_protocol *protocol = crew_protocol_of(options ? options->content_type : NULL, request);
+    if (!protocol)
+        return CREW_UNSUPPORTED;
+    sem_t done;
+    crew_arena arena = { 0 }, scratch = { 0 };
+    crew_buffer reply = { 0 };
+    struct crew_job job = {
+        .dispatcher = dispatcher,
+        .limits = &limits,
+        .protocol = protocol,
+        .bytes = request,
+        .arena = &arena,
+        .reply = &reply,
+        .answerable = true,
+        .done = post_done,
+        .owner = &done,
+    };
+    (void)sem_init(&done, 0, 0);
+    crew_status status = crew_job_decode(&job);
+    size_t count = status == CREW_OK ? job.wire.count : 0;
+    for (size_t i = 0; i < count; i++)
+        crew_job_run(&job, i, &scratch);
+    while (count && sem_wait(&done) != 0) /* a signal; deferred calls may still be running */
+        continue;
+    if (status == CREW_OK && reply.failed)
+        status = CREW_NO_MEMORY;
+    (void)sem_destroy(&done);
+    crew_arena_fini(&scratch);
+    crew_arena_fini(&arena);
+    if (status != CREW_OK || reply.size == 0)
+        crew_buffer_fini(&reply);
+    if (status == CREW_OK)
+        *answer = (crew_bytes){ reply.data, reply.size };
+    return status;
+}

@@ -1,0 +1,24 @@
+/* What the dispatcher knows of a method, for the calls that are bound to it. */
+#ifndef DISPATCHER_IMPL_H
+#define DISPATCHER_IMPL_H
+
+#include "signature.h"
+
+#include <rpcrew/dispatcher.h>
+
+#include <stdatomic.h>
+
+struct crew_entry {
+    crew_string name; /* prefix and name */
+    const crew_method *method;
+    const crew_service *service;
+    void *context;
+    struct crew_signature signature;
+    crew_param_type result;
+    atomic_uint running; /* calls at the moment, for max_concurrency */
+};
+
+/* Finds, binds and runs one call, on this thread; in every case the call is completed, or deferred. */
+void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call);
+
+#endif

@@ -1,0 +1,320 @@
+/* The I/O thread: opens, moves messages both ways in bursts, loses, opens again. */
+#include "endpoint.h"
+
+#include "core/thread.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { BACKOFF_FIRST_MS = 50, BACKOFF_MOST_MS = 10000, SPARE_MESSAGES = 256 };
+
+/* Options that every endpoint has, whatever its transport. */
+static const crew_url_option_spec common_options[] = {
+    { "timeout_ms", NULL, 1, UINT32_MAX,
+      "client: deadline of a call; worker: of a request that brings none" },
+    { "in_flight", NULL, 1, 1 << 20, "requests in flight, or calls outstanding" },
+    { "max_bytes", NULL, 1, 1 << 30, "size of a message" },
+    { "max_depth", NULL, 1, 1024, "nesting of arrays and objects" },
+    { "max_batch", NULL, 1, 1 << 24, "calls in a batch" },
+    { NULL, NULL, 0, 0, NULL },
+};
+
+static _Thread_local const struct crew_endpoint *current;
+
+bool crew_endpoint_is_current(const void *context)
+{
+    return current && current->options.context == context;
+}
+
+void crew_endpoint_command(struct crew_endpoint *endpoint, enum crew_endpoint_command command)
+{
+    int before = atomic_load(&endpoint->command);
+    while (before < (int)command && !atomic_compare_exchange_weak(&endpoint->command, &before, (int)command))
+        continue;
+    crew_queue_wake(&endpoint->queue);
+}
+
+/* ---- opening and losing ---- */
+
+/* Half to one and a half times the back-off, so that many clients do not come back in step. */
+static void schedule_retry(struct crew_endpoint *e)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    unsigned jitter = (unsigned)((now.tv_nsec / 1000 ^ (long)((uintptr_t)e >> 4)) % 1024);
+    e->retry_at_ms = crew_now_ms() + e->backoff_ms / 2 + (int64_t)e->backoff_ms * jitter / 1024;
+    e->backoff_ms = e->backoff_ms * 2 > BACKOFF_MOST_MS ? BACKOFF_MOST_MS : e->backoff_ms * 2;
+}
+
+static void tell_first(struct crew_endpoint *e, const crew_error *why)
+{
+    pthread_mutex_lock(&e->mutex);
+    e->tried = true;
+    e->first = *why;
+    pthread_cond_broadcast(&e->opened);
+    pthread_mutex_unlock(&e->mutex);
+}
+
+static bool can_be_mended(crew_status status)
+{
+    return status == CREW_NO_SERVICE || status == CREW_DISCONNECTED;
+}
+
+static void try_open(struct crew_endpoint *e)
+{
+    crew_error why = { .status = CREW_OK };
+    why.status = e->ops->open(e->state, &e->config, &why);
+    e->open = why.status == CREW_OK;
+    bool first = !e->tried;
+    if (e->open) {
+        e->epoch++;
+        e->ever_open = true;
+        e->backoff_ms = BACKOFF_FIRST_MS;
+        crew_log(CREW_LOG_INFO, e->options.server ? "listening" : "connected", "{s:s}", "endpoint",
+                 crew_url_text(e->url));
+    } else {
+        schedule_retry(e);
+        if (first && e->options.wait)
+            crew_log(CREW_LOG_WARN, "cannot open the endpoint yet", "{s:s,s:s}", "endpoint",
+                     crew_url_text(e->url), "why", why.message);
+    }
+    if (first) {
+        bool may_fail = e->options.background || (e->options.wait && can_be_mended(why.status));
+        bool failed = !e->open && !may_fail;
+        if (failed)
+            crew_endpoint_command(e, CREW_ENDPOINT_CLOSE);
+        tell_first(e, failed ? &why : &(crew_error){ .status = CREW_OK });
+    }
+    e->options.owner->changed(e, &why, &e->outgoing);
+}
+
+static void lose(struct crew_endpoint *e, crew_status status)
+{
+    crew_error why;
+    crew_list unsent = { 0 };
+    crew_error_set(&why, status, "%s", crew_status_text(status));
+    e->ops->close(e->state, 0, e->options.server ? NULL : &unsent);
+    e->open = false;
+    schedule_retry(e);
+    crew_log(CREW_LOG_WARN, "connection lost", "{s:s,s:s}", "endpoint", crew_url_text(e->url), "why",
+             why.message);
+    crew_list_move(&unsent, &e->outgoing);
+    e->outgoing = unsent;
+    e->options.owner->changed(e, &why, &e->outgoing);
+}
+
+/* ---- moving messages ---- */
+
+static void trace(struct crew_endpoint *e, bool incoming, const crew_list *list)
+{
+    for (const crew_message *m = list->head; e->options.trace && m; m = m->next) {
+        bool answer = !incoming && e->options.server;
+        const crew_buffer *bytes = answer ? &m->reply : &m->body;
+        bool moves_bytes = incoming ? m->kind == CREW_MESSAGE_REQUEST || m->kind == CREW_EVENT_REPLY
+                                    : m->kind == CREW_MESSAGE_REQUEST || m->kind == CREW_SETTLE_REPLY;
+        crew_trace one = { .incoming = incoming,
+                           .endpoint = crew_url_text(e->url),
+                           .content_type = m->content_type ? m->content_type : "",
+                           .bytes = crew_buffer_string(bytes) };
+        if (moves_bytes)
+            e->options.trace(e->options.trace_context, &one);
+    }
+}
+
+static crew_status send_all(struct crew_endpoint *e)
+{
+    crew_queue_take(&e->queue, &e->outgoing);
+    if (!e->outgoing.count)
+        return CREW_OK;
+    e->options.owner->sending(e, &e->outgoing);
+    if (!e->open || !e->outgoing.count)
+        return CREW_OK;
+    trace(e, false, &e->outgoing);
+    return e->ops->send(e->state, &e->outgoing);
+}
+
+static crew_status receive_all(struct crew_endpoint *e, size_t room)
+{
+    crew_list incoming = { 0 };
+    crew_status status = e->ops->recv(e->state, &incoming, room);
+    for (crew_message *m = incoming.head; m; m = m->next) {
+        m->endpoint = e;
+        m->epoch = e->epoch;
+    }
+    trace(e, true, &incoming);
+    if (incoming.count)
+        e->options.owner->received(e, &incoming);
+    assert(!incoming.count);
+    return status;
+}
+
+static void step_open(struct crew_endpoint *e)
+{
+    int due_ms = e->options.owner->due(e);
+    int timeout_ms = e->outgoing.count ? 0 : due_ms;
+    size_t room = e->options.owner->room(e);
+    crew_status status = e->ops->wait(e->state, e->queue.fd, timeout_ms, room);
+    if (status == CREW_OK)
+        status = send_all(e);
+    if (status == CREW_OK)
+        status = receive_all(e, e->options.owner->room(e));
+    if (status != CREW_OK)
+        lose(e, status);
+}
+
+static void step_closed(struct crew_endpoint *e)
+{
+    int due_ms = e->options.owner->due(e);
+    int64_t left = e->retry_at_ms - crew_now_ms();
+    if (left <= 0) {
+        try_open(e);
+        return;
+    }
+    int timeout_ms = due_ms >= 0 && due_ms < left ? due_ms : (int)left;
+    struct pollfd fd = { .fd = e->queue.fd, .events = POLLIN };
+    (void)poll(&fd, 1, timeout_ms);
+    (void)send_all(e);
+}
+
+static void finish(struct crew_endpoint *e)
+{
+    if (e->open) {
+        crew_status status = send_all(e);
+        crew_list unsent = { 0 };
+        e->ops->close(e->state, status == CREW_OK ? e->options.linger_ms : 0,
+                      e->options.server ? NULL : &unsent);
+        e->open = false;
+        crew_list_free(&unsent);
+    }
+    e->options.owner->closed(e);
+}
+
+static void *run(void *argument)
+{
+    struct crew_endpoint *e = argument;
+    current = e;
+    for (;;) {
+        int command = atomic_load(&e->command);
+        if (command == CREW_ENDPOINT_CLOSE || (command == CREW_ENDPOINT_PAUSE && e->options.owner->idle(e)))
+            break;
+        if (command == CREW_ENDPOINT_PAUSE && e->open && !e->paused) {
+            e->ops->pause(e->state);
+            e->paused = true;
+        }
+        if (e->open)
+            step_open(e);
+        else
+            step_closed(e);
+    }
+    finish(e);
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static unsigned limit_of(const crew_url *url, const char *name, unsigned fallback)
+{
+    return (unsigned)crew_url_number(url, name, fallback);
+}
+
+static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error *why)
+{
+    crew_status status = crew_url_parse(url, &e->url, why);
+    if (status != CREW_OK)
+        return status;
+    const crew_transport *transport = crew_transport_find(crew_url_scheme(e->url));
+    if (!transport) {
+        crew_buffer known = { 0 };
+        for (size_t i = 0; crew_transport_at(i); i++)
+            crew_buffer_printf(&known, "%s%s", i ? ", " : "", crew_transport_at(i)->scheme);
+        status = crew_error_set(why, CREW_UNSUPPORTED, "URL '%s': no transport '%s'; there are %.*s",
+                                crew_url_text(e->url), crew_url_scheme(e->url),
+                                CREW_STR(crew_buffer_string(&known)));
+        crew_buffer_fini(&known);
+        return status;
+    }
+    status = crew_url_check(e->url, transport->options, common_options, why);
+    if (status != CREW_OK)
+        return status;
+    struct crew_endpoint_options *o = &e->options;
+    o->in_flight_max = limit_of(e->url, "in_flight", o->in_flight_max);
+    o->timeout_ms = limit_of(e->url, "timeout_ms", o->timeout_ms);
+    o->limits.message_bytes = limit_of(e->url, "max_bytes", (unsigned)o->limits.message_bytes);
+    o->limits.depth = limit_of(e->url, "max_depth", o->limits.depth);
+    o->limits.batch = limit_of(e->url, "max_batch", o->limits.batch);
+    o->limits = crew_limits_resolve(&o->limits);
+    e->ops = o->server ? transport->server : transport->client;
+    e->state = calloc(1, e->ops->size);
+    return e->state ? CREW_OK : crew_error_set(why, CREW_NO_MEMORY, "no memory");
+}
+
+static crew_status start_thread(struct crew_endpoint *e, crew_error *why)
+{
+    crew_status status = crew_queue_init(&e->queue, e->options.queue_max, why);
+    if (status != CREW_OK)
+        return status;
+    e->backoff_ms = BACKOFF_FIRST_MS;
+    e->messages.spare_max = SPARE_MESSAGES;
+    e->config = (crew_transport_config){ .url = e->url,
+                                         .in_flight_max = e->options.in_flight_max,
+                                         .connect_timeout_ms = e->options.connect_timeout_ms,
+                                         .limits = e->options.limits,
+                                         .messages = &e->messages };
+    (void)pthread_mutex_init(&e->mutex, NULL);
+    (void)pthread_cond_init(&e->opened, NULL);
+    status = crew_thread_start(&e->thread, "rpcrew-io", run, e, why);
+    if (status == CREW_OK)
+        return CREW_OK;
+    crew_queue_fini(&e->queue);
+    (void)pthread_cond_destroy(&e->opened);
+    (void)pthread_mutex_destroy(&e->mutex);
+    return status;
+}
+
+crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
+                                const struct crew_endpoint_options *options, crew_error *why)
+{
+    struct crew_endpoint *e = endpoint;
+    *e = (struct crew_endpoint){ .options = *options };
+    crew_status status = prepare(e, url, why);
+    if (status == CREW_OK)
+        status = start_thread(e, why);
+    if (status != CREW_OK) {
+        free(e->state);
+        crew_url_free(e->url);
+        return status;
+    }
+    if (e->options.background)
+        return CREW_OK;
+    pthread_mutex_lock(&e->mutex);
+    while (!e->tried)
+        pthread_cond_wait(&e->opened, &e->mutex);
+    crew_error first = e->first;
+    pthread_mutex_unlock(&e->mutex);
+    if (first.status == CREW_OK)
+        return CREW_OK;
+    crew_endpoint_join(e);
+    crew_endpoint_fini(e);
+    if (why)
+        *why = first;
+    return first.status;
+}
+
+void crew_endpoint_join(struct crew_endpoint *endpoint)
+{
+    (void)pthread_join(endpoint->thread, NULL);
+}
+
+void crew_endpoint_fini(struct crew_endpoint *endpoint)
+{
+    struct crew_endpoint *e = endpoint;
+    crew_queue_fini(&e->queue);
+    crew_list_free(&e->outgoing);
+    crew_list_free(&e->messages.spare);
+    free(e->state);
+    crew_url_free(e->url);
+    (void)pthread_cond_destroy(&e->opened);
+    (void)pthread_mutex_destroy(&e->mutex);
+}

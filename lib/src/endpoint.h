@@ -1,0 +1,103 @@
+/* An endpoint: one URL, one transport, and the one I/O thread that drives it. Servers and clients both are
+ * owners of endpoints; what differs between them is in the owner's table.
+ *
+ * Opening, losing and opening again is the same for all transports and is done here. */
+#ifndef ENDPOINT_H
+#define ENDPOINT_H
+
+#include "core/queue.h"
+
+#include <rpcrew/impl/transport.h>
+#include <rpcrew/log.h>
+
+#include <stdatomic.h>
+
+struct crew_endpoint;
+
+/* All are called on the I/O thread. */
+struct crew_endpoint_owner {
+    /* How many requests may be received now. */
+    size_t (*room)(struct crew_endpoint *endpoint);
+    /* Takes what was received, all of it. */
+    void (*received)(struct crew_endpoint *endpoint, crew_list *messages);
+    /* Looks through what is about to be sent and takes out what is not to be; the endpoint may not be open.
+     */
+    void (*sending)(struct crew_endpoint *endpoint, crew_list *messages);
+    /* It was opened (CREW_OK), could not be, or was lost. unsent: requests never written, to keep or take. */
+    void (*changed)(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent);
+    /* Does what is due; milliseconds until it wants to be called again, or -1. */
+    int (*due)(struct crew_endpoint *endpoint);
+    /* After a pause: nothing is in flight any more, so that it can be closed. */
+    bool (*idle)(struct crew_endpoint *endpoint);
+    /* The thread is about to end. */
+    void (*closed)(struct crew_endpoint *endpoint);
+};
+
+enum crew_endpoint_command {
+    CREW_ENDPOINT_RUN,
+    CREW_ENDPOINT_PAUSE, /* no new requests; close when idle */
+    CREW_ENDPOINT_CLOSE  /* now */
+};
+
+struct crew_endpoint_options {
+    const struct crew_endpoint_owner *owner;
+    void *context; /* the owner's */
+    bool server;
+    bool wait;       /* opening for the first time may fail for now */
+    bool background; /* do not even wait for the first attempt; its failure is the owner's to judge */
+    /* what the URL's options override */
+    unsigned in_flight_max;
+    unsigned timeout_ms; /* deadline of calls, or of requests that bring none */
+    crew_limits limits;  /* resolved */
+
+    size_t queue_max; /* messages waiting to be sent; 0: no limit */
+    unsigned connect_timeout_ms;
+    unsigned linger_ms; /* for the last messages, at the close */
+    crew_trace_fn *trace;
+    void *trace_context;
+};
+
+struct crew_endpoint {
+    struct crew_endpoint_options options;
+    crew_url *url;
+    const struct crew_transport_ops *ops;
+    crew_queue queue; /* to be sent: any thread pushes */
+    pthread_t thread;
+    atomic_int command;
+    atomic_size_t in_flight; /* the owner's: written on the I/O thread, read by any */
+
+    /* the I/O thread's */
+    void *state;
+    crew_transport_config config;
+    crew_message_pool messages;
+    crew_list outgoing; /* taken from the queue */
+    uint32_t epoch;     /* counts openings: settlements of an earlier one are stale */
+    bool open, paused, ever_open;
+    unsigned backoff_ms;
+    int64_t retry_at_ms;
+
+    /* how the first opening went */
+    pthread_mutex_t mutex;
+    pthread_cond_t opened;
+    bool tried;
+    crew_error first;
+};
+
+/* Starts the thread and waits for its first attempt to open (unless options->background). Statuses as
+ * crew_server_listen; on failure nothing is left to join or fini. */
+CREW_NODISCARD crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
+                                               const struct crew_endpoint_options *options, crew_error *why);
+
+/* Any thread; the command only ever grows. Async-signal-safe. */
+void crew_endpoint_command(struct crew_endpoint *endpoint, enum crew_endpoint_command command);
+
+/* Waits for the thread's end, which a command must have asked for. */
+void crew_endpoint_join(struct crew_endpoint *endpoint);
+
+/* After the join, when nobody pushes to the queue any more. */
+void crew_endpoint_fini(struct crew_endpoint *endpoint);
+
+/* Whether this is the I/O thread of an endpoint of this owner (options.context). */
+bool crew_endpoint_is_current(const void *context);
+
+#endif

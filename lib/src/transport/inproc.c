@@ -1,0 +1,333 @@
+/* inproc://name: workers and callers in one process. The reference of a transport, and the double for tests.
+ *
+ * A name is a hub, as a queue is in a broker: workers take from its one list of waiting requests, callers get
+ * what comes back in inboxes of their own. A worker that leaves with requests unanswered breaks its callers'
+ * connections; requests that nobody has taken wait for the next worker. */
+#include "core/queue.h"
+#include "transport/transports.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+enum { WAITING_MAX = 65536 };
+
+enum side { SERVER, CLIENT };
+
+struct end {
+    struct end *next; /* in the hub */
+    struct hub *hub;
+    const crew_transport_config *config;
+    crew_queue inbox; /* client: replies, from the workers' threads; server: only woken, when requests wait */
+    uint64_t id;
+    size_t unsettled; /* server: requests taken and not settled */
+    bool lost;        /* client: under the hub's lock */
+    crew_list events; /* client: what recv gives next */
+};
+
+struct hub {
+    struct hub *next;
+    unsigned uses; /* under the list's lock, as next is */
+    char *name;
+    pthread_mutex_t mutex; /* of all below */
+    crew_list waiting;
+    struct end *ends[2];
+    uint64_t last_id;
+};
+
+/* In a request's arena. */
+struct route {
+    uint64_t client;
+    uint32_t correlation;
+};
+
+static pthread_mutex_t hubs_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct hub *hubs;
+
+static struct hub *enter_hub(const char *name)
+{
+    pthread_mutex_lock(&hubs_mutex);
+    struct hub *hub = hubs;
+    while (hub && strcmp(hub->name, name) != 0)
+        hub = hub->next;
+    if (!hub && (hub = calloc(1, sizeof *hub)) && (hub->name = strdup(name))) {
+        (void)pthread_mutex_init(&hub->mutex, NULL);
+        hub->next = hubs;
+        hubs = hub;
+    }
+    bool good = hub && hub->name;
+    if (good)
+        hub->uses++;
+    else
+        free(hub);
+    pthread_mutex_unlock(&hubs_mutex);
+    return good ? hub : NULL;
+}
+
+static void leave_hub(struct hub *hub)
+{
+    pthread_mutex_lock(&hubs_mutex);
+    if (--hub->uses == 0) {
+        struct hub **at = &hubs;
+        while (*at != hub)
+            at = &(*at)->next;
+        *at = hub->next;
+        crew_list_free(&hub->waiting);
+        (void)pthread_mutex_destroy(&hub->mutex);
+        free(hub->name);
+        free(hub);
+    }
+    pthread_mutex_unlock(&hubs_mutex);
+}
+
+static crew_status open_end(struct end *end, const crew_transport_config *config, enum side side,
+                            crew_error *why)
+{
+    const char *name = crew_url_host(config->url, 0);
+    if (crew_url_host_count(config->url) != 1 || !*name || *crew_url_path(config->url))
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': inproc wants one name, and no path",
+                              crew_url_text(config->url));
+    *end = (struct end){ .config = config };
+    crew_status status = crew_queue_init(&end->inbox, 0, why);
+    if (status != CREW_OK)
+        return status;
+    end->hub = enter_hub(name);
+    if (!end->hub) {
+        crew_queue_fini(&end->inbox);
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    }
+    pthread_mutex_lock(&end->hub->mutex);
+    end->id = ++end->hub->last_id;
+    end->next = end->hub->ends[side];
+    end->hub->ends[side] = end;
+    pthread_mutex_unlock(&end->hub->mutex);
+    return CREW_OK;
+}
+
+/* Takes the end out of its hub's list, if it is there; under the hub's lock. */
+static void detach(struct end *end, enum side side)
+{
+    struct end **at = &end->hub->ends[side];
+    while (*at && *at != end)
+        at = &(*at)->next;
+    if (*at)
+        *at = end->next;
+}
+
+static void wake_all(struct end *end)
+{
+    for (; end; end = end->next)
+        crew_queue_wake(&end->inbox);
+}
+
+static crew_status wait_for(int own_fd, int wake_fd, int timeout_ms)
+{
+    struct pollfd fds[] = { { .fd = own_fd, .events = POLLIN }, { .fd = wake_fd, .events = POLLIN } };
+    (void)poll(fds, 2, timeout_ms);
+    return CREW_OK;
+}
+
+/* ---- worker ---- */
+
+static crew_status server_open(void *state, const crew_transport_config *config, crew_error *why)
+{
+    return open_end(state, config, SERVER, why);
+}
+
+static crew_status server_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+{
+    struct end *s = state;
+    pthread_mutex_lock(&s->hub->mutex);
+    bool ready = room && s->hub->waiting.count;
+    pthread_mutex_unlock(&s->hub->mutex);
+    return ready ? CREW_OK : wait_for(room ? s->inbox.fd : -1, wake_fd, timeout_ms);
+}
+
+static crew_status server_recv(void *state, crew_list *messages, size_t room)
+{
+    struct end *s = state;
+    crew_queue_take(&s->inbox, messages); /* quietens the fd: the inbox itself is empty */
+    pthread_mutex_lock(&s->hub->mutex);
+    for (; room && s->hub->waiting.count; room--, s->unsettled++)
+        crew_list_append(messages, crew_list_take(&s->hub->waiting));
+    pthread_mutex_unlock(&s->hub->mutex);
+    return CREW_OK;
+}
+
+static void deliver(struct hub *hub, crew_message *answered)
+{
+    const struct route *route = answered->route;
+    struct end *client = hub->ends[CLIENT];
+    while (client && client->id != route->client)
+        client = client->next;
+    crew_message *reply = client ? crew_message_new() : NULL;
+    if (!reply)
+        return; /* the caller has left */
+    crew_list one = { 0 };
+    reply->kind = CREW_EVENT_REPLY;
+    reply->correlation = route->correlation;
+    reply->content_type = answered->content_type;
+    reply->body = answered->reply;
+    answered->reply = (crew_buffer){ 0 };
+    crew_list_append(&one, reply);
+    if (crew_queue_push(&client->inbox, &one) != CREW_OK)
+        crew_list_free(&one);
+}
+
+static crew_status server_send(void *state, crew_list *messages)
+{
+    struct end *s = state;
+    struct hub *hub = s->hub;
+    crew_list back = { 0 };
+    pthread_mutex_lock(&hub->mutex);
+    for (crew_message *m; (m = crew_list_take(messages)); s->unsettled--) {
+        if (m->kind == CREW_SETTLE_REPLY)
+            deliver(hub, m);
+        if (m->kind == CREW_SETTLE_REQUEUE)
+            crew_list_append(&back, m);
+        else
+            crew_message_give(s->config->messages, m);
+    }
+    if (back.count) { /* to the front, where they were */
+        crew_list_move(&back, &hub->waiting);
+        hub->waiting = back;
+        wake_all(hub->ends[SERVER]);
+    }
+    pthread_mutex_unlock(&hub->mutex);
+    return CREW_OK;
+}
+
+static void server_pause(void *state)
+{
+    struct end *s = state;
+    pthread_mutex_lock(&s->hub->mutex);
+    detach(s, SERVER);
+    pthread_mutex_unlock(&s->hub->mutex);
+}
+
+static void server_close(void *state, unsigned linger_ms, crew_list *unsent)
+{
+    struct end *s = state;
+    (void)linger_ms;
+    (void)unsent;
+    pthread_mutex_lock(&s->hub->mutex);
+    detach(s, SERVER);
+    for (struct end *c = s->unsettled ? s->hub->ends[CLIENT] : NULL; c; c = c->next)
+        c->lost = true;
+    wake_all(s->hub->ends[CLIENT]);
+    pthread_mutex_unlock(&s->hub->mutex);
+    crew_queue_fini(&s->inbox);
+    leave_hub(s->hub);
+}
+
+/* ---- caller ---- */
+
+static crew_status client_open(void *state, const crew_transport_config *config, crew_error *why)
+{
+    return open_end(state, config, CLIENT, why);
+}
+
+static crew_status client_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+{
+    struct end *c = state;
+    (void)room;
+    return c->events.count ? CREW_OK : wait_for(c->inbox.fd, wake_fd, timeout_ms);
+}
+
+/* The request as the worker gets it; NULL without memory. */
+static crew_message *copy_request(const struct end *c, const crew_message *sent)
+{
+    crew_message *m = crew_message_new();
+    struct route *route = m ? crew_arena_alloc(&m->arena, sizeof *route) : NULL;
+    if (m)
+        crew_buffer_append(&m->body, sent->body.data, sent->body.size);
+    if (!route || m->body.failed) {
+        crew_message_free(m);
+        return NULL;
+    }
+    *route = (struct route){ .client = c->id, .correlation = sent->correlation };
+    m->route = route;
+    m->content_type = sent->content_type;
+    m->deadline_ms = sent->deadline_ms;
+    m->one_way = sent->one_way;
+    return m;
+}
+
+static crew_message_kind hand_over(const struct end *c, const crew_message *sent)
+{
+    struct hub *hub = c->hub;
+    size_t most = crew_url_number(c->config->url, "queue_max", WAITING_MAX);
+    if (!hub->ends[SERVER])
+        return CREW_EVENT_UNROUTABLE;
+    crew_message *copy = hub->waiting.count < most ? copy_request(c, sent) : NULL;
+    if (!copy)
+        return CREW_EVENT_REFUSED;
+    crew_list_append(&hub->waiting, copy);
+    return sent->one_way ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
+}
+
+static crew_status client_send(void *state, crew_list *messages)
+{
+    struct end *c = state;
+    pthread_mutex_lock(&c->hub->mutex);
+    for (crew_message *m; (m = crew_list_take(messages));) {
+        m->kind = hand_over(c, m);
+        crew_list_append(&c->events, m);
+    }
+    wake_all(c->hub->ends[SERVER]);
+    pthread_mutex_unlock(&c->hub->mutex);
+    return CREW_OK;
+}
+
+static crew_status client_recv(void *state, crew_list *messages, size_t room)
+{
+    struct end *c = state;
+    (void)room;
+    crew_list_move(messages, &c->events);
+    crew_queue_take(&c->inbox, messages);
+    pthread_mutex_lock(&c->hub->mutex);
+    bool lost = c->lost;
+    pthread_mutex_unlock(&c->hub->mutex);
+    return lost ? CREW_DISCONNECTED : CREW_OK;
+}
+
+static void client_close(void *state, unsigned linger_ms, crew_list *unsent)
+{
+    struct end *c = state;
+    (void)linger_ms;
+    (void)unsent; /* what send was given has been handed over, or is an event */
+    crew_list_free(&c->events);
+    pthread_mutex_lock(&c->hub->mutex);
+    detach(c, CLIENT);
+    pthread_mutex_unlock(&c->hub->mutex);
+    crew_queue_fini(&c->inbox);
+    leave_hub(c->hub);
+}
+
+static const crew_url_option_spec options[] = {
+    { "queue_max", NULL, 1, 1 << 24, "client: requests waiting for a worker, beyond which they are refused" },
+    { NULL, NULL, 0, 0, NULL },
+};
+
+static const struct crew_transport_ops server_ops = {
+    .size = sizeof(struct end),
+    .can_requeue = true,
+    .open = server_open,
+    .wait = server_wait,
+    .send = server_send,
+    .recv = server_recv,
+    .pause = server_pause,
+    .close = server_close,
+};
+
+static const struct crew_transport_ops client_ops = {
+    .size = sizeof(struct end),
+    .open = client_open,
+    .wait = client_wait,
+    .send = client_send,
+    .recv = client_recv,
+    .close = client_close,
+};
+
+const crew_transport crew_inproc = {
+    .scheme = "inproc", .options = options, .server = &server_ops, .client = &client_ops
+};

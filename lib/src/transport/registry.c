@@ -1,0 +1,24 @@
+/* The transports, by URL scheme. */
+#include "transport/transports.h"
+
+/* One line a transport. */
+static const crew_transport *const transports[] = {
+    &crew_inproc,
+    NULL,
+};
+
+const crew_transport *crew_transport_at(size_t index)
+{
+    size_t i = 0;
+    while (i < index && transports[i])
+        i++;
+    return transports[i];
+}
+
+const crew_transport *crew_transport_find(const char *scheme)
+{
+    for (size_t i = 0; transports[i]; i++)
+        if (strcmp(transports[i]->scheme, scheme) == 0)
+            return transports[i];
+    return NULL;
+}

@@ -1,0 +1,9 @@
+/* The tables of all transports. */
+#ifndef TRANSPORT_TRANSPORTS_H
+#define TRANSPORT_TRANSPORTS_H
+
+#include <rpcrew/impl/transport.h>
+
+extern const crew_transport crew_inproc;
+
+#endif
