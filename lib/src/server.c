@@ -149,7 +149,9 @@ static size_t room(struct crew_endpoint *endpoint)
 {
     size_t in_flight = atomic_load_explicit(&endpoint->in_flight, memory_order_relaxed);
     size_t most = endpoint->options.in_flight_max;
-    return atomic_load(&server_of(endpoint)->started) && in_flight < most ? most - in_flight : 0;
+    const crew_server *server = server_of(endpoint);
+    bool taking = atomic_load(&server->started) && !(atomic_load(&server->draining) && endpoint->ops->can_requeue);
+    return taking && in_flight < most ? most - in_flight : 0;
 }
 
 static void received(struct crew_endpoint *endpoint, crew_list *messages)

@@ -65,7 +65,7 @@ static crew_status parse_param(crew_string token, const struct crew_signature *b
         const struct crew_param *other = &before->params[i];
         if (other->variadic)
             return crew_error_set(why, CREW_BAD_ARGUMENT, "'%.*s' comes behind ...", CREW_STR(token));
-        if (other->optional && !param->optional)
+        if (other->optional && !param->optional && !param->variadic)
             return crew_error_set(why, CREW_BAD_ARGUMENT,
                                   "'%.*s' comes behind an optional param; it wants a ?", CREW_STR(token));
         if (crew_string_equal(other->name, param->name))

@@ -94,7 +94,7 @@ void *crew_arena_alloc(crew_arena *arena, size_t size)
 {
     if (size > SIZE_MAX / 2)
         return NULL;
-    size = (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+    size = size ? (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1) : ALIGNMENT; /* never NULL for nothing */
     if ((size_t)(arena->end - arena->next) < size && !arena_grow(arena, size))
         return NULL;
     char *place = arena->next;

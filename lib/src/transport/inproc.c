@@ -20,6 +20,7 @@ struct end {
     crew_queue inbox; /* client: replies, from the workers' threads; server: only woken, when requests wait */
     uint64_t id;
     size_t unsettled; /* server: requests taken and not settled */
+    bool paused;      /* server: takes no more */
     bool lost;        /* client: under the hub's lock */
     crew_list events; /* client: what recv gives next */
 };
@@ -137,7 +138,7 @@ static crew_status server_wait(void *state, int wake_fd, int timeout_ms, size_t 
 {
     struct end *s = state;
     pthread_mutex_lock(&s->hub->mutex);
-    bool ready = room && s->hub->waiting.count;
+    bool ready = room && !s->paused && s->hub->waiting.count;
     pthread_mutex_unlock(&s->hub->mutex);
     return ready ? CREW_OK : wait_for(room ? s->inbox.fd : -1, wake_fd, timeout_ms);
 }
@@ -147,7 +148,7 @@ static crew_status server_recv(void *state, crew_list *messages, size_t room)
     struct end *s = state;
     crew_queue_take(&s->inbox, messages); /* quietens the fd: the inbox itself is empty */
     pthread_mutex_lock(&s->hub->mutex);
-    for (; room && s->hub->waiting.count; room--, s->unsettled++)
+    for (; room && !s->paused && s->hub->waiting.count; room--, s->unsettled++)
         crew_list_append(messages, crew_list_take(&s->hub->waiting));
     pthread_mutex_unlock(&s->hub->mutex);
     return CREW_OK;
@@ -201,6 +202,7 @@ static void server_pause(void *state)
     struct end *s = state;
     pthread_mutex_lock(&s->hub->mutex);
     detach(s, SERVER);
+    s->paused = true;
     pthread_mutex_unlock(&s->hub->mutex);
 }
 

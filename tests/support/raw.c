@@ -1,0 +1,117 @@
+#include "support/raw.h"
+
+#include <unistd.h>
+
+#include <sys/eventfd.h>
+
+enum { PATIENCE_MS = 10000 };
+
+void raw_open(struct raw_end *end, const char *url, bool server)
+{
+    *end = (struct raw_end){ .messages = { .spare_max = 4 } };
+    crew_error why;
+    assert_ok_why(crew_url_parse(url, &end->url, &why), why);
+    const crew_transport *transport = crew_transport_find(crew_url_scheme(end->url));
+    assert_non_null(transport);
+    end->ops = server ? transport->server : transport->client;
+    end->state = calloc(1, end->ops->size);
+    end->config = (crew_transport_config){ .url = end->url,
+                                           .in_flight_max = 64,
+                                           .connect_timeout_ms = 5000,
+                                           .limits = crew_limits_resolve(NULL),
+                                           .messages = &end->messages };
+    assert_ok_why(end->ops->open(end->state, &end->config, &why), why);
+    end->open = true;
+}
+
+void raw_close(struct raw_end *end, crew_list *unsent)
+{
+    crew_list own = { 0 };
+    end->ops->close(end->state, 1000, unsent ? unsent : &own);
+    crew_list_free(&own);
+    crew_list_free(&end->received);
+    crew_list_free(&end->messages.spare);
+    free(end->state);
+    crew_url_free(end->url);
+}
+
+static void drive(struct raw_end *end, int timeout_ms)
+{
+    int wake = eventfd(0, EFD_CLOEXEC);
+    assert_ok(end->ops->wait(end->state, wake, timeout_ms, 64));
+    (void)!end->ops->recv(end->state, &end->received, 64); /* lost ones are still worth their messages */
+    close(wake);
+}
+
+crew_message *raw_next(struct raw_end *end)
+{
+    int64_t until = crew_now_ms() + PATIENCE_MS;
+    while (!end->received.count && crew_now_ms() < until)
+        drive(end, 100);
+    if (!end->received.count)
+        fail_msg("nothing came");
+    return crew_list_take(&end->received);
+}
+
+crew_message *raw_next_of(struct raw_end *end, crew_message_kind kind)
+{
+    for (;;) {
+        crew_message *message = raw_next(end);
+        if (message->kind == kind)
+            return message;
+        crew_message_free(message);
+    }
+}
+
+void raw_nothing(struct raw_end *end)
+{
+    for (int i = 0; i < 5; i++)
+        drive(end, 10);
+    crew_list all = end->received;
+    end->received = (crew_list){ 0 };
+    for (crew_message *m; (m = crew_list_take(&all));) {
+        bool own = m->kind == CREW_EVENT_WRITTEN || m->kind == CREW_EVENT_CONFIRMED;
+        if (own)
+            crew_message_free(m);
+        else
+            crew_list_append(&end->received, m);
+    }
+    assert_int_equal(end->received.count, 0);
+}
+
+static void send_one(struct raw_end *end, crew_message *message)
+{
+    crew_list one = { 0 };
+    crew_list_append(&one, message);
+    assert_ok(end->ops->send(end->state, &one));
+    assert_int_equal(one.count, 0);
+}
+
+void raw_request(struct raw_end *end, crew_string body, uint32_t correlation, bool one_way)
+{
+    crew_message *message = crew_message_new();
+    message->kind = CREW_MESSAGE_REQUEST;
+    message->correlation = correlation;
+    message->one_way = one_way;
+    message->content_type = "application/json";
+    crew_buffer_append(&message->body, body.data, body.size);
+    send_one(end, message);
+}
+
+void raw_settle(struct raw_end *end, crew_message *request, crew_message_kind kind, const char *reply)
+{
+    request->kind = kind;
+    crew_buffer_clear(&request->reply);
+    if (reply)
+        crew_buffer_text(&request->reply, reply);
+    send_one(end, request);
+}
+
+const char *raw_call(struct raw_end *end, const char *body, crew_arena *arena)
+{
+    raw_request(end, crew_str(body), 1, false);
+    crew_message *reply = raw_next_of(end, CREW_EVENT_REPLY);
+    const char *text = crew_arena_string(arena, crew_buffer_string(&reply->body)).data;
+    crew_message_free(reply);
+    return text;
+}

@@ -1,0 +1,40 @@
+/* The two ends of a transport without the library around them: what is on the wire is up to the test. The test's
+ * own thread drives them. */
+#ifndef SUPPORT_RAW_H
+#define SUPPORT_RAW_H
+
+#include "support/test.h"
+
+#include <rpcrew/impl/transport.h>
+
+struct raw_end {
+    crew_url *url;
+    const struct crew_transport_ops *ops;
+    void *state;
+    crew_transport_config config;
+    crew_message_pool messages;
+    crew_list received;
+    bool open;
+};
+
+/* Opens one end of a URL; fails the test if it cannot. */
+void raw_open(struct raw_end *end, const char *url, bool server);
+/* Gives back what was never written, if unsent is not NULL. */
+void raw_close(struct raw_end *end, crew_list *unsent);
+
+/* Drives the end until one more message has come; fails the test after ten seconds. The caller's. */
+crew_message *raw_next(struct raw_end *end);
+/* The same until a message of this kind has come; the others are freed. */
+crew_message *raw_next_of(struct raw_end *end, crew_message_kind kind);
+/* Drives the end for a moment; nothing must have come but that requests were written, which is dropped. */
+void raw_nothing(struct raw_end *end);
+
+/* A client's request. correlation is what its events carry. */
+void raw_request(struct raw_end *end, crew_string body, uint32_t correlation, bool one_way);
+/* A server's settlement; moves the request. reply may be NULL. */
+void raw_settle(struct raw_end *end, crew_message *request, crew_message_kind kind, const char *reply);
+
+/* Sends a request and returns its reply's text, "" for none within wait_ms; for tests of servers. */
+const char *raw_call(struct raw_end *end, const char *body, crew_arena *arena);
+
+#endif

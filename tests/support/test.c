@@ -1,0 +1,53 @@
+#include "support/test.h"
+
+#include <poll.h>
+
+const crew_value *parse_json(crew_arena *arena, const char *text)
+{
+    const crew_value *value = NULL;
+    crew_error why;
+    assert_ok_why(crew_json_decode(crew_str(text), NULL, arena, &value, &why), why);
+    return value;
+}
+
+const char *json_of(crew_arena *arena, const crew_value *value)
+{
+    crew_bytes text;
+    assert_ok(crew_json_encode(value, CREW_JSON_COMPACT, &text));
+    const char *copy = crew_arena_string(arena, (crew_string){ text.data, text.size }).data;
+    crew_bytes_free(&text);
+    return copy;
+}
+
+bool json_covers(const crew_value *expected, const crew_value *got)
+{
+    crew_type type = crew_value_type(expected);
+    if (type != crew_value_type(got))
+        return false;
+    if (type == CREW_TYPE_ARRAY) {
+        bool same = crew_value_count(expected) == crew_value_count(got);
+        for (size_t i = 0; same && i < crew_value_count(expected); i++)
+            same = json_covers(crew_value_at(expected, i), crew_value_at(got, i));
+        return same;
+    }
+    if (type != CREW_TYPE_OBJECT)
+        return crew_value_equal(expected, got);
+    for (size_t i = 0; i < crew_value_count(expected); i++) {
+        crew_string key;
+        assert_ok(crew_value_string(crew_value_key_at(expected, i), &key));
+        const crew_value *member = crew_value_get(got, key.data);
+        if (!member || !json_covers(crew_value_at(expected, i), member))
+            return false;
+    }
+    return true;
+}
+
+bool eventually(bool (*what)(void *context), void *context)
+{
+    for (int i = 0; i < 2000; i++) {
+        if (what(context))
+            return true;
+        (void)poll(NULL, 0, 5);
+    }
+    return what(context);
+}

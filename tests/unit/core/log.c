@@ -1,0 +1,102 @@
+#include "support/test.h"
+
+#include <unistd.h>
+
+static int ends[2];
+
+static int setup(void **state)
+{
+    (void)state;
+    return pipe(ends);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    crew_log_open(&(crew_log_options){ .level = CREW_LOG_OFF });
+    close(ends[0]);
+    close(ends[1]);
+    return 0;
+}
+
+static const char *written(void)
+{
+    static char line[1000];
+    ssize_t size = read(ends[0], line, sizeof line - 1);
+    assert_true(size > 0);
+    line[size] = '\0';
+    return line;
+}
+
+static void open_as(crew_log_format format)
+{
+    crew_log_open(&(crew_log_options){ .level = CREW_LOG_INFO, .format = format, .fd = ends[1] });
+}
+
+static void silent_until_it_is_opened(void **state)
+{
+    (void)state;
+    assert_false(crew_log_enabled(CREW_LOG_ERROR));
+    assert_false(crew_log_enabled(CREW_LOG_OFF));
+    open_as(CREW_LOG_TEXT);
+    assert_true(crew_log_enabled(CREW_LOG_INFO));
+    assert_false(crew_log_enabled(CREW_LOG_DEBUG));
+}
+
+static void a_line_of_text_has_its_fields_behind_it(void **state)
+{
+    (void)state;
+    open_as(CREW_LOG_TEXT);
+    crew_log(CREW_LOG_INFO, "connection lost", "{s:s,s:i,s:s}", "endpoint", "a://b", "delay_ms", 5, "why", "no\nway");
+    const char *line = written();
+    assert_contains(line, "Z INFO  connection lost endpoint=a://b delay_ms=5 why=\"no\\nway\"\n");
+    assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
+}
+
+static void logfmt_quotes_what_it_must(void **state)
+{
+    (void)state;
+    open_as(CREW_LOG_LOGFMT);
+    crew_log(CREW_LOG_WARN, "connection lost", "{s:s,s:b}", "empty", "", "yes", 1);
+    assert_contains(written(), " level=warn msg=\"connection lost\" empty=\"\" yes=true\n");
+}
+
+static void a_json_line_is_one_object(void **state)
+{
+    (void)state;
+    crew_arena arena = { 0 };
+    open_as(CREW_LOG_JSON);
+    crew_log(CREW_LOG_ERROR, "odd", "{s:s,s:[i,i]}", "text", "a\"b", "list", 1, 2);
+    const crew_value *value = parse_json(&arena, written());
+    assert_true(json_covers(parse_json(&arena, "{\"level\":\"error\",\"msg\":\"odd\",\"text\":\"a\\\"b\",\"list\":[1,2]}"),
+                            value));
+    crew_log(CREW_LOG_ERROR, "plain", NULL);
+    assert_int_equal(crew_value_count(parse_json(&arena, written())), 3);
+    crew_arena_fini(&arena);
+}
+
+static void names_are_parsed_and_wrong_ones_explained(void **state)
+{
+    (void)state;
+    crew_log_level level;
+    crew_log_format format;
+    crew_error why;
+    assert_ok(crew_log_level_parse("debug", &level, &why));
+    assert_int_equal(level, CREW_LOG_DEBUG);
+    assert_ok(crew_log_format_parse("logfmt", &format, &why));
+    assert_int_equal(format, CREW_LOG_LOGFMT);
+    assert_status(crew_log_level_parse("loud", &level, &why), CREW_BAD_ARGUMENT);
+    assert_string_equal(why.message, "no log level 'loud'; there are off, error, warn, info, debug");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(silent_until_it_is_opened, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_line_of_text_has_its_fields_behind_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(logfmt_quotes_what_it_must, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_json_line_is_one_object, setup, teardown),
+        cmocka_unit_test(names_are_parsed_and_wrong_ones_explained),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

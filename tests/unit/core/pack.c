@@ -1,0 +1,111 @@
+#include "support/test.h"
+
+static crew_arena arena;
+
+static int teardown(void **state)
+{
+    (void)state;
+    crew_arena_fini(&arena);
+    return 0;
+}
+
+static void every_letter_packs(void **state)
+{
+    (void)state;
+    const crew_value *inner = parse_json(&arena, "{\"x\":1}");
+    const crew_value *value;
+    assert_ok(crew_pack(&arena, &value, "[n, b, i, I, U, f, s, s#, s%, S, y%, o, s?, o]", 1, -5, (int64_t)1 << 40,
+                        UINT64_MAX, 0.5, "text", "cut here", 3, "a\0b", (size_t)3, crew_str("view"), "\x01\x02",
+                        (size_t)2, inner, NULL, NULL));
+    assert_string_equal(json_of(&arena, value),
+                        "[null,true,-5,1099511627776,18446744073709551615,0.5,\"text\",\"cut\",\"a\\u0000b\","
+                        "\"view\",\"AQI=\",{\"x\":1},null,null]");
+}
+
+static void objects_nest_with_any_key_letter(void **state)
+{
+    (void)state;
+    const crew_value *value;
+    assert_ok(crew_pack(&arena, &value, "{s:{s#:[i,i]}, S:{}}", "a", "bcd", 1, 1, 2, crew_str("e")));
+    assert_string_equal(json_of(&arena, value), "{\"a\":{\"b\":[1,2]},\"e\":{}}");
+}
+
+static void a_format_that_is_none_is_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = { "", "x", "[", "]", "{", "[n", "{n:n}", "nn", "[n]]", "{s" };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const crew_value *value = NULL;
+        assert_status(crew_pack(&arena, &value, bad[i], "k", "v"), CREW_BAD_ARGUMENT);
+        assert_null(value);
+    }
+}
+
+static void what_was_packed_unpacks(void **state)
+{
+    (void)state;
+    const crew_value *value, *rest;
+    assert_ok(crew_pack(&arena, &value, "{s:i,s:I,s:U,s:f,s:b,s:s,s:S,s:y%,s:[i,i]}", "i", 1, "I", INT64_MIN, "U",
+                        UINT64_MAX, "f", 1.5, "b", 1, "s", "text", "S", crew_str("view"), "y", "\0\1", (size_t)2,
+                        "a", 3, 4));
+    int i, first;
+    int64_t wide;
+    uint64_t natural;
+    double number;
+    bool boolean;
+    const char *text;
+    crew_string view;
+    const void *bytes;
+    size_t size;
+    assert_ok(crew_unpack(value, "{s:i,s:I,s:U,s:f,s:b,s:s,s:S,s:y%,s:[i],s:o}", "i", &i, "I", &wide, "U", &natural,
+                          "f", &number, "b", &boolean, "s", &text, "S", &view, "y", &bytes, &size, "a", &first,
+                          "a", &rest));
+    assert_int_equal(i, 1);
+    assert_true(wide == INT64_MIN && natural == UINT64_MAX && number == 1.5 && boolean);
+    assert_string_equal(text, "text");
+    assert_true(crew_string_equal(view, crew_str("view")));
+    assert_int_equal(size, 2);
+    assert_memory_equal(bytes, "\0\1", 2);
+    assert_int_equal(first, 3);
+    assert_int_equal(crew_value_count(rest), 2);
+}
+
+static void wire_data_that_does_not_fit_is_a_status(void **state)
+{
+    (void)state;
+    int i = 7, j = 7;
+    const char *text;
+    assert_status(crew_unpack(parse_json(&arena, "\"x\""), "i", &i), CREW_MISMATCH);
+    assert_status(crew_unpack(parse_json(&arena, "4294967296"), "i", &i), CREW_OUT_OF_RANGE);
+    assert_status(crew_unpack(parse_json(&arena, "[1]"), "[ii]", &i, &j), CREW_MISMATCH);
+    assert_status(crew_unpack(parse_json(&arena, "[1,2]"), "[i!]", &i), CREW_MISMATCH);
+    assert_ok(crew_unpack(parse_json(&arena, "[1,2]"), "[i]", &i));
+    assert_status(crew_unpack(parse_json(&arena, "{\"a\":1}"), "{s:i}", "b", &i), CREW_MISMATCH);
+    assert_status(crew_unpack(parse_json(&arena, "{\"a\":1,\"b\":2}"), "{s:i!}", "a", &i), CREW_MISMATCH);
+    assert_status(crew_unpack(parse_json(&arena, "\"a\\u0000b\""), "s", &text), CREW_MISMATCH);
+    assert_int_equal(j, 7);
+}
+
+static void optional_members_leave_their_targets(void **state)
+{
+    (void)state;
+    int i = 7, j = 8, k = 9;
+    const crew_value *value = parse_json(&arena, "{\"k\":1}");
+    assert_ok(crew_unpack(value, "{s?i,s?{s:i},s:i}", "i", &i, "deep", "j", &j, "k", &k));
+    assert_int_equal(i, 7);
+    assert_int_equal(j, 8);
+    assert_int_equal(k, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_letter_packs),
+        cmocka_unit_test(objects_nest_with_any_key_letter),
+        cmocka_unit_test(a_format_that_is_none_is_refused),
+        cmocka_unit_test(what_was_packed_unpacks),
+        cmocka_unit_test(wire_data_that_does_not_fit_is_a_status),
+        cmocka_unit_test(optional_members_leave_their_targets),
+    };
+    return cmocka_run_group_tests(tests, NULL, teardown);
+}

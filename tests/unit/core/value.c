@@ -1,0 +1,127 @@
+#include "support/test.h"
+
+#include "core/value.h"
+
+#include <math.h>
+
+static crew_arena arena;
+
+static int teardown(void **state)
+{
+    (void)state;
+    crew_arena_fini(&arena);
+    return 0;
+}
+
+static void nothing_reads_as_null(void **state)
+{
+    (void)state;
+    bool b;
+    assert_int_equal(crew_value_type(NULL), CREW_TYPE_NULL);
+    assert_null(crew_value_get(crew_value_at(NULL, 3), "x"));
+    assert_status(crew_value_bool(NULL, &b), CREW_MISMATCH);
+    assert_int_equal(crew_value_count(NULL), 0);
+}
+
+static void integral_doubles_are_ints_where_they_fit(void **state)
+{
+    (void)state;
+    static const struct {
+        double number;
+        crew_status status;
+    } cases[] = { { 42.0, CREW_OK },
+                  { -9223372036854775808.0, CREW_OK },
+                  { 42.5, CREW_MISMATCH },
+                  { 9223372036854775808.0, CREW_OUT_OF_RANGE },
+                  { 1e300, CREW_OUT_OF_RANGE },
+                  { NAN, CREW_MISMATCH } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        crew_value value = crew_make_double(cases[i].number);
+        int64_t got = 7;
+        assert_status(crew_value_int(&value, &got), cases[i].status);
+        assert_true(cases[i].status == CREW_OK ? (double)got == cases[i].number : got == 7);
+    }
+}
+
+static void uint_is_only_what_int_cannot_hold(void **state)
+{
+    (void)state;
+    crew_value small = crew_make_uint(INT64_MAX), large = crew_make_uint((uint64_t)INT64_MAX + 1);
+    int64_t i;
+    uint64_t u;
+    double d;
+    assert_int_equal(small.type, CREW_TYPE_INT);
+    assert_int_equal(large.type, CREW_TYPE_UINT);
+    assert_status(crew_value_int(&large, &i), CREW_OUT_OF_RANGE);
+    assert_ok(crew_value_uint(&large, &u));
+    assert_true(u == (uint64_t)INT64_MAX + 1);
+    assert_ok(crew_value_double(&large, &d));
+    crew_value negative = crew_make_int(-1);
+    assert_status(crew_value_uint(&negative, &u), CREW_OUT_OF_RANGE);
+}
+
+static void arrays_grow_and_keep_their_items(void **state)
+{
+    (void)state;
+    crew_value *array;
+    assert_ok(crew_array_new(&arena, &array));
+    for (int i = 0; i < 1000; i++) {
+        crew_value item = crew_make_int(i);
+        assert_ok(crew_array_add(&arena, array, &item));
+    }
+    assert_int_equal(crew_value_count(array), 1000);
+    for (int i = 0; i < 1000; i++) {
+        int64_t got;
+        assert_ok(crew_value_int(crew_value_at(array, (size_t)i), &got));
+        assert_int_equal(got, i);
+    }
+    assert_null(crew_value_at(array, 1000));
+    assert_status(crew_object_add(&arena, array, crew_str("k"), NULL), CREW_BAD_ARGUMENT);
+}
+
+static void a_decoded_array_can_be_added_to(void **state)
+{
+    (void)state;
+    crew_value array = *parse_json(&arena, "[1,2,3]");
+    assert_ok(crew_array_add(&arena, &array, NULL));
+    assert_string_equal(json_of(&arena, &array), "[1,2,3,null]");
+}
+
+static void a_key_that_is_there_is_replaced(void **state)
+{
+    (void)state;
+    crew_value *object, one = crew_make_int(1), two = crew_make_int(2);
+    assert_ok(crew_object_new(&arena, &object));
+    assert_ok(crew_object_add(&arena, object, crew_str("a"), &one));
+    assert_ok(crew_object_add(&arena, object, crew_str("b"), &one));
+    assert_ok(crew_object_add(&arena, object, crew_str("a"), &two));
+    assert_string_equal(json_of(&arena, object), "{\"a\":2,\"b\":1}");
+}
+
+static void equality_is_deep_and_typed(void **state)
+{
+    (void)state;
+    static const char *const equal[][2] = { { "{\"a\":[1,{}],\"b\":null}", "{\"b\":null,\"a\":[1,{}]}" },
+                                            { "1.5", "1.5" } };
+    static const char *const unequal[][2] = {
+        { "1", "1.0" }, { "[1]", "[1,2]" }, { "{\"a\":1}", "{\"a\":2}" }, { "\"1\"", "1" }, { "true", "false" }
+    };
+    for (size_t i = 0; i < sizeof equal / sizeof *equal; i++)
+        assert_true(crew_value_equal(parse_json(&arena, equal[i][0]), parse_json(&arena, equal[i][1])));
+    for (size_t i = 0; i < sizeof unequal / sizeof *unequal; i++)
+        assert_false(crew_value_equal(parse_json(&arena, unequal[i][0]), parse_json(&arena, unequal[i][1])));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_reads_as_null),
+        cmocka_unit_test(integral_doubles_are_ints_where_they_fit),
+        cmocka_unit_test(uint_is_only_what_int_cannot_hold),
+        cmocka_unit_test(arrays_grow_and_keep_their_items),
+        cmocka_unit_test(a_decoded_array_can_be_added_to),
+        cmocka_unit_test(a_key_that_is_there_is_replaced),
+        cmocka_unit_test(equality_is_deep_and_typed),
+    };
+    return cmocka_run_group_tests(tests, NULL, teardown);
+}

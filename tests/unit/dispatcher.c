@@ -1,0 +1,147 @@
+#include "support/test.h"
+
+static crew_status who(crew_call *call)
+{
+    crew_string name = crew_call_method(call);
+    return crew_reply(call, "[S,s?]", name, (const char *)crew_call_context(call));
+}
+
+static char own[] = "own", first[] = "first";
+
+static const crew_method methods[] = { { "who", who, "" }, { "other", who, "n:int?" }, { 0 } };
+static const crew_service service = { .name = "test", .methods = methods, .context = own };
+
+static crew_dispatcher *dispatcher;
+
+static int setup(void **state)
+{
+    (void)state;
+    return crew_dispatcher_new(&dispatcher) == CREW_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    crew_dispatcher_free(dispatcher);
+    return 0;
+}
+
+static const char *answer(const char *method, const char *params)
+{
+    static char text[600];
+    char request[300];
+    crew_bytes bytes;
+    (void)snprintf(request, sizeof request, "{\"jsonrpc\":\"2.0\",\"method\":\"%s\",\"params\":%s,\"id\":1}", method,
+                   params);
+    assert_ok(crew_handle(dispatcher, crew_str(request), NULL, &bytes));
+    (void)snprintf(text, sizeof text, "%.*s", (int)bytes.size, (const char *)bytes.data);
+    crew_bytes_free(&bytes);
+    return text;
+}
+
+static void services_mount_under_prefixes_with_a_context_each(void **state)
+{
+    (void)state;
+    assert_ok(crew_dispatcher_add(dispatcher, "a.", &service, first, NULL));
+    assert_ok(crew_dispatcher_add(dispatcher, "", &service, NULL, NULL));
+    assert_contains(answer("a.who", "[]"), "[\"a.who\",\"first\"]");
+    assert_contains(answer("who", "[]"), "[\"who\",\"own\"]");
+    assert_contains(answer("b.who", "[]"), "-32601");
+}
+
+static void a_taken_name_adds_nothing_of_the_service(void **state)
+{
+    (void)state;
+    static const crew_method clash[] = { { "fresh", who, "" }, { "other", who, "" }, { 0 } };
+    static const crew_service second = { .name = "clash", .methods = clash };
+    crew_error why;
+    assert_ok(crew_dispatcher_add(dispatcher, "", &service, NULL, NULL));
+    assert_status(crew_dispatcher_add(dispatcher, "", &second, NULL, &why), CREW_EXISTS);
+    assert_contains(why.message, "'other'");
+    assert_contains(answer("fresh", "[]"), "-32601");
+    assert_contains(answer("other", "[1]"), "\"result\"");
+}
+
+static void bad_tables_are_refused_with_the_method_s_name(void **state)
+{
+    (void)state;
+    static const crew_method bad[][2] = { { { "rpc.mine", who, "" }, { 0 } },
+                                          { { "", who, "" }, { 0 } },
+                                          { { "m", NULL, "" }, { 0 } },
+                                          { { "m", who, "x:what" }, { 0 } },
+                                          { { "m", who, "", "what" }, { 0 } } };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        crew_service one = { .name = "bad", .methods = bad[i] };
+        crew_error why;
+        assert_status(crew_dispatcher_add(dispatcher, "", &one, NULL, &why), CREW_BAD_ARGUMENT);
+        assert_contains(why.message, bad[i][0].name);
+    }
+}
+
+static void many_methods_are_all_found(void **state)
+{
+    (void)state;
+    enum { MANY = 500 };
+    static crew_method many[MANY + 1];
+    static char names[MANY][16];
+    for (int i = 0; i < MANY; i++) {
+        (void)snprintf(names[i], sizeof names[i], "method%d", i);
+        many[i] = (crew_method){ .name = names[i], .handler = who };
+    }
+    crew_service large = { .name = "large", .methods = many };
+    assert_ok(crew_dispatcher_add(dispatcher, "", &large, NULL, NULL));
+    for (int i = 0; i < MANY; i++)
+        assert_contains(answer(names[i], "[]"), names[i]);
+}
+
+static crew_status guard(crew_call *call, void *context)
+{
+    int *seen = context;
+    (*seen)++;
+    if (crew_arg_int(call, 0) == 13)
+        return crew_fail(call, 403, "not %d", 13);
+    return crew_call_proceed(call);
+}
+
+static void the_wrapper_is_around_every_call_and_may_refuse(void **state)
+{
+    (void)state;
+    int seen = 0;
+    assert_ok(crew_dispatcher_add(dispatcher, "", &service, NULL, NULL));
+    crew_dispatcher_wrap(dispatcher, guard, &seen);
+    assert_contains(answer("other", "[1]"), "\"result\"");
+    assert_contains(answer("other", "[13]"), "{\"code\":403,\"message\":\"not 13\"}");
+    assert_contains(answer("other", "[\"x\"]"), "-32602");
+    assert_contains(answer("nobody", "[]"), "-32601");
+    assert_int_equal(seen, 2);
+}
+
+static void handling_answers_bytes_with_bytes(void **state)
+{
+    (void)state;
+    crew_bytes answer_bytes = { 0 };
+    assert_ok(crew_dispatcher_add(dispatcher, "", &service, NULL, NULL));
+    assert_ok(crew_handle(dispatcher, crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"who\"}"), NULL, &answer_bytes));
+    assert_int_equal(answer_bytes.size, 0);
+    assert_null(answer_bytes.data);
+    assert_status(crew_handle(dispatcher, crew_str("hello"), NULL, &answer_bytes), CREW_UNSUPPORTED);
+    crew_handle_options json = { .content_type = "application/json" };
+    assert_ok(crew_handle(dispatcher, crew_str("hello"), &json, &answer_bytes));
+    assert_true(answer_bytes.size > 0);
+    crew_bytes_free(&answer_bytes);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(services_mount_under_prefixes_with_a_context_each),
+        TEST(a_taken_name_adds_nothing_of_the_service),
+        TEST(bad_tables_are_refused_with_the_method_s_name),
+        TEST(many_methods_are_all_found),
+        TEST(the_wrapper_is_around_every_call_and_may_refuse),
+        TEST(handling_answers_bytes_with_bytes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
