@@ -271,10 +271,8 @@ static struct crew_pending *match(crew_client *client, const crew_message *messa
         client->stats.stray_replies++;
         return NULL;
     }
-    if (was_shed(reply) && retry_later(client, call, CREW_RETRY_OVERLOADED)) {
-        client->stats.retried++;
+    if (was_shed(reply) && retry_later(client, call, CREW_RETRY_OVERLOADED))
         return NULL;
-    }
     client->stats.bad_replies += *mismatched || !reply->valid;
     take_out(client, call);
     return call;

@@ -252,6 +252,8 @@ crew_status crew_handle(const crew_dispatcher *dispatcher, crew_string request,
         crew_job_run(&job, i, &scratch);
     while (count && sem_wait(&done) != 0) /* a signal; deferred calls may still be running */
         continue;
+    if (status == CREW_OK && reply.size)
+        crew_buffer_append(&reply, "", 1);
     if (status == CREW_OK && reply.failed)
         status = CREW_NO_MEMORY;
     (void)sem_destroy(&done);
@@ -260,6 +262,6 @@ crew_status crew_handle(const crew_dispatcher *dispatcher, crew_string request,
     if (status != CREW_OK || reply.size == 0)
         crew_buffer_fini(&reply);
     if (status == CREW_OK)
-        *answer = (crew_bytes){ reply.data, reply.size };
+        *answer = (crew_bytes){ reply.data, reply.size ? reply.size - 1 : 0 };
     return status;
 }

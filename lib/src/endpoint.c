@@ -64,6 +64,7 @@ static bool can_be_mended(crew_status status)
 
 static void try_open(struct crew_endpoint *e)
 {
+    assert(current == e);
     crew_error why = { .status = CREW_OK };
     why.status = e->ops->open(e->state, &e->config, &why);
     e->open = why.status == CREW_OK;
@@ -125,6 +126,7 @@ static void trace(struct crew_endpoint *e, bool incoming, const crew_list *list)
 
 static crew_status send_all(struct crew_endpoint *e)
 {
+    assert(current == e);
     crew_queue_take(&e->queue, &e->outgoing);
     if (!e->outgoing.count)
         return CREW_OK;
@@ -137,6 +139,7 @@ static crew_status send_all(struct crew_endpoint *e)
 
 static crew_status receive_all(struct crew_endpoint *e, size_t room)
 {
+    assert(current == e);
     crew_list incoming = { 0 };
     crew_status status = e->ops->recv(e->state, &incoming, room);
     for (crew_message *m = incoming.head; m; m = m->next) {

@@ -150,7 +150,8 @@ static size_t room(struct crew_endpoint *endpoint)
     size_t in_flight = atomic_load_explicit(&endpoint->in_flight, memory_order_relaxed);
     size_t most = endpoint->options.in_flight_max;
     const crew_server *server = server_of(endpoint);
-    bool taking = atomic_load(&server->started) && !(atomic_load(&server->draining) && endpoint->ops->can_requeue);
+    bool taking =
+        atomic_load(&server->started) && !(atomic_load(&server->draining) && endpoint->ops->can_requeue);
     return taking && in_flight < most ? most - in_flight : 0;
 }
 

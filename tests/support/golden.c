@@ -29,12 +29,13 @@ static bool answers(crew_string request, const char *expected, golden_answerer *
         right = *expected == '\0' && got.size == 0;
     } else {
         const crew_value *value = NULL;
-        right = crew_json_decode((crew_string){ got.data, got.size }, NULL, &arena, &value, NULL) == CREW_OK &&
-                json_covers(parse_json(&arena, expected), value);
+        right =
+            crew_json_decode((crew_string){ got.data, got.size }, NULL, &arena, &value, NULL) == CREW_OK &&
+            json_covers(parse_json(&arena, expected), value);
     }
     if (!right)
-        print_error("-> %.*s\n   wanted %s\n   got    %.*s\n", CREW_STR(request), *expected ? expected : "nothing",
-                    (int)got.size, got.data ? (const char *)got.data : "");
+        print_error("-> %.*s\n   wanted %s\n   got    %.*s\n", CREW_STR(request),
+                    *expected ? expected : "nothing", (int)got.size, got.data ? (const char *)got.data : "");
     crew_bytes_free(&got);
     crew_arena_fini(&arena);
     return right;

@@ -1,5 +1,5 @@
-/* The two ends of a transport without the library around them: what is on the wire is up to the test. The test's
- * own thread drives them. */
+/* The two ends of a transport without the library around them: what is on the wire is up to the test. The
+ * test's own thread drives them. */
 #ifndef SUPPORT_RAW_H
 #define SUPPORT_RAW_H
 

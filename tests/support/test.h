@@ -15,23 +15,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define assert_status(expression, expected)                                                                  \
+#define assert_status(expression, expected) \
     assert_string_equal(crew_status_name(expression), crew_status_name(expected))
 #define assert_ok(expression) assert_status(expression, CREW_OK)
 
 /* The expression is CREW_OK, or the error's message is shown. */
-#define assert_ok_why(expression, why)                                                                       \
-    do {                                                                                                     \
-        crew_status got = (expression);                                                                      \
-        if (got != CREW_OK)                                                                                  \
-            print_error("%s: %s\n", crew_status_name(got), (why).message);                                   \
-        assert_int_equal(got, CREW_OK);                                                                      \
+#define assert_ok_why(expression, why)                                         \
+    do {                                                                       \
+        crew_status status_ = (expression);                                    \
+        if (status_ != CREW_OK)                                                \
+            print_error("%s: %s\n", crew_status_name(status_), (why).message); \
+        assert_int_equal(status_, CREW_OK);                                    \
     } while (0)
 
-#define assert_contains(text, part)                                                                          \
-    do {                                                                                                     \
-        if (!strstr((text), (part)))                                                                         \
-            fail_msg("'%s' is not in '%s'", (part), (text));                                                 \
+#define assert_contains(text, part)                          \
+    do {                                                     \
+        if (!strstr((text), (part)))                         \
+            fail_msg("'%s' is not in '%s'", (part), (text)); \
     } while (0)
 
 /* JSON text to a value; the text must be good. */

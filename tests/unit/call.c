@@ -20,7 +20,7 @@ static crew_status typed(crew_call *call)
     case 9: return CREW_SYSTEM;
     case 10: return crew_reply_double(call, NAN);
     case 11: return crew_reply_string(call, crew_str("\xFF"));
-    case 12: return crew_reply(call, "oops");
+    case 12: return crew_reply(call, "wrong");
     case 13: return crew_fail(call, 5, "%s", "\xFF!");
     case 14: return crew_fail_data(call, 5, "five", "{s:i}", "left", 3);
     case 15: return crew_fail_param(call, 0, "must not be %d", 15);
@@ -45,9 +45,11 @@ static crew_status facts(crew_call *call)
 {
     crew_value *list;
     crew_arena *arena = crew_call_arena(call);
-    if (crew_array_new(arena, &list) != CREW_OK || crew_array_add(arena, list, crew_call_params(call)) != CREW_OK)
+    if (crew_array_new(arena, &list) != CREW_OK ||
+        crew_array_add(arena, list, crew_call_params(call)) != CREW_OK)
         return CREW_NO_MEMORY;
-    return crew_reply(call, "[b,b,o]", crew_call_is_one_way(call), crew_call_remaining_ms(call) == INT64_MAX, list);
+    return crew_reply(call, "[b,b,o]", crew_call_is_one_way(call), crew_call_remaining_ms(call) == INT64_MAX,
+                      list);
 }
 
 static void *complete_later(void *argument)
@@ -114,8 +116,8 @@ static const char *answer(const char *method, const char *params)
     static char text[600];
     char request[300];
     crew_bytes bytes;
-    (void)snprintf(request, sizeof request, "{\"jsonrpc\":\"2.0\",\"method\":\"%s\",\"params\":%s,\"id\":1}", method,
-                   params);
+    (void)snprintf(request, sizeof request, "{\"jsonrpc\":\"2.0\",\"method\":\"%s\",\"params\":%s,\"id\":1}",
+                   method, params);
     assert_ok(crew_handle(dispatcher, crew_str(request), NULL, &bytes));
     assert_true(bytes.size > 25);
     (void)snprintf(text, sizeof text, "%.*s", (int)bytes.size - 25, (const char *)bytes.data + 17);
@@ -126,11 +128,15 @@ static const char *answer(const char *method, const char *params)
 static void every_reply_has_its_value(void **state)
 {
     (void)state;
-    static const char *const expected[] = {
-        "\"result\":null", "\"result\":true", "\"result\":-9223372036854775808", "\"result\":18446744073709551615",
-        "\"result\":0.1", "\"result\":\"a\\u0000b\"", "\"result\":\"AAE=\"", "\"result\":{\"n\":7}",
-        "\"result\":null"
-    };
+    static const char *const expected[] = { "\"result\":null",
+                                            "\"result\":true",
+                                            "\"result\":-9223372036854775808",
+                                            "\"result\":18446744073709551615",
+                                            "\"result\":0.1",
+                                            "\"result\":\"a\\u0000b\"",
+                                            "\"result\":\"AAE=\"",
+                                            "\"result\":{\"n\":7}",
+                                            "\"result\":null" };
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
         char params[16];
         (void)snprintf(params, sizeof params, "[%zu]", i);
@@ -143,7 +149,8 @@ static void what_cannot_be_answered_is_an_internal_error(void **state)
     (void)state;
     static const char *const params[] = { "[9]", "[10]", "[11]", "[12]" };
     for (size_t i = 0; i < 4; i++)
-        assert_contains(answer("typed", params[i]), "{\"code\":-32603,\"message\":\"Internal error\",\"data\"");
+        assert_contains(answer("typed", params[i]),
+                        "{\"code\":-32603,\"message\":\"Internal error\",\"data\"");
     assert_contains(answer("deferred_and_failed", "[]"), "-32603");
 }
 
@@ -151,10 +158,12 @@ static void errors_carry_what_the_handler_says(void **state)
 {
     (void)state;
     assert_string_equal(answer("typed", "[13]"), "\"error\":{\"code\":5,\"message\":\"?!\"}");
-    assert_string_equal(answer("typed", "[14]"), "\"error\":{\"code\":5,\"message\":\"five\",\"data\":{\"left\":3}}");
-    assert_string_equal(answer("typed", "[15]"),
-                        "\"error\":{\"code\":-32602,\"message\":\"Invalid params: param 'which' must not be 15\","
-                        "\"data\":{\"param\":\"which\"}}");
+    assert_string_equal(answer("typed", "[14]"),
+                        "\"error\":{\"code\":5,\"message\":\"five\",\"data\":{\"left\":3}}");
+    assert_string_equal(
+        answer("typed", "[15]"),
+        "\"error\":{\"code\":-32602,\"message\":\"Invalid params: param 'which' must not be 15\","
+        "\"data\":{\"param\":\"which\"}}");
     assert_contains(answer("typed", "[16]"), "param 9 is odd");
 }
 
@@ -193,7 +202,8 @@ static void deferred_calls_of_a_batch_are_waited_for(void **state)
     (void)state;
     crew_buffer request = { 0 };
     for (int i = 0; i < 50; i++)
-        crew_buffer_printf(&request, "%s{\"jsonrpc\":\"2.0\",\"method\":\"deferred\",\"params\":[\"%d\"],\"id\":%d}",
+        crew_buffer_printf(&request,
+                           "%s{\"jsonrpc\":\"2.0\",\"method\":\"deferred\",\"params\":[\"%d\"],\"id\":%d}",
                            i ? "," : "[", i, i);
     crew_buffer_text(&request, "]");
     crew_bytes bytes;

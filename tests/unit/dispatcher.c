@@ -31,8 +31,8 @@ static const char *answer(const char *method, const char *params)
     static char text[600];
     char request[300];
     crew_bytes bytes;
-    (void)snprintf(request, sizeof request, "{\"jsonrpc\":\"2.0\",\"method\":\"%s\",\"params\":%s,\"id\":1}", method,
-                   params);
+    (void)snprintf(request, sizeof request, "{\"jsonrpc\":\"2.0\",\"method\":\"%s\",\"params\":%s,\"id\":1}",
+                   method, params);
     assert_ok(crew_handle(dispatcher, crew_str(request), NULL, &bytes));
     (void)snprintf(text, sizeof text, "%.*s", (int)bytes.size, (const char *)bytes.data);
     crew_bytes_free(&bytes);
@@ -121,7 +121,8 @@ static void handling_answers_bytes_with_bytes(void **state)
     (void)state;
     crew_bytes answer_bytes = { 0 };
     assert_ok(crew_dispatcher_add(dispatcher, "", &service, NULL, NULL));
-    assert_ok(crew_handle(dispatcher, crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"who\"}"), NULL, &answer_bytes));
+    assert_ok(
+        crew_handle(dispatcher, crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"who\"}"), NULL, &answer_bytes));
     assert_int_equal(answer_bytes.size, 0);
     assert_null(answer_bytes.data);
     assert_status(crew_handle(dispatcher, crew_str("hello"), NULL, &answer_bytes), CREW_UNSUPPORTED);

@@ -42,12 +42,9 @@ static crew_status keep(crew_call *call)
 }
 
 static const crew_method methods[] = {
-    { "pass", pass, "n:any?" },
-    { "pass2", pass, "n:any?", .max_concurrency = 2 },
-    { "meet", meet, "n:any" },
-    { "note_thread", note_thread, "" },
-    { "keep", keep, "" },
-    { 0 },
+    { "pass", pass, "n:any?" }, { "pass2", pass, "n:any?", .max_concurrency = 2 },
+    { "meet", meet, "n:any" },  { "note_thread", note_thread, "" },
+    { "keep", keep, "" },       { 0 },
 };
 static const crew_service service = { .name = "test", .methods = methods };
 
@@ -93,7 +90,8 @@ static void stop(crew_server *server)
 static void send_pass(struct raw_end *client, const char *method, uint32_t n)
 {
     char text[100];
-    (void)snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"method\":\"%s\",\"params\":[%u],\"id\":%u}", method, n, n);
+    (void)snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"method\":\"%s\",\"params\":[%u],\"id\":%u}",
+                   method, n, n);
     raw_request(client, crew_str(text), n, false);
 }
 
@@ -134,8 +132,9 @@ static void the_calls_of_a_batch_run_at_the_same_time_and_answer_in_order(void *
                                  "{\"jsonrpc\":\"2.0\",\"method\":\"meet\",\"params\":[3],\"id\":3},"
                                  "{\"jsonrpc\":\"2.0\",\"method\":\"meet\",\"params\":[4],\"id\":4}]",
                                  &arena);
-    assert_string_equal(reply, "[{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1},{\"jsonrpc\":\"2.0\",\"result\":2,\"id\":2},"
-                               "{\"jsonrpc\":\"2.0\",\"result\":3,\"id\":3},{\"jsonrpc\":\"2.0\",\"result\":4,\"id\":4}]");
+    assert_string_equal(
+        reply, "[{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1},{\"jsonrpc\":\"2.0\",\"result\":2,\"id\":2},"
+               "{\"jsonrpc\":\"2.0\",\"result\":3,\"id\":3},{\"jsonrpc\":\"2.0\",\"result\":4,\"id\":4}]");
     pthread_barrier_destroy(&barrier);
     raw_close(&client, NULL);
     assert_int_equal(stats_of(server).calls, 5);
@@ -148,14 +147,16 @@ static void a_long_batch_does_not_keep_others_waiting(void **state)
     struct raw_end client;
     crew_server *server = serve(&(crew_server_options){ .threads = 1 });
     raw_open(&client, URL, false);
-    raw_request(&client, crew_str("[{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1},"
-                                  "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":2},"
-                                  "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":3}]"), 7, false);
+    raw_request(&client,
+                crew_str("[{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1},"
+                         "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":2},"
+                         "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":3}]"),
+                7, false);
     assert_true(gate_await(&gate, 1));
     raw_request(&client, crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"get_data\",\"id\":9}"), 9, false);
     while (stats_of(server).received < 2)
         raw_nothing(&client); /* until it waits beside the batch */
-    gate_let(&gate, 2); /* by turns: the single call comes before the batch's last */
+    gate_let(&gate, 2);       /* by turns: the single call comes before the batch's last */
     crew_message *reply = raw_next_of(&client, CREW_EVENT_REPLY);
     assert_int_equal(reply->correlation, 9);
     crew_message_free(reply);
@@ -291,8 +292,10 @@ static void a_server_freed_without_a_stop_just_ends(void **state)
     raw_open(&client, URL, false);
     for (uint32_t i = 1; i <= 10; i++)
         send_pass(&client, "pass", i);
-    raw_request(&client, crew_str("[{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1},"
-                                  "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":2}]"), 11, false);
+    raw_request(&client,
+                crew_str("[{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1},"
+                         "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":2}]"),
+                11, false);
     assert_true(gate_await(&gate, 1));
     gate_open(&gate);
     crew_server_free(server);
@@ -385,12 +388,14 @@ static void a_method_s_concurrency_is_bounded(void **state)
     send_pass(&client, "pass2", 3);
     crew_message *reply = raw_next_of(&client, CREW_EVENT_REPLY);
     assert_int_equal(reply->correlation, 3);
-    assert_contains(crew_arena_string(&arena, crew_buffer_string(&reply->body)).data, "\"reason\":\"concurrency\"");
+    assert_contains(crew_arena_string(&arena, crew_buffer_string(&reply->body)).data,
+                    "\"reason\":\"concurrency\"");
     crew_message_free(reply);
     gate_open(&gate);
     for (int i = 0; i < 2; i++)
         crew_message_free(raw_next_of(&client, CREW_EVENT_REPLY));
-    assert_contains(raw_call(&client, "{\"jsonrpc\":\"2.0\",\"method\":\"pass2\",\"id\":1}", &arena), "result");
+    assert_contains(raw_call(&client, "{\"jsonrpc\":\"2.0\",\"method\":\"pass2\",\"id\":1}", &arena),
+                    "result");
     raw_close(&client, NULL);
     stop(server);
 }
@@ -413,7 +418,8 @@ static void ten_thousand_malformed_messages_change_nothing(void **state)
             for (int replies = 0; replies < 75; replies++)
                 crew_message_free(raw_next_of(&client, CREW_EVENT_REPLY));
     }
-    assert_contains(raw_call(&client, "{\"jsonrpc\":\"2.0\",\"method\":\"get_data\",\"id\":1}", &arena), "hello");
+    assert_contains(raw_call(&client, "{\"jsonrpc\":\"2.0\",\"method\":\"get_data\",\"id\":1}", &arena),
+                    "hello");
     assert_true(eventually(all_settled, server));
     crew_server_stats stats = stats_of(server);
     assert_int_equal(stats.malformed, 10000);

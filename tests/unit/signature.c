@@ -37,9 +37,9 @@ static void bad_signatures_say_what_is_wrong(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        { "a", "not name:type" },          { "a:", "no type ''" },
-        { ":int", "not name:type" },       { "a:number b:nubmer", "'b': no type 'nubmer'" },
-        { "a:int a:int", "twice" },        { "a:int? b:int", "wants a ?" },
+        { "a", "not name:type" },           { "a:", "no type ''" },
+        { ":int", "not name:type" },        { "a:number b:nubmer", "'b': no type 'nubmer'" },
+        { "a:int a:int", "twice" },         { "a:int? b:int", "wants a ?" },
         { "a:int... b:int", "behind ..." }, { "a,b:int", "not name:type" },
         { "a:int??", "no type 'int?'" },
     };
@@ -65,7 +65,8 @@ static const char *bind(const char *signature_text, const char *params_text)
         return crew_arena_string(&arena, crew_str(why.message)).data;
     }
     for (size_t i = 0; i < arguments.count; i++)
-        crew_buffer_printf(&out, "%s%s", i ? " " : "", arguments.items[i] ? json_of(&arena, arguments.items[i]) : "-");
+        crew_buffer_printf(&out, "%s%s", i ? " " : "",
+                           arguments.items[i] ? json_of(&arena, arguments.items[i]) : "-");
     return crew_buffer_move(&out, &arena).data;
 }
 
@@ -138,15 +139,15 @@ static void converted_arguments_have_the_declared_type(void **state)
     struct crew_arguments arguments;
     const crew_value *data;
     crew_string bytes;
-    assert_ok(crew_signature_bind(&signature, parse_json(&arena, "[42.0,\"AAE=\"]"), true, &arena, &arguments, &data,
-                                  NULL));
+    assert_ok(crew_signature_bind(&signature, parse_json(&arena, "[42.0,\"AAE=\"]"), true, &arena, &arguments,
+                                  &data, NULL));
     assert_int_equal(crew_value_type(arguments.items[0]), CREW_TYPE_INT);
     assert_int_equal(crew_value_type(arguments.items[1]), CREW_TYPE_BYTES);
     assert_ok(crew_value_bytes(arguments.items[1], &bytes));
     assert_int_equal(bytes.size, 2);
     assert_memory_equal(bytes.data, "\0\1", 2);
-    assert_ok(crew_signature_bind(&signature, parse_json(&arena, "[1,\"AAE=\"]"), false, &arena, &arguments, &data,
-                                  NULL));
+    assert_ok(crew_signature_bind(&signature, parse_json(&arena, "[1,\"AAE=\"]"), false, &arena, &arguments,
+                                  &data, NULL));
     assert_ok(crew_value_bytes(arguments.items[1], &bytes)); /* a wire with bytes: the string's own */
     assert_true(crew_string_equal(bytes, crew_str("AAE=")));
 }

@@ -36,8 +36,9 @@ typedef struct crew_handle_options {
 } crew_handle_options;
 
 /* Bytes in, bytes out: decodes a message, runs its calls one after another on this thread, and encodes the
- * reply into *answer, the caller's; empty if there is nothing to say. Waits for deferred calls. options may
- * be NULL. CREW_NO_MEMORY; CREW_UNSUPPORTED if no protocol knows the bytes. Any thread. */
+ * reply into *answer, the caller's, NUL-terminated behind its size; empty if there is nothing to say. Waits
+ * for deferred calls. options may be NULL. CREW_NO_MEMORY; CREW_UNSUPPORTED if no protocol knows the bytes.
+ * Any thread. */
 CREW_NODISCARD CREW_API crew_status crew_handle(const crew_dispatcher *dispatcher, crew_string request,
                                                 const crew_handle_options *options, crew_bytes *answer);
 

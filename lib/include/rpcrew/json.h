@@ -20,10 +20,10 @@ typedef enum crew_json_style {
     CREW_JSON_PRETTY   /* two spaces a level, "key": value */
 } crew_json_style;
 
-/* Writes a value; *text is the caller's, NUL-terminated behind its size. Bytes are written in base64, integral
- * doubles without a fraction, other doubles with 15 to 17 digits, as many as it takes to read back the same.
- * CREW_UNSUPPORTED: NaN, an infinity, a key that is neither string nor integer. CREW_MALFORMED: a string that
- * is not UTF-8. CREW_NO_MEMORY. Any thread. */
+/* Writes a value; *text is the caller's, NUL-terminated behind its size. Bytes are written in base64,
+ * integral doubles without a fraction, other doubles with 15 to 17 digits, as many as it takes to read back
+ * the same. CREW_UNSUPPORTED: NaN, an infinity, a key that is neither string nor integer. CREW_MALFORMED: a
+ * string that is not UTF-8. CREW_NO_MEMORY. Any thread. */
 CREW_NODISCARD CREW_API crew_status crew_json_encode(const crew_value *value, crew_json_style style,
                                                      crew_bytes *text);
 

@@ -25,8 +25,12 @@ static void bytes_come_back_whatever_their_number(void **state)
 static void the_examples_of_rfc_4648_hold(void **state)
 {
     (void)state;
-    static const char *const pairs[][2] = { { "", "" },         { "f", "Zg==" },         { "fo", "Zm8=" },
-                                            { "foo", "Zm9v" },  { "foob", "Zm9vYg==" },  { "fooba", "Zm9vYmE=" },
+    static const char *const pairs[][2] = { { "", "" },
+                                            { "f", "Zg==" },
+                                            { "fo", "Zm8=" },
+                                            { "foo", "Zm9v" },
+                                            { "foob", "Zm9vYg==" },
+                                            { "fooba", "Zm9vYmE=" },
                                             { "foobar", "Zm9vYmFy" } };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         crew_buffer text = { 0 };
@@ -39,7 +43,8 @@ static void the_examples_of_rfc_4648_hold(void **state)
 static void what_is_not_base64_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = { "Z", "Zg", "Zg=", "Zh==", "Zm9=", "Zm 9", "Z===", "====", "Zg==Zg==", "Zm-_" };
+    static const char *const bad[] = { "Z",    "Zg",   "Zg=",  "Zh==",     "Zm9=",
+                                       "Zm 9", "Z===", "====", "Zg==Zg==", "Zm-_" };
     crew_arena arena = { 0 };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         crew_string bytes;

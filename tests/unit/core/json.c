@@ -19,11 +19,24 @@ static int teardown(void **state)
 static void text_comes_back_as_it_was(void **state)
 {
     (void)state;
-    static const char *const texts[] = {
-        "null", "true", "false", "0", "-1", "9223372036854775807", "-9223372036854775808", "0.1", "1.5e-300",
-        "1.7976931348623157e+308", "0.30000000000000004", "\"\"", "\"a\\u0000\\n\\\"\\\\\\u001f/\"",
-        "\"\xC3\xBC \xF0\x9F\x98\x80\"", "[]", "{}", "[1,[2,[3,{}]]]", "{\"a\":{\"b\":[true,null]},\"\":1}"
-    };
+    static const char *const texts[] = { "null",
+                                         "true",
+                                         "false",
+                                         "0",
+                                         "-1",
+                                         "9223372036854775807",
+                                         "-9223372036854775808",
+                                         "0.1",
+                                         "1.5e-300",
+                                         "1.7976931348623157e+308",
+                                         "0.30000000000000004",
+                                         "\"\"",
+                                         "\"a\\u0000\\n\\\"\\\\\\u001f/\"",
+                                         "\"\xC3\xBC \xF0\x9F\x98\x80\"",
+                                         "[]",
+                                         "{}",
+                                         "[1,[2,[3,{}]]]",
+                                         "{\"a\":{\"b\":[true,null]},\"\":1}" };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         assert_string_equal(json_of(&arena, parse_json(&arena, texts[i])), texts[i]);
 }
@@ -37,10 +50,9 @@ static void integral_doubles_are_written_without_a_fraction(void **state)
 static void bytes_ext_and_odd_keys_have_a_written_form(void **state)
 {
     (void)state;
-    struct crew_member members[] = {
-        { crew_make_int(-3), crew_make_text(CREW_TYPE_BYTES, crew_str("foo")) },
-        { crew_make_uint(UINT64_MAX), { .type = CREW_TYPE_EXT, .ext_type = -5, .size = 1, .bytes = "f" } }
-    };
+    struct crew_member members[] = { { crew_make_int(-3), crew_make_text(CREW_TYPE_BYTES, crew_str("foo")) },
+                                     { crew_make_uint(UINT64_MAX),
+                                       { .type = CREW_TYPE_EXT, .ext_type = -5, .size = 1, .bytes = "f" } } };
     crew_value object = { .type = CREW_TYPE_OBJECT, .size = 2, .members = members };
     assert_string_equal(json_of(&arena, &object),
                         "{\"-3\":\"Zm9v\",\"18446744073709551615\":{\"ext\":-5,\"data\":\"Zg==\"}}");
@@ -76,10 +88,29 @@ static void a_failed_write_leaves_the_buffer_as_it_was(void **state)
 static void malformed_text_is_refused_with_its_place(void **state)
 {
     (void)state;
-    static const char *const bad[] = {
-        "", " ", "{", "[1,]", "{\"a\":}", "{\"a\" 1}", "[1 2]", "01", "1.", "NaN", "[Infinity]", "nul", "\"\\ud800\"",
-        "\"\xFF\"", "\"a", "\"\\x\"", "1 1", "{} x", "'a'", "\xEF\xBB\xBF{}", "[\"\\", "{\"a\\u0000\":1}", "1e999"
-    };
+    static const char *const bad[] = { "",
+                                       " ",
+                                       "{",
+                                       "[1,]",
+                                       "{\"a\":}",
+                                       "{\"a\" 1}",
+                                       "[1 2]",
+                                       "01",
+                                       "1.",
+                                       "NaN",
+                                       "[Infinity]",
+                                       "nul",
+                                       "\"\\ud800\"",
+                                       "\"\xFF\"",
+                                       "\"a",
+                                       "\"\\x\"",
+                                       "1 1",
+                                       "{} x",
+                                       "'a'",
+                                       "\xEF\xBB\xBF{}",
+                                       "[\"\\",
+                                       "{\"a\\u0000\":1}",
+                                       "1e999" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const crew_value *value = NULL;
         crew_error why;
@@ -101,7 +132,8 @@ static void integers_beyond_64_bits_are_named_by_their_place(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const crew_value *value;
         crew_error why;
-        assert_status(crew_json_decode(crew_str(cases[i].text), NULL, &arena, &value, &why), CREW_OUT_OF_RANGE);
+        assert_status(crew_json_decode(crew_str(cases[i].text), NULL, &arena, &value, &why),
+                      CREW_OUT_OF_RANGE);
         assert_contains(why.message, cases[i].place);
     }
 }
@@ -130,7 +162,8 @@ static void limits_hold_before_anything_is_parsed(void **state)
 static void the_last_of_duplicate_keys_wins(void **state)
 {
     (void)state;
-    assert_string_equal(json_of(&arena, parse_json(&arena, "{\"a\":1,\"b\":2,\"a\":3}")), "{\"a\":3,\"b\":2}");
+    assert_string_equal(json_of(&arena, parse_json(&arena, "{\"a\":1,\"b\":2,\"a\":3}")),
+                        "{\"a\":3,\"b\":2}");
 }
 
 static void watched_members_are_noted_as_written(void **state)
@@ -143,8 +176,8 @@ static void watched_members_are_noted_as_written(void **state)
     crew_string text = crew_str("[{\"id\": 1.50, \"x\":{\"id\":2}}, 5, {\"y\":\"id\",\"id\":\"a\\u0041\"},"
                                 "{\"id\":123456789012345678901234567890}, {\"id\":[1]}, {\"id\" : null}]");
     assert_ok_why(crew_json_read(text, &limits, &arena, &notes, &value, &why), why);
-    static const char *const expected[] = { "1.50", "", "\"a\\u0041\"", "123456789012345678901234567890", "",
-                                            "null" };
+    static const char *const expected[] = { "1.50", "",    "\"a\\u0041\"", "123456789012345678901234567890",
+                                            "",     "null" };
     assert_int_equal(notes.count, 6);
     for (size_t i = 0; i < 6; i++) {
         assert_true(crew_string_equal(notes.items[i].watched, crew_str(expected[i])));
@@ -156,7 +189,8 @@ static void pretty_text_is_indented(void **state)
 {
     (void)state;
     crew_bytes text;
-    assert_ok(crew_json_encode(parse_json(&arena, "{\"a\":[1,{}],\"b\":{\"c\":[]}}"), CREW_JSON_PRETTY, &text));
+    assert_ok(
+        crew_json_encode(parse_json(&arena, "{\"a\":[1,{}],\"b\":{\"c\":[]}}"), CREW_JSON_PRETTY, &text));
     assert_string_equal(text.data, "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": {\n    \"c\": []\n  }\n}");
     crew_bytes_free(&text);
 }

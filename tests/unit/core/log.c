@@ -47,7 +47,8 @@ static void a_line_of_text_has_its_fields_behind_it(void **state)
 {
     (void)state;
     open_as(CREW_LOG_TEXT);
-    crew_log(CREW_LOG_INFO, "connection lost", "{s:s,s:i,s:s}", "endpoint", "a://b", "delay_ms", 5, "why", "no\nway");
+    crew_log(CREW_LOG_INFO, "connection lost", "{s:s,s:i,s:s}", "endpoint", "a://b", "delay_ms", 5, "why",
+             "no\nway");
     const char *line = written();
     assert_contains(line, "Z INFO  connection lost endpoint=a://b delay_ms=5 why=\"no\\nway\"\n");
     assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
@@ -68,8 +69,9 @@ static void a_json_line_is_one_object(void **state)
     open_as(CREW_LOG_JSON);
     crew_log(CREW_LOG_ERROR, "odd", "{s:s,s:[i,i]}", "text", "a\"b", "list", 1, 2);
     const crew_value *value = parse_json(&arena, written());
-    assert_true(json_covers(parse_json(&arena, "{\"level\":\"error\",\"msg\":\"odd\",\"text\":\"a\\\"b\",\"list\":[1,2]}"),
-                            value));
+    assert_true(json_covers(
+        parse_json(&arena, "{\"level\":\"error\",\"msg\":\"odd\",\"text\":\"a\\\"b\",\"list\":[1,2]}"),
+        value));
     crew_log(CREW_LOG_ERROR, "plain", NULL);
     assert_int_equal(crew_value_count(parse_json(&arena, written())), 3);
     crew_arena_fini(&arena);

@@ -14,9 +14,9 @@ static void every_letter_packs(void **state)
     (void)state;
     const crew_value *inner = parse_json(&arena, "{\"x\":1}");
     const crew_value *value;
-    assert_ok(crew_pack(&arena, &value, "[n, b, i, I, U, f, s, s#, s%, S, y%, o, s?, o]", 1, -5, (int64_t)1 << 40,
-                        UINT64_MAX, 0.5, "text", "cut here", 3, "a\0b", (size_t)3, crew_str("view"), "\x01\x02",
-                        (size_t)2, inner, NULL, NULL));
+    assert_ok(crew_pack(&arena, &value, "[n, b, i, I, U, f, s, s#, s%, S, y%, o, s?, o]", 1, -5,
+                        (int64_t)1 << 40, UINT64_MAX, 0.5, "text", "cut here", 3, "a\0b", (size_t)3,
+                        crew_str("view"), "\x01\x02", (size_t)2, inner, NULL, NULL));
     assert_string_equal(json_of(&arena, value),
                         "[null,true,-5,1099511627776,18446744073709551615,0.5,\"text\",\"cut\",\"a\\u0000b\","
                         "\"view\",\"AQI=\",{\"x\":1},null,null]");
@@ -45,9 +45,9 @@ static void what_was_packed_unpacks(void **state)
 {
     (void)state;
     const crew_value *value, *rest;
-    assert_ok(crew_pack(&arena, &value, "{s:i,s:I,s:U,s:f,s:b,s:s,s:S,s:y%,s:[i,i]}", "i", 1, "I", INT64_MIN, "U",
-                        UINT64_MAX, "f", 1.5, "b", 1, "s", "text", "S", crew_str("view"), "y", "\0\1", (size_t)2,
-                        "a", 3, 4));
+    assert_ok(crew_pack(&arena, &value, "{s:i,s:I,s:U,s:f,s:b,s:s,s:S,s:y%,s:[i,i]}", "i", 1, "I", INT64_MIN,
+                        "U", UINT64_MAX, "f", 1.5, "b", 1, "s", "text", "S", crew_str("view"), "y", "\0\1",
+                        (size_t)2, "a", 3, 4));
     int i, first;
     int64_t wide;
     uint64_t natural;
@@ -57,9 +57,9 @@ static void what_was_packed_unpacks(void **state)
     crew_string view;
     const void *bytes;
     size_t size;
-    assert_ok(crew_unpack(value, "{s:i,s:I,s:U,s:f,s:b,s:s,s:S,s:y%,s:[i],s:o}", "i", &i, "I", &wide, "U", &natural,
-                          "f", &number, "b", &boolean, "s", &text, "S", &view, "y", &bytes, &size, "a", &first,
-                          "a", &rest));
+    assert_ok(crew_unpack(value, "{s:i,s:I,s:U,s:f,s:b,s:s,s:S,s:y%,s:[i],s:o}", "i", &i, "I", &wide, "U",
+                          &natural, "f", &number, "b", &boolean, "s", &text, "S", &view, "y", &bytes, &size,
+                          "a", &first, "a", &rest));
     assert_int_equal(i, 1);
     assert_true(wide == INT64_MIN && natural == UINT64_MAX && number == 1.5 && boolean);
     assert_string_equal(text, "text");

@@ -103,7 +103,8 @@ static void our_threads_are_deaf_to_signals(void **state)
     assert_ok(crew_thread_start(&thread, "deaf", read_mask, &theirs, NULL));
     pthread_join(thread, NULL);
     (void)pthread_sigmask(SIG_SETMASK, NULL, &own);
-    assert_true(sigismember(&theirs, SIGTERM) && sigismember(&theirs, SIGINT) && sigismember(&theirs, SIGPIPE));
+    assert_true(sigismember(&theirs, SIGTERM) && sigismember(&theirs, SIGINT) &&
+                sigismember(&theirs, SIGPIPE));
     assert_false(sigismember(&own, SIGTERM));
 }
 

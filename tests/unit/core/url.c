@@ -62,13 +62,13 @@ static void the_text_has_no_password(void **state)
 static void bad_urls_say_what_is_wrong(void **state)
 {
     (void)state;
-    static const char *const cases[][2] = {
-        { "", "scheme://" },        { "localhost:5555", "scheme://" }, { "://x", "scheme://" },
-        { "a://h:0", "port" },      { "a://h:65536", "port" },         { "a://h:12x", "port" },
-        { "a://h:", "port" },       { "a://[::1", "']'" },             { "a://[::1]x", "rubbish" },
-        { "a://h/%4", "'%'" },      { "a://h/%zz", "'%'" },            { "a://h/%00", "NUL" },
-        { "a://h?x=1&x=2", "twice" }
-    };
+    static const char *const cases[][2] = { { "", "scheme://" },         { "localhost:5555", "scheme://" },
+                                            { "://x", "scheme://" },     { "a://h:0", "port" },
+                                            { "a://h:65536", "port" },   { "a://h:12x", "port" },
+                                            { "a://h:", "port" },        { "a://[::1", "']'" },
+                                            { "a://[::1]x", "rubbish" }, { "a://h/%4", "'%'" },
+                                            { "a://h/%zz", "'%'" },      { "a://h/%00", "NUL" },
+                                            { "a://h?x=1&x=2", "twice" } };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         crew_url *url = NULL;
         crew_error why;

@@ -103,9 +103,11 @@ static void equality_is_deep_and_typed(void **state)
     (void)state;
     static const char *const equal[][2] = { { "{\"a\":[1,{}],\"b\":null}", "{\"b\":null,\"a\":[1,{}]}" },
                                             { "1.5", "1.5" } };
-    static const char *const unequal[][2] = {
-        { "1", "1.0" }, { "[1]", "[1,2]" }, { "{\"a\":1}", "{\"a\":2}" }, { "\"1\"", "1" }, { "true", "false" }
-    };
+    static const char *const unequal[][2] = { { "1", "1.0" },
+                                              { "[1]", "[1,2]" },
+                                              { "{\"a\":1}", "{\"a\":2}" },
+                                              { "\"1\"", "1" },
+                                              { "true", "false" } };
     for (size_t i = 0; i < sizeof equal / sizeof *equal; i++)
         assert_true(crew_value_equal(parse_json(&arena, equal[i][0]), parse_json(&arena, equal[i][1])));
     for (size_t i = 0; i < sizeof unequal / sizeof *unequal; i++)

@@ -30,7 +30,8 @@ static crew_bytes handle(void *context, crew_string request)
 {
     (void)context;
     crew_bytes answer = { 0 };
-    assert_ok(crew_handle(dispatcher, request, &(crew_handle_options){ .content_type = "application/json" }, &answer));
+    assert_ok(crew_handle(dispatcher, request, &(crew_handle_options){ .content_type = "application/json" },
+                          &answer));
     return answer;
 }
 
@@ -77,19 +78,23 @@ static void the_limits_answer_with_an_error(void **state)
         "[1,2,3]",
         "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[\"123456789012345678901\"],\"id\":1}",
         "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[1],\"id\":1}"
-        "                                                                                                         "
-        "                                                                                                         ",
+        "                                                                                                    "
+        "     "
+        "                                                                                                    "
+        "     ",
     };
     for (size_t i = 0; i < sizeof beyond / sizeof *beyond; i++) {
         crew_bytes answer;
-        assert_ok(crew_handle(dispatcher, crew_str(beyond[i]), &(crew_handle_options){ .limits = small }, &answer));
+        assert_ok(
+            crew_handle(dispatcher, crew_str(beyond[i]), &(crew_handle_options){ .limits = small }, &answer));
         char *text = strndup(answer.data, answer.size);
         assert_contains(text, "-32600");
         free(text);
         crew_bytes_free(&answer);
     }
     crew_bytes answer;
-    assert_ok(crew_handle(dispatcher, crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"blob\",\"params\":[201],\"id\":1}"),
+    assert_ok(crew_handle(dispatcher,
+                          crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"blob\",\"params\":[201],\"id\":1}"),
                           &(crew_handle_options){ .limits = small }, &answer));
     char *text = strndup(answer.data, answer.size);
     assert_contains(text, "-32603");

@@ -1,0 +1,381 @@
+/* The client against a service that does as the test says: raw messages over inproc. */
+#include "support/raw.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define URL "inproc://client"
+
+static struct raw_end service;
+static crew_client *client;
+static crew_error why;
+
+struct outcome {
+    atomic_int times, status;
+    crew_error why;
+};
+
+static void note_outcome(void *context, crew_result *result, const crew_error *error)
+{
+    struct outcome *outcome = context;
+    outcome->why = *error;
+    atomic_store(&outcome->status, (int)error->status);
+    atomic_fetch_add(&outcome->times, 1);
+    crew_result_free(result);
+}
+
+static bool has_ended(void *outcome)
+{
+    return atomic_load(&((struct outcome *)outcome)->times) > 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    raw_open(&service, URL, true);
+    assert_ok_why(crew_client_new(&client, URL, NULL, &why), why);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    crew_client_free(client);
+    client = NULL;
+    raw_close(&service, NULL);
+    return 0;
+}
+
+static crew_message *started(struct outcome *outcome, const crew_call_options *options)
+{
+    assert_ok(crew_client_start_value(client, "m", NULL, options, note_outcome, outcome, NULL, NULL));
+    return raw_next(&service);
+}
+
+static void ended(struct outcome *outcome, crew_status status)
+{
+    assert_true(eventually(has_ended, outcome));
+    assert_status((crew_status)atomic_load(&outcome->status), status);
+    assert_int_equal(atomic_load(&outcome->times), 1);
+}
+
+static crew_client_stats stats(void)
+{
+    crew_client_stats s;
+    crew_client_stats_get(client, &s);
+    return s;
+}
+
+static bool one_stray(void *context)
+{
+    (void)context;
+    return stats().stray_replies == 1;
+}
+
+static void a_request_is_these_bytes(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    crew_message *request = started(&outcome, NULL);
+    assert_string_equal(request->content_type, "application/json");
+    crew_buffer_append(&request->body, "", 1);
+    assert_string_equal(request->body.data, "{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1}");
+    raw_settle(&service, request, CREW_SETTLE_REPLY, "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1}");
+    ended(&outcome, CREW_OK);
+}
+
+static void answers_that_break_the_protocol_are_bad_replies(void **state)
+{
+    (void)state;
+    static const char *const rubbish[] = {
+        "rubbish",
+        "{}",
+        "[]x",
+        "{\"jsonrpc\":\"2.0\",\"result\":1,\"error\":{\"code\":1,\"message\":\"\"},\"id\":%u}",
+        "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":4000000000}",
+        "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":\"%u\"}",
+        "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":null}",
+        "{\"jsonrpc\":\"2.0\",\"result\":[[[[[[[[[[1]]]]]]]]]],\"id\":%u}",
+    };
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, URL, &(crew_client_options){ .limits = { .depth = 5 } }, NULL));
+    for (size_t i = 0; i < sizeof rubbish / sizeof *rubbish; i++) {
+        struct outcome outcome = { 0 };
+        crew_message *request = started(&outcome, NULL);
+        const char *place = strstr(rubbish[i], "%u");
+        char text[200];
+        (void)snprintf(text, sizeof text, "%.*s", (int)(place ? place - rubbish[i] : 199), rubbish[i]);
+        if (place)
+            (void)snprintf(text + strlen(text), 100, "%zu%s", i + 1, place + 2);
+        raw_settle(&service, request, CREW_SETTLE_REPLY, text);
+        ended(&outcome, CREW_BAD_REPLY);
+        assert_int_equal(outcome.why.executed, CREW_EXECUTED_UNKNOWN);
+    }
+    assert_int_equal(stats().bad_replies, sizeof rubbish / sizeof *rubbish);
+}
+
+static void an_enormous_answer_is_a_bad_reply(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, URL "?max_bytes=50", NULL, NULL));
+    crew_message *request = started(&outcome, NULL);
+    raw_settle(&service, request, CREW_SETTLE_REPLY,
+               "{\"jsonrpc\":\"2.0\",\"result\":\"12345678901234567890\",\"id\":1}");
+    ended(&outcome, CREW_BAD_REPLY);
+    assert_contains(outcome.why.message, "more than 50 bytes");
+}
+
+static void a_null_id_error_settles_the_call_it_answers(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    raw_settle(&service, started(&outcome, NULL), CREW_SETTLE_REPLY,
+               "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32700,\"message\":\"Parse error\"},\"id\":null}");
+    ended(&outcome, CREW_REMOTE_ERROR);
+    assert_int_equal(outcome.why.executed, CREW_EXECUTED_NO);
+}
+
+static void the_worker_s_word_on_execution_is_believed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *error;
+        crew_status status;
+        crew_executed executed;
+    } cases[] = {
+        { "{\"code\":5,\"message\":\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
+        { "{\"code\":-32602,\"message\":\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_NO },
+        { "{\"code\":-32000,\"message\":\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
+        { "{\"code\":-32000,\"message\":\"\",\"data\":{\"rpcrew\":{\"executed\":\"no\"}}}", CREW_OVERLOADED,
+          CREW_EXECUTED_NO },
+        { "{\"code\":7,\"message\":\"\",\"data\":{\"rpcrew\":{\"executed\":\"unknown\"}}}", CREW_REMOTE_ERROR,
+          CREW_EXECUTED_UNKNOWN },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct outcome outcome = { 0 };
+        char text[300];
+        crew_message *request = started(&outcome, NULL);
+        (void)snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"error\":%s,\"id\":%zu}", cases[i].error,
+                       i + 1);
+        raw_settle(&service, request, CREW_SETTLE_REPLY, text);
+        ended(&outcome, cases[i].status);
+        assert_int_equal(outcome.why.executed, cases[i].executed);
+    }
+}
+
+static void a_shed_call_is_tried_again_if_it_says_so(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    crew_message *request = started(&outcome, &(crew_call_options){ .retry = CREW_RETRY_OVERLOADED });
+    raw_settle(&service, request, CREW_SETTLE_REPLY,
+               "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"\","
+               "\"data\":{\"rpcrew\":{\"executed\":\"no\"}}},\"id\":1}");
+    request = raw_next(&service);
+    raw_settle(&service, request, CREW_SETTLE_REPLY, "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1}");
+    ended(&outcome, CREW_OK);
+    assert_int_equal(stats().retried, 1);
+}
+
+static void a_batch_of_replies_in_one_message_settles_each(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    crew_message *request = started(&outcome, NULL);
+    raw_settle(&service, request, CREW_SETTLE_REPLY,
+               "[{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1},{\"jsonrpc\":\"2.0\",\"result\":2,\"id\":1}]");
+    ended(&outcome, CREW_OK);
+    assert_true(eventually(one_stray, NULL)); /* the second is nobody's */
+}
+
+static void what_waits_for_a_full_queue_is_refused(void **state)
+{
+    (void)state;
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, URL "?queue_max=2", NULL, NULL));
+    for (int i = 0; i < 2; i++)
+        assert_ok(crew_client_notify(client, "m", &why, NULL));
+    assert_status(crew_client_notify(client, "m", &why, NULL), CREW_OVERLOADED);
+    assert_int_equal(why.executed, CREW_EXECUTED_NO);
+    crew_message_free(raw_next(&service));
+}
+
+static void calls_outstanding_are_bounded(void **state)
+{
+    (void)state;
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, URL "?in_flight=2", NULL, NULL));
+    struct outcome outcomes[3] = { { 0 } };
+    crew_message *first = started(&outcomes[0], NULL), *second = started(&outcomes[1], NULL);
+    assert_status(crew_client_start(client, "m", note_outcome, &outcomes[2], &why, NULL), CREW_OVERLOADED);
+    assert_contains(why.message, "too many calls");
+    raw_settle(&service, first, CREW_SETTLE_REPLY, "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1}");
+    ended(&outcomes[0], CREW_OK);
+    crew_message *third = started(&outcomes[2], NULL);
+    crew_message_free(second);
+    crew_message_free(third);
+    crew_client_free(client);
+    client = NULL;
+    ended(&outcomes[1], CREW_CANCELLED);
+    ended(&outcomes[2], CREW_CANCELLED);
+}
+
+static void a_batch_waits_for_room_instead_of_failing(void **state)
+{
+    (void)state;
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, URL "?in_flight=3&timeout_ms=200", NULL, NULL));
+    crew_batch *batch;
+    assert_ok(crew_batch_new(&batch, client));
+    for (int i = 0; i < 7; i++)
+        assert_ok(crew_batch_add(batch, "m", NULL));
+    assert_status(crew_batch_add(batch, "m", "nonsense"), CREW_BAD_ARGUMENT);
+    assert_status(crew_batch_run(batch, &why), CREW_TIMEOUT); /* nobody answers: three at a time */
+    for (size_t i = 0; i < 7; i++)
+        assert_status(crew_batch_status(batch, i), CREW_TIMEOUT);
+    assert_status(crew_batch_run(batch, &why), CREW_CLOSED);
+    assert_status(crew_batch_status(batch, 7), CREW_NOT_FOUND);
+    crew_batch_free(batch);
+}
+
+static atomic_int blocked_status;
+
+static void call_from_completion(void *context, crew_result *result, const crew_error *error)
+{
+    crew_error inner = { 0 };
+    atomic_store(&blocked_status, (int)crew_client_call(client, "m", NULL, &inner, NULL));
+    note_outcome(context, result, error);
+}
+
+static void a_blocking_call_from_a_completion_would_deadlock(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    assert_ok(crew_client_start(client, "m", call_from_completion, &outcome, NULL, NULL));
+    raw_settle(&service, raw_next(&service), CREW_SETTLE_REPLY,
+               "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1}");
+    ended(&outcome, CREW_OK);
+    assert_int_equal(atomic_load(&blocked_status), CREW_WOULD_DEADLOCK);
+}
+
+static struct outcome chained;
+
+static void start_from_completion(void *context, crew_result *result, const crew_error *error)
+{
+    (void)!crew_client_start(client, "next", note_outcome, &chained, NULL, NULL);
+    note_outcome(context, result, error);
+}
+
+static void a_completion_may_start_the_next_call(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    assert_ok(crew_client_start(client, "m", start_from_completion, &outcome, NULL, NULL));
+    raw_settle(&service, raw_next(&service), CREW_SETTLE_REPLY,
+               "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1}");
+    raw_settle(&service, raw_next(&service), CREW_SETTLE_REPLY,
+               "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":2}");
+    ended(&outcome, CREW_OK);
+    ended(&chained, CREW_OK);
+}
+
+static void names_have_their_prefix(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, URL,
+                              &(crew_client_options){ .prefix = "bank.", .protocol = "jsonrpc1" }, NULL));
+    crew_message *request = started(&outcome, NULL);
+    crew_buffer_append(&request->body, "", 1);
+    assert_string_equal(request->body.data, "{\"method\":\"bank.m\",\"params\":[],\"id\":1}");
+    raw_settle(&service, request, CREW_SETTLE_REPLY, "{\"result\":null,\"error\":\"no\",\"id\":1}");
+    ended(&outcome, CREW_REMOTE_ERROR);
+    assert_contains(outcome.why.message, "bank.m at inproc://client: no (code 0), after ");
+}
+
+static crew_status nested_status;
+
+static crew_status nested(crew_call *call)
+{
+    crew_call_options within = { .within = call };
+    nested_status = crew_client_call_value(client, "m", NULL, &within, NULL, &why);
+    return crew_reply_null(call);
+}
+
+static void a_nested_call_inherits_the_deadline(void **state)
+{
+    (void)state;
+    static const crew_method methods[] = { { "nested", nested, "" }, { 0 } };
+    static const crew_service outer = { .name = "outer", .methods = methods };
+    crew_dispatcher *dispatcher;
+    crew_server *server;
+    crew_client *caller;
+    assert_ok(crew_dispatcher_new(&dispatcher));
+    assert_ok(crew_dispatcher_add(dispatcher, "", &outer, NULL, NULL));
+    assert_ok(crew_server_new(&server, dispatcher, NULL, NULL));
+    assert_ok(crew_server_listen(server, "inproc://outer", NULL));
+    assert_ok(crew_server_start(server, NULL));
+    assert_ok(crew_client_new(&caller, "inproc://outer", &(crew_client_options){ .timeout_ms = 60 }, NULL));
+    /* Both end at the same time: the outer answer may be just in time or just too late. */
+    crew_status outer_status = crew_client_call(caller, "nested", NULL, NULL, NULL);
+    assert_true(outer_status == CREW_OK || outer_status == CREW_TIMEOUT);
+    crew_client_free(caller);
+    crew_server_stop(server);
+    assert_ok(crew_server_wait(server)); /* the inner call has ended with the outer one's time */
+    crew_server_free(server);
+    assert_status(nested_status, CREW_TIMEOUT);
+    crew_dispatcher_free(dispatcher);
+    crew_message_free(raw_next(&service));
+}
+
+static void mistakes_are_explained(void **state)
+{
+    (void)state;
+    crew_client *none = NULL;
+    crew_result *result;
+    assert_status(crew_client_new(&none, "nothing", NULL, &why), CREW_BAD_ARGUMENT);
+    assert_status(crew_client_new(&none, "pigeon://roof", NULL, &why), CREW_UNSUPPORTED);
+    assert_status(crew_client_new(&none, URL "?que=1", NULL, &why), CREW_BAD_ARGUMENT);
+    assert_contains(why.message, "queue_max");
+    assert_status(crew_client_new(&none, URL, &(crew_client_options){ .protocol = "soap" }, &why),
+                  CREW_BAD_ARGUMENT);
+    assert_contains(why.message, "jsonrpc, jsonrpc1");
+    assert_null(none);
+    assert_status(crew_client_call(client, "m", &result, &why, "[i", 1), CREW_BAD_ARGUMENT);
+    assert_null(result);
+    assert_status(crew_client_call(client, "m", &result, &why, "i", 1), CREW_BAD_ARGUMENT);
+    assert_null(result);
+    assert_status(crew_client_call(client, "m", &result, &why, "[s]", "\xFF"), CREW_MALFORMED);
+    assert_status(crew_client_cancel(client, 12345), CREW_NOT_FOUND);
+    assert_int_equal(stats().outstanding, 0);
+    crew_client_free(NULL);
+    crew_result_free(NULL);
+    crew_batch_free(NULL);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_request_is_these_bytes),
+        TEST(answers_that_break_the_protocol_are_bad_replies),
+        TEST(an_enormous_answer_is_a_bad_reply),
+        TEST(a_null_id_error_settles_the_call_it_answers),
+        TEST(the_worker_s_word_on_execution_is_believed),
+        TEST(a_shed_call_is_tried_again_if_it_says_so),
+        TEST(a_batch_of_replies_in_one_message_settles_each),
+        TEST(what_waits_for_a_full_queue_is_refused),
+        TEST(calls_outstanding_are_bounded),
+        TEST(a_batch_waits_for_room_instead_of_failing),
+        TEST(a_blocking_call_from_a_completion_would_deadlock),
+        TEST(a_completion_may_start_the_next_call),
+        TEST(names_have_their_prefix),
+        TEST(a_nested_call_inherits_the_deadline),
+        TEST(mistakes_are_explained),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
