@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000, BUDGET_TENTHS_MOST = 1000, BUDGET_TENTHS_FIRST = 100 };
+enum { LINGER_MS = 1000, RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000, BUDGET_TENTHS_MOST = 1000, BUDGET_TENTHS_FIRST = 100 };
 
 struct crew_client {
     crew_client_options options;
@@ -559,6 +559,7 @@ static crew_status connect_client(crew_client *client, const char *url, crew_err
         .owner = &owner,
         .context = client,
         .background = true,
+        .linger_ms = LINGER_MS,
         .in_flight_max = client->options.in_flight_max ? client->options.in_flight_max : 65536,
         .timeout_ms = client->options.timeout_ms ? client->options.timeout_ms : 30000,
         .connect_timeout_ms = client->options.connect_timeout_ms ? client->options.connect_timeout_ms : 5000,

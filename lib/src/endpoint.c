@@ -203,7 +203,8 @@ static void *run(void *argument)
         if (command == CREW_ENDPOINT_CLOSE || (command == CREW_ENDPOINT_PAUSE && e->options.owner->idle(e)))
             break;
         if (command == CREW_ENDPOINT_PAUSE && e->open && !e->paused) {
-            e->ops->pause(e->state);
+            if (e->ops->pause)
+                e->ops->pause(e->state);
             e->paused = true;
         }
         if (e->open)

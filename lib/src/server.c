@@ -129,7 +129,8 @@ static void start(crew_message *message, crew_arena *scratch)
     job->answerable = !message->one_way;
     job->done = job_done;
     job->owner = request;
-    job->shed = late ? "deadline" : NULL; /* the caller set none, so it may still be waiting */
+    /* A request without a deadline of its caller's is answered even when late: somebody may be waiting. */
+    job->shed = message->refused ? "stopping" : late ? "deadline" : NULL;
     job->stopping = &server->stopping;
     if (crew_job_decode(job) != CREW_OK) {
         settle(message, CREW_SETTLE_REJECT);
@@ -167,9 +168,11 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
     count(server, RECEIVED, messages->count);
     atomic_fetch_add(&endpoint->in_flight, messages->count);
     atomic_fetch_add(&server->refs, (unsigned)messages->count);
-    bool give_back = atomic_load(&server->draining) && endpoint->ops->can_requeue;
-    while (give_back && messages->count)
+    bool draining = atomic_load(&server->draining);
+    while (draining && endpoint->ops->can_requeue && messages->count)
         settle(crew_list_take(messages), CREW_SETTLE_REQUEUE);
+    for (crew_message *m = draining ? messages->head : NULL; m; m = m->next)
+        m->refused = true; /* else a busy endpoint would never be idle */
     crew_pool_submit(&server->pool, messages);
 }
 

@@ -235,8 +235,8 @@ static void a_paused_worker_takes_no_new_requests(void **state)
     (void)state;
     raw_request(&client, crew_str("before"), 1, false);
     crew_message *request = raw_next(&server);
-    server.ops->pause(server.state);
-    if (server.ops->can_requeue) { /* elsewhere what is on its way may still come */
+    if (server.ops->pause) {
+        server.ops->pause(server.state);
         raw_request(&client, crew_str("after"), 2, false);
         raw_nothing(&server);
     }
@@ -264,7 +264,8 @@ static void with_nobody_there_a_request_is_not_lost(void **state)
     (void)state;
     struct raw_end alone;
     crew_list unsent = { 0 };
-    server.ops->close(server.state, 0, NULL);
+    raw_close(&client, NULL);
+    raw_close(&server, NULL);
     raw_open(&alone, url, false);
     raw_request(&alone, crew_str("anybody?"), 5, false);
     if (alone.ops->lazy_open) {
@@ -279,8 +280,7 @@ static void with_nobody_there_a_request_is_not_lost(void **state)
     assert_int_equal(unsent.head->correlation, 5);
     assert_body(unsent.head, crew_str("anybody?"));
     crew_list_free(&unsent);
-    crew_error why;
-    assert_ok_why(server.ops->open(server.state, &server.config, &why), why);
+    (void)setup(NULL);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -304,6 +304,6 @@ int main(int argc, char **argv)
     };
     if (argc < 2)
         return 2;
-    url = argv[1];
+    url = test_url(argv[1]);
     return cmocka_run_group_tests_name(url, tests, NULL, NULL);
 }

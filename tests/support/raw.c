@@ -6,6 +6,8 @@
 
 enum { PATIENCE_MS = 10000 };
 
+static struct raw_end *ends;
+
 void raw_open(struct raw_end *end, const char *url, bool server)
 {
     *end = (struct raw_end){ .messages = { .spare_max = 4 } };
@@ -21,12 +23,17 @@ void raw_open(struct raw_end *end, const char *url, bool server)
                                            .limits = crew_limits_resolve(NULL),
                                            .messages = &end->messages };
     assert_ok_why(end->ops->open(end->state, &end->config, &why), why);
-    end->open = true;
+    end->next = ends;
+    ends = end;
 }
 
 void raw_close(struct raw_end *end, crew_list *unsent)
 {
     crew_list own = { 0 };
+    struct raw_end **at = &ends;
+    while (*at != end)
+        at = &(*at)->next;
+    *at = end->next;
     end->ops->close(end->state, 1000, unsent ? unsent : &own);
     crew_list_free(&own);
     crew_list_free(&end->received);
@@ -39,15 +46,17 @@ static void drive(struct raw_end *end, int timeout_ms)
 {
     int wake = eventfd(0, EFD_CLOEXEC);
     assert_ok(end->ops->wait(end->state, wake, timeout_ms, 64));
-    (void)!end->ops->recv(end->state, &end->received, 64); /* lost ones are still worth their messages */
     close(wake);
+    for (struct raw_end *each = ends; each; each = each->next)
+        (void)!each->ops->recv(each->state, &each->received,
+                               64); /* lost ones are still worth their messages */
 }
 
 crew_message *raw_next(struct raw_end *end)
 {
     int64_t until = crew_now_ms() + PATIENCE_MS;
     while (!end->received.count && crew_now_ms() < until)
-        drive(end, 100);
+        drive(end, 5);
     if (!end->received.count)
         fail_msg("nothing came");
     return crew_list_take(&end->received);

@@ -14,7 +14,7 @@ struct raw_end {
     crew_transport_config config;
     crew_message_pool messages;
     crew_list received;
-    bool open;
+    struct raw_end *next; /* of all that are open: where one is driven, all are */
 };
 
 /* Opens one end of a URL; fails the test if it cannot. */

@@ -1,6 +1,9 @@
 #include "support/test.h"
 
+#include <arpa/inet.h>
 #include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 const crew_value *parse_json(crew_arena *arena, const char *text)
 {
@@ -50,4 +53,33 @@ bool eventually(bool (*what)(void *context), void *context)
         (void)poll(NULL, 0, 5);
     }
     return what(context);
+}
+
+static int free_port(void)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+const char *test_url(const char *pattern)
+{
+    static char url[300];
+    size_t size = 0;
+    while (*pattern && size < sizeof url - 20) {
+        const char *end = *pattern == '{' ? strchr(pattern, '}') : NULL;
+        if (end) {
+            int number = pattern[2] == 'o' ? free_port() : (int)getpid();
+            size += (size_t)snprintf(url + size, sizeof url - size, "%d", number);
+            pattern = end + 1;
+        } else {
+            url[size++] = *pattern++;
+        }
+    }
+    url[size] = '\0';
+    return url;
 }

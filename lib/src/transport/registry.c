@@ -4,6 +4,9 @@
 /* One line a transport. */
 static const crew_transport *const transports[] = {
     &crew_inproc,
+    &crew_zmq_inproc,
+    &crew_zmq_ipc,
+    &crew_zmq_tcp,
     NULL,
 };
 

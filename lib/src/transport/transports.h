@@ -5,5 +5,8 @@
 #include <rpcrew/impl/transport.h>
 
 extern const crew_transport crew_inproc;
+extern const crew_transport crew_zmq_inproc;
+extern const crew_transport crew_zmq_ipc;
+extern const crew_transport crew_zmq_tcp;
 
 #endif

@@ -29,6 +29,7 @@ typedef struct crew_message {
     uint32_t correlation;     /* client: the call that it belongs to; 0: told by the body's id */
     void *endpoint;           /* worker: where it came in, and its settlement goes; the core's own */
     uint32_t epoch;           /* which opening of that endpoint; the core's own */
+    bool refused;             /* worker: came while draining: to be answered, not to be run */
     bool own_deadline;        /* worker: deadline_ms is the server's bound, the caller gave none */
     int64_t deadline_ms;      /* crew_now_ms's clock; 0: none */
     const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */

@@ -54,8 +54,9 @@ struct crew_transport_ops {
      * Also drives what the transport itself has to do: heartbeats, acknowledgements. */
     crew_status (*recv)(void *state, crew_list *messages, size_t room);
 
-    /* Worker: takes no new requests from now on, and gives back those that it holds and has not handed out,
-     * if it can; if not, recv still gives them. Never undone. NULL for clients. */
+    /* Worker: takes no new requests from now on, and gives back those that it holds and has not handed out.
+     * Never undone. NULL if it cannot: recv still gives them, and they are answered 'overloaded, not
+     * executed'. */
     void (*pause)(void *state);
 
     /* Flushes what send was given, for linger_ms at most, then closes. Client: appends to unsent the requests
