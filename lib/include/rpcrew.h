@@ -4,6 +4,7 @@
  * finds the method; the server drives them, in that order, and the client drives them backwards.
  *
  *   service.h     a table of methods, and what a handler does with a call    <- a worker begins here
+ *   worker.h      a whole worker program in one call
  *   dispatcher.h  many services under prefixes; bytes in, bytes out
  *   server.h      endpoints and the pool of threads
  *   client.h      calling a service by URL                                   <- a caller begins here
@@ -31,5 +32,6 @@
 #include <rpcrew/status.h>
 #include <rpcrew/url.h>
 #include <rpcrew/value.h>
+#include <rpcrew/worker.h>
 
 #endif

@@ -12,7 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LINGER_MS = 1000, RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000, BUDGET_TENTHS_MOST = 1000, BUDGET_TENTHS_FIRST = 100 };
+enum {
+    LINGER_MS = 1000,
+    RETRY_FIRST_MS = 20,
+    RETRY_MOST_MS = 1000,
+    BUDGET_TENTHS_MOST = 1000,
+    BUDGET_TENTHS_FIRST = 100
+};
 
 struct crew_client {
     crew_client_options options;

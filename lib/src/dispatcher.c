@@ -9,6 +9,7 @@ struct crew_dispatcher {
     crew_arena arena;
     struct crew_entry **slots; /* open addressing; a power of two, at most half full */
     size_t slot_count, count;
+    struct crew_entry *first, *last; /* in the order of adding */
     crew_wrapper *wrapper;
     void *wrapper_context;
 };
@@ -61,6 +62,13 @@ crew_status crew_dispatcher_new(crew_dispatcher **dispatcher)
     crew_dispatcher *made = calloc(1, sizeof *made);
     if (!made)
         return CREW_NO_MEMORY;
+    crew_status status = crew_dispatcher_add(made, "", &crew_rpc_service, NULL, NULL);
+    if (status != CREW_OK) {
+        crew_dispatcher_free(made);
+        return status;
+    }
+    for (struct crew_entry *entry = made->first; entry; entry = entry->next)
+        entry->context = made->first;
     *dispatcher = made;
     return CREW_OK;
 }
@@ -80,8 +88,8 @@ void crew_dispatcher_wrap(crew_dispatcher *dispatcher, crew_wrapper *wrapper, vo
     dispatcher->wrapper_context = context;
 }
 
-static crew_status make_name(crew_dispatcher *d, const char *prefix, const char *name, crew_string *full,
-                             crew_error *why)
+static crew_status make_name(crew_dispatcher *d, const char *prefix, const char *name, bool ours,
+                             crew_string *full, crew_error *why)
 {
     crew_buffer text = { 0 };
     crew_buffer_text(&text, prefix);
@@ -89,7 +97,7 @@ static crew_status make_name(crew_dispatcher *d, const char *prefix, const char 
     *full = crew_buffer_move(&text, &d->arena);
     if (!full->data)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
-    if (full->size == 0 || strncmp(full->data, "rpc.", 4) == 0)
+    if (full->size == 0 || (strncmp(full->data, "rpc.", 4) == 0 && !ours))
         return crew_error_set(why, CREW_BAD_ARGUMENT,
                               "method '%s': a name is not empty, and does not begin with 'rpc.'", full->data);
     return CREW_OK;
@@ -100,7 +108,7 @@ static crew_status make_entry(crew_dispatcher *d, const char *prefix, const crew
 {
     crew_error reason;
     *entry = (struct crew_entry){ .method = method, .service = service };
-    crew_status status = make_name(d, prefix, method->name, &entry->name, why);
+    crew_status status = make_name(d, prefix, method->name, service == &crew_rpc_service, &entry->name, why);
     if (status != CREW_OK)
         return status;
     if (!method->handler)
@@ -108,8 +116,11 @@ static crew_status make_entry(crew_dispatcher *d, const char *prefix, const crew
     status = crew_signature_parse(method->params, &d->arena, &entry->signature, &reason);
     if (status != CREW_OK)
         return crew_error_set(why, status, "method '%s': %s", entry->name.data, reason.message);
-    entry->result = method->result ? crew_param_type_find(crew_str(method->result)) : CREW_PARAM_ANY;
-    if (entry->result == CREW_PARAM_COUNT && strcmp(method->result, "null") != 0)
+    entry->returns_null = method->result && strcmp(method->result, "null") == 0;
+    entry->result = CREW_PARAM_ANY;
+    if (method->result && !entry->returns_null)
+        entry->result = crew_param_type_find(crew_str(method->result));
+    if (entry->result == CREW_PARAM_COUNT)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "method '%s': no result type '%s'", entry->name.data,
                               method->result);
     return CREW_OK;
@@ -144,9 +155,17 @@ crew_status crew_dispatcher_add(crew_dispatcher *dispatcher, const char *prefix,
     /* The newest first, so that no probe runs into a hole. */
     while (status != CREW_OK && added-- > 0)
         d->slots[find_slot(d->slots, d->slot_count, entries[added].name)] = NULL;
-    if (status == CREW_OK)
-        d->count += count;
-    return status;
+    if (status != CREW_OK)
+        return status;
+    for (size_t i = 0; i < count; i++) {
+        if (d->last)
+            d->last->next = &entries[i];
+        else
+            d->first = &entries[i];
+        d->last = &entries[i];
+    }
+    d->count += count;
+    return CREW_OK;
 }
 
 /* ---- the way of a call ---- */

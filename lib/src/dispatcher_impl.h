@@ -9,14 +9,19 @@
 #include <stdatomic.h>
 
 struct crew_entry {
-    crew_string name; /* prefix and name */
+    struct crew_entry *next; /* in the order of adding */
+    crew_string name;        /* prefix and name */
     const crew_method *method;
     const crew_service *service;
     void *context;
     struct crew_signature signature;
     crew_param_type result;
+    bool returns_null;
     atomic_uint running; /* calls at the moment, for max_concurrency */
 };
+
+/* The methods that every dispatcher has; the first of them has the first entry as its context. */
+extern const crew_service crew_rpc_service;
 
 /* Finds, binds and runs one call, on this thread; in every case the call is completed, or deferred. */
 void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call);

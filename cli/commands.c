@@ -1,0 +1,184 @@
+/* call, notify, ping, describe. */
+#include "commands.h"
+#include "params.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+int cli_fail(const crew_error *why)
+{
+    fprintf(stderr, "rpcrew: %s\n", why->message);
+    switch (why->status) {
+    case CREW_OK: return EXIT_OK;
+    case CREW_REMOTE_ERROR: return EXIT_REMOTE_ERROR;
+    case CREW_NO_SERVICE: return EXIT_NO_SERVICE;
+    case CREW_TIMEOUT:
+    case CREW_EXPIRED: return EXIT_TIME;
+    case CREW_OVERLOADED: return EXIT_OVERLOADED;
+    case CREW_DISCONNECTED:
+    case CREW_CANCELLED: return EXIT_LOST;
+    case CREW_BAD_REPLY: return EXIT_BAD_REPLY;
+    case CREW_BAD_ARGUMENT:
+    case CREW_UNSUPPORTED:
+    case CREW_OUT_OF_RANGE:
+    case CREW_LIMIT: return EXIT_USAGE;
+    default: return EXIT_LOCAL;
+    }
+}
+
+static int print_value(const struct cli *cli, const crew_value *value, FILE *file)
+{
+    crew_string text;
+    crew_bytes json;
+    if (cli->raw && crew_value_string(value, &text) == CREW_OK) {
+        (void)fwrite(text.data, 1, text.size, file);
+    } else {
+        crew_status status =
+            crew_json_encode(value, cli->pretty ? CREW_JSON_PRETTY : CREW_JSON_COMPACT, &json);
+        if (status != CREW_OK) {
+            fprintf(stderr, "rpcrew: the result cannot be shown: %s\n", crew_status_text(status));
+            return EXIT_LOCAL;
+        }
+        (void)fwrite(json.data, 1, json.size, file);
+        crew_bytes_free(&json);
+    }
+    (void)fputc('\n', file);
+    return fflush(file) == 0 ? EXIT_OK : EXIT_LOCAL;
+}
+
+/* The method and its params, from the words. */
+static crew_status read_call(const struct cli *cli, crew_arena *arena, const crew_value **params,
+                             crew_error *why)
+{
+    if (cli->count == 0)
+        return crew_error_set(why, CREW_BAD_ARGUMENT,
+                              "wants a METHOD; rpcrew describe URL shows what there is");
+    return cli_params(arena, cli->words + 1, cli->count - 1, params, why);
+}
+
+int cli_call(const struct cli *cli)
+{
+    crew_arena *arena = NULL;
+    const crew_value *params;
+    crew_result *result = NULL;
+    crew_error why = { .status = CREW_NO_MEMORY, .message = "no memory" };
+    crew_status status = crew_arena_new(&arena);
+    if (status == CREW_OK)
+        status = read_call(cli, arena, &params, &why);
+    if (status == CREW_OK)
+        status = crew_client_call_value(cli->client, cli->words[0], params, NULL, &result, &why);
+    int code = status == CREW_OK ? print_value(cli, crew_result_value(result), stdout) : cli_fail(&why);
+    if (crew_result_error_data(result))
+        (void)print_value(cli, crew_result_error_data(result), stderr);
+    crew_result_free(result);
+    crew_arena_free(arena);
+    return code;
+}
+
+int cli_notify(const struct cli *cli)
+{
+    crew_arena *arena = NULL;
+    const crew_value *params;
+    crew_error why = { .status = CREW_NO_MEMORY, .message = "no memory" };
+    crew_status status = crew_arena_new(&arena);
+    if (status == CREW_OK)
+        status = read_call(cli, arena, &params, &why);
+    if (status == CREW_OK)
+        status = crew_client_notify_value(cli->client, cli->words[0], params, NULL, &why);
+    crew_arena_free(arena);
+    return status == CREW_OK ? EXIT_OK : cli_fail(&why);
+}
+
+static crew_status no_words(const struct cli *cli, crew_error *why)
+{
+    if (cli->count)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "'%s': nothing is wanted behind the URL",
+                              cli->words[0]);
+    return CREW_OK;
+}
+
+/* Any answer shows that somebody is there, also that of a service which does not know rpc.ping. */
+int cli_ping(const struct cli *cli)
+{
+    crew_error why;
+    struct timespec before, after;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    crew_status status = no_words(cli, &why);
+    if (status == CREW_OK)
+        status = crew_client_call(cli->client, "rpc.ping", NULL, &why, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    if (status != CREW_OK && status != CREW_REMOTE_ERROR)
+        return cli_fail(&why);
+    double ms = (double)(after.tv_sec - before.tv_sec) * 1e3 + (double)(after.tv_nsec - before.tv_nsec) / 1e6;
+    printf("%s answers in %.3f ms\n", cli->url, ms);
+    return EXIT_OK;
+}
+
+static const char *text_of(const crew_value *value, const char *name)
+{
+    const char *text = "";
+    return crew_unpack(crew_value_get(value, name), "s", &text) == CREW_OK ? text : "";
+}
+
+static const char *type_of(const crew_value *schema)
+{
+    const char *type = text_of(schema, "type");
+    if (*text_of(schema, "contentEncoding"))
+        return "bytes";
+    return *type ? type : "any";
+}
+
+static bool flag_of(const crew_value *value, const char *name)
+{
+    bool flag = false;
+    return crew_value_bool(crew_value_get(value, name), &flag) == CREW_OK && flag;
+}
+
+static void print_method(const crew_value *method)
+{
+    const crew_value *params = crew_value_get(method, "params");
+    printf("%s(", text_of(method, "name"));
+    for (size_t i = 0; i < crew_value_count(params); i++) {
+        const crew_value *param = crew_value_at(params, i), *schema = crew_value_get(param, "schema");
+        bool variadic = flag_of(param, "x-variadic");
+        printf("%s%s: %s%s", i ? ", " : "", text_of(param, "name"),
+               type_of(variadic ? crew_value_get(schema, "items") : schema),
+               variadic                     ? "..."
+               : flag_of(param, "required") ? ""
+                                            : "?");
+    }
+    printf("%s) -> %s\n", flag_of(method, "x-unchecked") ? "any..." : "",
+           type_of(crew_value_get(crew_value_get(method, "result"), "schema")));
+    if (*text_of(method, "description"))
+        printf("    %s\n", text_of(method, "description"));
+}
+
+int cli_describe(const struct cli *cli)
+{
+    crew_result *result = NULL;
+    crew_error why;
+    crew_status status = no_words(cli, &why);
+    if (status == CREW_OK)
+        status = crew_client_call(cli->client, "rpc.discover", &result, &why, NULL);
+    if (status != CREW_OK) {
+        crew_result_free(result);
+        return cli_fail(&why);
+    }
+    const crew_value *document = crew_result_value(result), *info = crew_value_get(document, "info");
+    int code = EXIT_OK;
+    if (cli->json) {
+        code = print_value(cli, document, stdout);
+    } else {
+        printf("%s %s\n", text_of(info, "title"), text_of(info, "version"));
+        if (*text_of(info, "description"))
+            printf("%s\n", text_of(info, "description"));
+        const crew_value *methods = crew_value_get(document, "methods");
+        for (size_t i = 0; i < crew_value_count(methods); i++) {
+            (void)putchar('\n');
+            print_method(crew_value_at(methods, i));
+        }
+    }
+    crew_result_free(result);
+    return code;
+}

@@ -1,0 +1,156 @@
+/* rpcrew: calls services from a shell. */
+#include "commands.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name, *words, *help;
+    cli_command *run;
+} commands[] = {
+    { "call", "URL METHOD [ARG... | name=value...]", "calls a method and prints its result", cli_call },
+    { "notify", "URL METHOD [ARG... | name=value...]", "calls one-way: no answer is waited for", cli_notify },
+    { "describe", "URL", "shows the methods of a service", cli_describe },
+    { "ping", "URL", "sees whether somebody answers, and how fast", cli_ping },
+};
+
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(FILE *file)
+{
+    (void)fprintf(file, "usage: rpcrew COMMAND [options] URL ...\n\ncommands:\n");
+    for (int i = 0; i < COMMANDS; i++)
+        (void)fprintf(file, "  rpcrew %-8s %-36s %s\n", commands[i].name, commands[i].words,
+                      commands[i].help);
+    (void)fprintf(file,
+                  "\nAn ARG or value is JSON (42, true, '[1,2]', '\"text\"'), or else a string; @FILE is "
+                  "what is in the file,\n"
+                  "- what comes on standard input.\n"
+                  "\noptions:\n"
+                  "  -t, --timeout SECONDS   how long a call may take; 30, fractions allowed\n"
+                  "  -p, --protocol NAME     jsonrpc (the default), jsonrpc1\n"
+                  "  -v, --verbose           shows on standard error what goes over the wire\n"
+                  "  -r, --raw               prints a string result without quotes\n"
+                  "  -j, --json              describe: the whole OpenRPC document\n"
+                  "      --pretty, --compact indented (the default on a terminal), or one line (when piped)\n"
+                  "  -h, --help              shows this\n"
+                  "      --version           shows the version\n"
+                  "\nexit status: 0 done, 1 the service answered with an error, 2 bad usage, 3 nothing "
+                  "serves there, 4 no\n"
+                  "answer in time, 5 overloaded, 6 connection lost, 7 the answer broke the protocol, 8 no "
+                  "memory and the like\n");
+}
+
+static void show_message(void *context, const crew_trace *trace)
+{
+    (void)context;
+    (void)fprintf(stderr, "%s %.*s\n", trace->incoming ? "<" : ">", CREW_STR(trace->bytes));
+}
+
+struct settings {
+    struct cli cli;
+    crew_client_options client;
+};
+
+static bool read_timeout(const char *text, unsigned *timeout_ms)
+{
+    char *end;
+    errno = 0;
+    double seconds = strtod(text, &end);
+    if (end == text || *end || errno || !(seconds >= 0.001 && seconds <= 1e6))
+        return false;
+    *timeout_ms = (unsigned)(seconds * 1000 + 0.5);
+    return true;
+}
+
+enum { OPTION_PRETTY = 256, OPTION_COMPACT, OPTION_VERSION };
+
+/* -1 to go on, else the exit status. */
+static int read_options(struct settings *s, int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "timeout", required_argument, NULL, 't' },
+        { "protocol", required_argument, NULL, 'p' },
+        { "verbose", no_argument, NULL, 'v' },
+        { "raw", no_argument, NULL, 'r' },
+        { "json", no_argument, NULL, 'j' },
+        { "help", no_argument, NULL, 'h' },
+        { "pretty", no_argument, NULL, OPTION_PRETTY },
+        { "compact", no_argument, NULL, OPTION_COMPACT },
+        { "version", no_argument, NULL, OPTION_VERSION },
+        { 0 },
+    };
+    /* '+': options end at the command, and at the URL, so that params may begin with a dash: -5 */
+    for (int chosen; (chosen = getopt_long(argc, argv, "+t:p:vrjh", options, NULL)) != -1;) {
+        switch (chosen) {
+        case 't':
+            if (!read_timeout(optarg, &s->client.timeout_ms)) {
+                fprintf(stderr, "rpcrew: --timeout %s: wants seconds, such as 0.5\n", optarg);
+                return EXIT_USAGE;
+            }
+            break;
+        case 'p': s->client.protocol = optarg; break;
+        case 'v': s->client.trace = show_message; break;
+        case 'r': s->cli.raw = true; break;
+        case 'j': s->cli.json = true; break;
+        case 'h': print_help(stdout); return EXIT_OK;
+        case OPTION_PRETTY: s->cli.pretty = true; break;
+        case OPTION_COMPACT: s->cli.pretty = false; break;
+        case OPTION_VERSION: puts("rpcrew 0.1.0"); return EXIT_OK;
+        default: fprintf(stderr, "rpcrew --help shows how\n"); return EXIT_USAGE;
+        }
+    }
+    return -1;
+}
+
+static int find_command(const char *name)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+static int run(int command, struct settings *s, int argc, char **argv)
+{
+    crew_error why;
+    if (optind >= argc) {
+        fprintf(stderr, "rpcrew: %s wants a URL, such as zmq+tcp://localhost:5555\n", commands[command].name);
+        return EXIT_USAGE;
+    }
+    s->cli.url = argv[optind];
+    s->cli.words = argv + optind + 1;
+    s->cli.count = (size_t)(argc - optind - 1);
+    if (crew_client_new(&s->cli.client, s->cli.url, &s->client, &why) != CREW_OK)
+        return cli_fail(&why);
+    int code = commands[command].run(&s->cli);
+    crew_client_free(s->cli.client);
+    return code;
+}
+
+/* Options may stand before the command, too. */
+int main(int argc, char **argv)
+{
+    struct settings settings = { .cli = { 0 } };
+    (void)signal(SIGPIPE, SIG_IGN);
+    settings.cli.pretty = isatty(STDOUT_FILENO) != 0;
+    int code = read_options(&settings, argc, argv);
+    if (code >= 0)
+        return code;
+    int command = optind < argc ? find_command(argv[optind]) : -1;
+    if (command < 0) {
+        if (optind < argc)
+            fprintf(stderr, "rpcrew: no command '%s'\n", argv[optind]);
+        print_help(stderr);
+        return EXIT_USAGE;
+    }
+    argc -= optind;
+    argv += optind;
+    optind = 0; /* getopt starts over */
+    code = read_options(&settings, argc, argv);
+    return code >= 0 ? code : run(command, &settings, argc, argv);
+}

@@ -1,0 +1,91 @@
+/* The methods that every service has: rpc.discover, an OpenRPC document (spec.open-rpc.org, 1.3) made from
+ * the method tables, and rpc.ping. */
+#include "dispatcher_impl.h"
+
+#include "core/value.h"
+
+/* A declared type as JSON Schema. */
+static crew_status schema_of(crew_arena *arena, crew_param_type type, const crew_value **schema)
+{
+    switch (type) {
+    case CREW_PARAM_BOOL: return crew_pack(arena, schema, "{s:s}", "type", "boolean");
+    case CREW_PARAM_INT: return crew_pack(arena, schema, "{s:s}", "type", "integer");
+    case CREW_PARAM_UINT: return crew_pack(arena, schema, "{s:s,s:i}", "type", "integer", "minimum", 0);
+    case CREW_PARAM_BYTES:
+        return crew_pack(arena, schema, "{s:s,s:s}", "type", "string", "contentEncoding", "base64");
+    case CREW_PARAM_NUMBER:
+    case CREW_PARAM_STRING:
+    case CREW_PARAM_ARRAY:
+    case CREW_PARAM_OBJECT: return crew_pack(arena, schema, "{s:s}", "type", crew_param_type_name(type));
+    default: return crew_pack(arena, schema, "{}");
+    }
+}
+
+/* A variadic param is an array of its values, as it is when given by name; x-variadic says so. */
+static crew_status describe_param(crew_arena *arena, const struct crew_param *param, crew_value *params)
+{
+    const crew_value *schema, *described;
+    crew_status status = schema_of(arena, param->type, &schema);
+    if (status == CREW_OK && param->variadic)
+        status = crew_pack(arena, &described, "{s:S,s:b,s:{s:s,s:o},s:b}", "name", param->name, "required", 0,
+                           "schema", "type", "array", "items", schema, "x-variadic", 1);
+    else if (status == CREW_OK)
+        status = crew_pack(arena, &described, "{s:S,s:b,s:o}", "name", param->name, "required",
+                           !param->optional, "schema", schema);
+    return status == CREW_OK ? crew_array_add(arena, params, described) : status;
+}
+
+static crew_status describe_method(crew_arena *arena, const struct crew_entry *entry, crew_value *methods)
+{
+    crew_value *params;
+    const crew_value *result, *described;
+    crew_status status = crew_array_new(arena, &params);
+    for (size_t i = 0; i < entry->signature.count && status == CREW_OK; i++)
+        status = describe_param(arena, &entry->signature.params[i], params);
+    if (status == CREW_OK && entry->returns_null)
+        status = crew_pack(arena, &result, "{s:s}", "type", "null");
+    else if (status == CREW_OK)
+        status = schema_of(arena, entry->result, &result);
+    if (status == CREW_OK)
+        status = crew_pack(arena, &described, "{s:S,s:s,s:s,s:o,s:{s:s,s:o},s:b}", "name", entry->name,
+                           "description", entry->method->doc ? entry->method->doc : "", "paramStructure",
+                           "either", "params", params, "result", "name", "result", "schema", result,
+                           "x-unchecked", entry->signature.unchecked);
+    return status == CREW_OK ? crew_array_add(arena, methods, described) : status;
+}
+
+/* The first service that was added names the whole. */
+static crew_status discover(crew_call *call)
+{
+    const struct crew_entry *own = crew_call_context(call);
+    const crew_service *service = NULL;
+    crew_arena *arena = crew_call_arena(call);
+    crew_value *methods;
+    crew_status status = crew_array_new(arena, &methods);
+    for (const struct crew_entry *entry = own; entry && status == CREW_OK; entry = entry->next) {
+        if (entry->service == &crew_rpc_service)
+            continue;
+        service = service ? service : entry->service;
+        status = describe_method(arena, entry, methods);
+    }
+    if (status != CREW_OK)
+        return status;
+    const char *name = service && service->name ? service->name : "";
+    const char *version = service && service->version ? service->version : "0";
+    return crew_reply(call, "{s:s,s:{s:s,s:s,s:s},s:o}", "openrpc", "1.3.2", "info", "title", name, "version",
+                      version, "description", service && service->doc ? service->doc : "", "methods",
+                      methods);
+}
+
+static crew_status ping(crew_call *call)
+{
+    return crew_reply(call, "s", "pong");
+}
+
+static const crew_method methods[] = {
+    { "rpc.discover", discover, "", "object", "The service's methods, as an OpenRPC document." },
+    { "rpc.ping", ping, "", "string", "Answers pong." },
+    { 0 },
+};
+
+const crew_service crew_rpc_service = { .name = "rpc", .methods = methods };

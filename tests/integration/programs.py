@@ -1,0 +1,177 @@
+"""The worker program and the command line, as people use them."""
+import json
+import os
+import signal
+import subprocess
+
+from support import Case, eventually, main, program, rpcrew
+
+
+class CommandLine(Case):
+    def setUp(self):
+        super().setUp()
+        self.url = "zmq+ipc://" + self.socket_path()
+        self.conformance = self.worker("conformance", "--listen", self.url)
+
+    def call(self, *words, **more):
+        return rpcrew("call", self.url, *words, **more)
+
+    def test_params_are_positional_or_named(self):
+        self.assertEqual(self.call("subtract", "42", "23").out, "19\n")
+        self.assertEqual(self.call("subtract", "subtrahend=23", "minuend=42").out, "19\n")
+        mixed = self.call("subtract", "42", "subtrahend=23")
+        self.assertEqual((mixed.code, mixed.out), (2, ""))
+        self.assertIn("name=value", mixed.err)
+
+    def test_words_are_json_or_else_strings(self):
+        for word, expected in [("5", 5), ("-5", -5), ("true", True), ("null", None), ("[1, 2]", [1, 2]),
+                               ('"5"', "5"), ("hello", "hello"), ("", ""), ("a b", "a b"), ('"a=b"', "a=b"),
+                               ("1.5e3", 1500), ("05", "05")]:
+            got = self.call("echo", word)
+            self.assertEqual(json.loads(got.out), expected, word)
+        self.assertEqual(json.loads(self.call("echo", "a=1", "b=x").out), {"a": 1, "b": "x"})
+
+    def test_files_and_standard_input_are_values(self):
+        path = os.path.join(self.directory, "text")
+        with open(path, "wb") as file:
+            file.write(b"two\nlines\n")
+        self.assertEqual(json.loads(self.call("echo", "@" + path).out), "two\nlines\n")
+        self.assertEqual(json.loads(self.call("echo", "-", stdin="from stdin").out), "from stdin")
+        with open(path, "wb") as file:
+            file.write(b"\xff\x00")
+        self.assertEqual(json.loads(self.call("echo", "@" + path).out), "/wA=")
+        missing = self.call("echo", "@/nowhere")
+        self.assertEqual(missing.code, 2)
+        self.assertIn("No such file", missing.err)
+
+    def test_output_is_plain_when_piped(self):
+        self.assertEqual(self.call("get_data").out, '["hello",5]\n')
+        self.assertEqual(rpcrew("call", "--pretty", self.url, "get_data").out, '[\n  "hello",\n  5\n]\n')
+        self.assertEqual(rpcrew("call", "--raw", self.url, "echo", "x y").out, "x y\n")
+        self.assertEqual(rpcrew("--raw", "call", self.url, "echo", "x y").out, "x y\n")
+
+    def test_the_exit_status_tells_the_outcome(self):
+        failed = self.call("fail", "7", "seven", '{"a": 1}')
+        self.assertEqual((failed.code, failed.out), (1, ""))
+        self.assertIn("seven (code 7)", failed.err)
+        self.assertIn('{"a":1}', failed.err)
+        self.assertEqual(self.call("nobody").code, 1)
+        late = rpcrew("call", "--timeout", "0.1", self.url, "sleep_ms", "5000")
+        self.assertEqual(late.code, 4)
+        self.assertIn("no answer by the deadline", late.err)
+        nobody = rpcrew("call", "-t", "0.1", "zmq+ipc://" + self.socket_path("nobody"), "m")
+        self.assertEqual(nobody.code, 3)
+
+    def test_mistakes_are_explained(self):
+        for words, expected in [((), "usage"), (("call",), "wants a URL"), (("call", self.url), "wants a METHOD"),
+                                (("fly",), "no command 'fly'"), (("call", "x", "m"), "scheme://"),
+                                (("call", "pigeon://x", "m"), "zmq+tcp"), (("call", "-t", "x", self.url), "seconds"),
+                                (("call", self.url + "?mod=bind", "m"), "mode, settle"),
+                                (("call", "-p", "soap", self.url, "m"), "jsonrpc"), (("ping", self.url, "x"), "'x'"),
+                                (("call", "--nonsense", self.url), "--help")]:
+            got = rpcrew(*words)
+            self.assertEqual((got.code, got.out), (2, ""), words)
+            self.assertIn(expected, got.err, words)
+
+    def test_verbose_shows_the_wire(self):
+        got = rpcrew("call", "-v", self.url, "add", "1", "2")
+        self.assertIn('> {"jsonrpc":"2.0","method":"add","params":[1,2],"id":1}\n', got.err)
+        self.assertIn('< {"jsonrpc":"2.0","result":3,"id":1}\n', got.err)
+
+    def test_notifications_are_counted_and_print_nothing(self):
+        for _ in range(3):
+            sent = rpcrew("notify", self.url, "update", "1")
+            self.assertEqual((sent.code, sent.out, sent.err), (0, "", ""))
+        eventually(lambda: self.call("count").out == "3\n")
+
+    def test_version_1_works_too(self):
+        self.assertEqual(rpcrew("call", "-p", "jsonrpc1", self.url, "add", "1", "2").out, "3\n")
+
+    def test_describe_and_ping(self):
+        described = rpcrew("describe", self.url).out
+        self.assertIn("conformance 1.0.0\n", described)
+        self.assertIn("subtract(minuend: number, subtrahend: number) -> number\n    Returns minuend", described)
+        self.assertIn("sum(numbers: number...) -> number", described)
+        self.assertIn("fail(code: integer, message: string, data: any?) -> null", described)
+        self.assertIn("echo(any...) -> any", described)
+        document = json.loads(rpcrew("describe", "--json", self.url).out)
+        self.assertEqual(document["info"]["title"], "conformance")
+        self.assertRegex(rpcrew("ping", self.url).out, r"answers in \d+\.\d+ ms")
+
+    def test_a_killed_worker_ends_the_call_at_once(self):
+        caller = subprocess.Popen([program("rpcrew"), "call", "-v", self.url, "sleep_ms", "60000"],
+                                  stderr=subprocess.PIPE, text=True)
+        self.assertIn("sleep_ms", caller.stderr.readline())  # it is written
+        eventually(lambda: rpcrew("ping", self.url).code == 0)
+        self.conformance.stop(signal.SIGKILL)
+        self.assertEqual(caller.wait(20), 6)
+        self.assertIn("the connection was lost", caller.stderr.read())
+        caller.stderr.close()
+
+
+class WorkerProgram(Case):
+    def test_it_drains_on_sigterm(self):
+        url = "zmq+ipc://" + self.socket_path()
+        worker = self.worker("conformance", "--listen", url)
+        caller = subprocess.Popen([program("rpcrew"), "call", "-v", url, "sleep_ms", "500"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True)
+        caller.stderr.readline()
+        eventually(lambda: rpcrew("ping", url).code == 0)  # it came behind the call
+        self.assertEqual(worker.stop(), 0)
+        self.assertTrue(worker.said("drained"), worker.text())
+        self.assertEqual(caller.communicate(timeout=20)[0], "500\n")
+
+    def test_a_second_signal_ends_it_at_once(self):
+        url = "zmq+ipc://" + self.socket_path()
+        worker = self.worker("conformance", "--listen", url, "--drain-ms", "3600000")
+        caller = subprocess.Popen([program("rpcrew"), "call", "-v", url, "sleep_ms", "3600000"], stderr=subprocess.PIPE,
+                                  text=True)
+        caller.stderr.readline()
+        eventually(lambda: rpcrew("ping", url).code == 0)
+        worker.process.send_signal(signal.SIGINT)
+        eventually(lambda: worker.said("draining"))
+        self.assertEqual(worker.stop(signal.SIGTERM), 3)
+        self.assertEqual(caller.wait(20), 6)
+        caller.stderr.close()
+
+    def test_the_environment_counts_and_flags_win(self):
+        url = "zmq+ipc://" + self.socket_path()
+        worker = self.worker("calc", "--log-format", "json",
+                             env={"RPCREW_LISTEN": url + " inproc://second", "RPCREW_LOG_FORMAT": "logfmt",
+                                  "RPCREW_THREADS": "2"})
+        lines = [json.loads(line) for line in worker.text().splitlines()]
+        self.assertEqual([line["endpoint"] for line in lines if line["msg"] == "listening"], [url, "inproc://second"])
+        self.assertEqual(worker.stop(), 0)
+
+    def run_calc(self, *flags, env=None):
+        return subprocess.run([program("calc"), *flags], capture_output=True, text=True, timeout=20, check=False,
+                              env={**os.environ, **(env or {})})
+
+    def test_bad_usage_is_2_and_says_what_is_wrong(self):
+        for flags, expected in [((), "wants --listen"), (("--threads", "x"), "'x' is not a number"),
+                                (("--threads", "0"), "from 1 to"), (("--log-level", "loud"), "debug"),
+                                (("--listen",), "requires an argument"), (("--fly",), "--fly"), (("x",), "'x'")]:
+            got = self.run_calc(*flags)
+            self.assertEqual(got.returncode, 2, flags)
+            self.assertIn(expected, got.stderr)
+        got = self.run_calc(env={"RPCREW_DRAIN_MS": "soon"})
+        self.assertEqual(got.returncode, 2)
+        self.assertIn("--drain-ms: 'soon'", got.stderr)
+
+    def test_an_endpoint_that_cannot_be_opened_is_1(self):
+        for url, expected in [("zmq+ipc:///nowhere/at/all", "No such file"), ("zmq+tcp://nohost.invalid:5", "binding"),
+                              ("zmq+tcp://127.0.0.1", "wants zmq+tcp://host:port"), ("amqps://x", "no transport"),
+                              ("inproc://x?in_flight=0", "1 to")]:
+            got = self.run_calc("--listen", url)
+            self.assertEqual(got.returncode, 1, url)
+            self.assertIn(expected, got.stderr, url)
+
+    def test_help_lists_the_methods(self):
+        got = self.run_calc("--help")
+        self.assertEqual((got.returncode, got.stderr), (0, ""))
+        self.assertIn("subtract(minuend:number subtrahend:number) -> number", got.stdout)
+        self.assertEqual(self.run_calc("--version").stdout, "calc 1.0.0\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""ZeroMQ peers written with python3-zmq: their clients to our worker, our client to their services."""
+import json
+import os
+import signal
+import threading
+import time
+
+import zmq
+
+from support import PATIENCE, Case, eventually, main, program, request, rpcrew
+
+import subprocess
+
+
+class Peer(Case):
+    def setUp(self):
+        super().setUp()
+        self.context = zmq.Context()
+        self.addCleanup(self.context.destroy, 0)
+        self.address = "ipc://" + self.socket_path()
+        self.url = "zmq+" + self.address
+
+    def socket(self, kind, **options):
+        socket = self.context.socket(kind)
+        socket.linger = 0
+        socket.rcvtimeo = socket.sndtimeo = PATIENCE * 1000
+        for name, value in options.items():
+            setattr(socket, name, value)
+        return socket
+
+    def connected(self, kind, **options):
+        socket = self.socket(kind, **options)
+        socket.connect(self.address)
+        return socket
+
+
+def answer(socket):
+    return json.loads(socket.recv_multipart()[-1])
+
+
+class TheirClients(Peer):
+    def serve(self, query="", *flags):
+        return self.worker("conformance", "--listen", self.url + query, *flags)
+
+    def test_req(self):
+        self.serve()
+        req = self.connected(zmq.REQ)
+        for i in range(100):
+            req.send(request("add", [i, 1], i))
+            self.assertEqual(answer(req), {"jsonrpc": "2.0", "result": i + 1, "id": i})
+        req.send(b"rubbish")
+        self.assertEqual(answer(req)["error"]["code"], -32700)
+        req.send(b"")
+        self.assertEqual(answer(req)["error"]["code"], -32700)
+        req.send(request("nobody"))
+        self.assertEqual(answer(req)["error"]["code"], -32601)
+
+    def test_req_with_correlation(self):
+        self.serve()
+        req = self.connected(zmq.REQ, req_correlate=1, req_relaxed=1)
+        req.send(request("echo", ["x"]))
+        self.assertEqual(answer(req)["result"], "x")
+
+    def test_dealer_in_every_envelope(self):
+        self.serve()
+        dealer = self.connected(zmq.DEALER)
+        for envelope in [], [b""], [b"a", b"", b"b"], [b"x" * 200] * 10:
+            dealer.send_multipart([*envelope, request("echo", ["x"])])
+            frames = dealer.recv_multipart()
+            self.assertEqual(frames[:-1], envelope)
+            self.assertEqual(json.loads(frames[-1])["result"], "x")
+
+    def test_a_hostile_envelope_costs_nothing(self):
+        self.serve()
+        dealer = self.connected(zmq.DEALER)
+        dealer.send_multipart([b"x"] * 1000 + [request("echo", ["lost"])])
+        dealer.send_multipart([b"x" * 100000, request("echo", ["lost"])])
+        dealer.send_multipart([b"", request("echo", ["served"])])
+        self.assertEqual(answer(dealer)["result"], "served")
+
+    def test_pipelined_calls_are_answered_under_their_ids(self):
+        self.serve()
+        dealer = self.connected(zmq.DEALER)
+        for i in range(2000):
+            dealer.send_multipart([b"", request("echo", [i], i)])
+        answers = [answer(dealer) for _ in range(2000)]
+        self.assertTrue(all(a["result"] == a["id"] for a in answers))
+        self.assertEqual(sorted(a["id"] for a in answers), list(range(2000)))
+
+    def test_a_batch(self):
+        self.serve()
+        req = self.connected(zmq.REQ)
+        req.send(b"[" + request("add", [1, 2], 1) + b"," + request("update", [], None) + b"," + request("add", [3, 4], 2) + b"]")
+        self.assertEqual([a["result"] for a in answer(req)], [3, 7])
+
+    def test_a_notification_gets_no_answer(self):
+        self.serve()
+        dealer = self.connected(zmq.DEALER)
+        dealer.send_multipart([b"", request("update", [], None)])
+        dealer.send_multipart([b"", request("count")])
+        self.assertIn("result", answer(dealer))
+        self.assertEqual(dealer.poll(50), 0)
+
+    def test_settle_empty_lets_a_req_go_on(self):
+        self.serve("?settle=empty")
+        req = self.connected(zmq.REQ)
+        for _ in range(3):
+            req.send(request("update", [], None))
+            self.assertEqual(req.recv(), b"")
+        req.send(request("add", [1, 2]))
+        self.assertEqual(answer(req)["result"], 3)
+
+    def test_through_a_proxy_to_two_workers(self):
+        front, back = self.socket(zmq.ROUTER), self.socket(zmq.DEALER)
+        front.bind(self.address)
+        back.bind("ipc://" + self.socket_path("back"))
+        for _ in range(2):
+            self.worker("conformance", "--listen", "zmq+ipc://" + self.socket_path("back") + "?mode=connect")
+        control = self.context.socket(zmq.PAIR)
+        control.bind("inproc://control")
+        steer = self.context.socket(zmq.PAIR)
+        steer.connect("inproc://control")
+        thread = threading.Thread(target=zmq.proxy_steerable, args=(front, back, None, control))
+        thread.start()
+        try:
+            req = self.connected(zmq.REQ)
+            seen = set()
+            end = time.monotonic() + PATIENCE
+            while len(seen) < 2 and time.monotonic() < end:
+                req.send(request("whoami"))
+                seen.add(answer(req)["result"])
+            self.assertEqual(len(seen), 2)
+            self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
+        finally:
+            steer.send(b"TERMINATE")
+            thread.join(PATIENCE)
+
+    def test_a_client_that_does_not_read_starves_nobody(self):
+        worker = self.serve("?send_timeout_ms=200&send_queue=10")
+        glutton = self.connected(zmq.DEALER, rcvhwm=10, sndhwm=0)
+        for i in range(3000):
+            glutton.send_multipart([b"", request("blob", [20000], i)])
+        req = self.connected(zmq.REQ)
+        for i in range(50):
+            req.send(request("add", [i, 1], i))
+            self.assertEqual(answer(req)["result"], i + 1)
+        with open(f"/proc/{worker.process.pid}/status", encoding="ascii") as status:
+            resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+        if "asan" not in os.environ["RPCREW_BIN"] and "tsan" not in os.environ["RPCREW_BIN"]:
+            self.assertLess(resident, 60000, "kB")
+
+    def test_a_client_that_leaves_costs_nothing(self):
+        self.serve()
+        for _ in range(20):
+            brief = self.connected(zmq.DEALER)
+            brief.send_multipart([b"", request("sleep_ms", [20])])
+            brief.close(linger=1000)
+        req = self.connected(zmq.REQ)
+        req.send(request("add", [1, 2]))
+        self.assertEqual(answer(req)["result"], 3)
+
+    def test_a_passed_deadline_in_the_header_is_not_run(self):
+        self.serve("", "--threads", "1")
+        dealer = self.connected(zmq.DEALER)
+        now = int(time.time() * 1000)
+        dealer.send_multipart([b"", f"RPCREW1 {now - 1000}".encode(), request("update", [], None)])
+        dealer.send_multipart([b"", f"RPCREW1 {now + 60000}".encode(), request("update", [], None)])
+        dealer.send_multipart([b"", f"RPCREW1 {now + 60000}".encode(), request("count", None, 7)])
+        frames = dealer.recv_multipart()
+        self.assertTrue(frames[1].startswith(b"RPCREW1 "))
+        self.assertEqual(json.loads(frames[-1])["result"], 1)
+
+    def test_sigterm_under_load_leaves_no_call_without_an_answer(self):
+        worker = self.serve("", "--threads", "2")
+        dealer = self.connected(zmq.DEALER)
+        for i in range(40):
+            dealer.send_multipart([b"", request("sleep_ms", [20], i)])
+        first = answer(dealer)
+        self.assertIn("result", first)
+        worker.process.send_signal(signal.SIGTERM)
+        eventually(lambda: worker.said("draining"))
+        answers = [first] + [answer(dealer) for _ in range(39)]
+        self.assertEqual(sorted(a["id"] for a in answers), list(range(40)))
+        for a in answers:
+            if "error" in a:
+                self.assertEqual(a["error"]["data"]["rpcrew"], {"executed": "no", "reason": "stopping"})
+        self.assertEqual(worker.stop(), 0)
+
+
+class TheirServices(Peer):
+    def serve(self, kind, reply):
+        """Runs a service: reply(frames) gives the messages to send back."""
+        socket = self.socket(kind)
+        socket.rcvtimeo = 50
+        socket.bind(self.address)
+        stop = threading.Event()
+
+        def loop():
+            while not stop.is_set():
+                try:
+                    frames = socket.recv_multipart()
+                except zmq.Again:
+                    continue
+                for message in reply(frames):
+                    socket.send_multipart(message)
+            socket.close()
+
+        thread = threading.Thread(target=loop)
+        thread.start()
+        self.addCleanup(thread.join, PATIENCE)
+        self.addCleanup(stop.set)
+
+    @staticmethod
+    def result(frames, **more):
+        call = json.loads(frames[-1])
+        return json.dumps({"jsonrpc": "2.0", "result": call.get("params"), "id": call.get("id"), **more}).encode()
+
+    def test_rep(self):
+        seen = []
+
+        def reply(frames):
+            seen.append(frames)
+            return [[self.result(frames)]]
+        self.serve(zmq.REP, reply)
+        self.assertEqual(rpcrew("call", self.url, "m", "1", "x").out, '[1,"x"]\n')
+        self.assertEqual(seen, [[b'{"jsonrpc":"2.0","method":"m","params":[1,"x"],"id":1}']])
+
+    def test_router_sees_exactly_the_envelope_of_req(self):
+        seen = []
+
+        def reply(frames):
+            seen.append(frames[1:])
+            return [frames[:-1] + [self.result(frames)]]
+        self.serve(zmq.ROUTER, reply)
+        self.assertEqual(rpcrew("call", self.url, "m", "1").out, "[1]\n")
+        self.assertEqual(seen[0], [b"", b'{"jsonrpc":"2.0","method":"m","params":[1],"id":1}'])
+        self.assertEqual(rpcrew("call", "-t", "30", self.url + "?headers=yes", "m", "1").out, "[1]\n")
+        self.assertEqual(len(seen[1]), 3)
+        left = int(seen[1][1].removeprefix(b"RPCREW1 ")) - time.time() * 1000
+        self.assertTrue(0 < left <= 30000)
+
+    def test_an_empty_answer_to_a_notification_is_passed_over(self):
+        seen = []
+
+        def reply(frames):
+            seen.append(frames[-1])
+            return [[b""]]
+        self.serve(zmq.REP, reply)
+        self.assertEqual(rpcrew("notify", self.url, "m", "1").code, 0)
+        eventually(lambda: seen == [b'{"jsonrpc":"2.0","method":"m","params":[1]}'])
+
+    def test_answers_of_nobody_are_dropped(self):
+        def reply(frames):
+            return [frames[:-1] + [body] for body in (
+                self.result(frames, id=77), self.result(frames, id="1"), self.result(frames, id=None), b"",
+                self.result(frames), self.result(frames), self.result(frames, id=99))]
+        self.serve(zmq.ROUTER, reply)
+        self.assertEqual(rpcrew("call", self.url, "m", "1").out, "[1]\n")
+
+    def test_an_error_with_id_null_settles_the_sole_call(self):
+        self.serve(zmq.ROUTER, lambda frames: [frames[:-1] + [
+            b'{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"},"id":null}']])
+        got = rpcrew("call", self.url, "m")
+        self.assertEqual(got.code, 1)
+        self.assertIn("Parse error (code -32700)", got.err)
+
+    def test_rubbish_under_the_right_id_is_a_bad_reply(self):
+        self.serve(zmq.ROUTER, lambda frames: [frames[:-1] + [b'{"jsonrpc":"2.0","id":1}']])
+        got = rpcrew("call", self.url, "m")
+        self.assertEqual(got.code, 7)
+        self.assertIn("neither result nor error", got.err)
+
+    def test_an_answer_beyond_the_limit_ends_the_call(self):
+        self.serve(zmq.ROUTER, lambda frames: [frames[:-1] + [self.result(frames, result="x" * 5000)]])
+        self.assertEqual(rpcrew("call", self.url + "?max_bytes=1000", "m").code, 7)
+
+    def test_a_service_that_comes_later_gets_the_call(self):
+        caller = subprocess.Popen([program("rpcrew"), "call", self.url, "m", "1"], stdout=subprocess.PIPE, text=True)
+        self.serve(zmq.REP, lambda frames: [[self.result(frames)]])
+        self.assertEqual(caller.communicate(timeout=PATIENCE)[0], "[1]\n")
+
+
+if __name__ == "__main__":
+    main()
