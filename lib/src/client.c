@@ -116,7 +116,8 @@ static crew_executed executed_so_far(const struct crew_pending *call)
 
 static void complete_cancelled(const crew_client *client, struct crew_pending *call)
 {
-    complete_without_answer(client, call, CREW_CANCELLED, executed_so_far(call), NULL);
+    /* Unwritten or not: the request may be with the transport, on its way. */
+    complete_without_answer(client, call, CREW_CANCELLED, CREW_EXECUTED_UNKNOWN, NULL);
 }
 
 /* Whether a retry may be spent; under the lock. */

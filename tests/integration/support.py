@@ -91,7 +91,7 @@ class Case(unittest.TestCase):
 
 
 def main():
-    result = unittest.main(exit=False, verbosity=2).result
+    result = unittest.main(exit=False, verbosity=2, warnings="ignore").result
     bad = len(result.failures) + len(result.errors)
     print(f"{result.testsRun - bad} passed, {bad} failed", flush=True)
     sys.exit(1 if bad or result.skipped or not result.testsRun else 0)

@@ -180,11 +180,11 @@ class TheirClients(Peer):
         worker.process.send_signal(signal.SIGTERM)
         eventually(lambda: worker.said("draining"))
         answers = [first] + [answer(dealer) for _ in range(39)]
+        self.assertEqual(worker.process.wait(PATIENCE), 0)
         self.assertEqual(sorted(a["id"] for a in answers), list(range(40)))
         for a in answers:
             if "error" in a:
                 self.assertEqual(a["error"]["data"]["rpcrew"], {"executed": "no", "reason": "stopping"})
-        self.assertEqual(worker.stop(), 0)
 
 
 class TheirServices(Peer):
