@@ -60,7 +60,7 @@ static crew_status read_call(const struct cli *cli, crew_arena *arena, const cre
 int cli_call(const struct cli *cli)
 {
     crew_arena *arena = NULL;
-    const crew_value *params;
+    const crew_value *params = NULL;
     crew_result *result = NULL;
     crew_error why = { .status = CREW_NO_MEMORY, .message = "no memory" };
     crew_status status = crew_arena_new(&arena);
@@ -79,7 +79,7 @@ int cli_call(const struct cli *cli)
 int cli_notify(const struct cli *cli)
 {
     crew_arena *arena = NULL;
-    const crew_value *params;
+    const crew_value *params = NULL;
     crew_error why = { .status = CREW_NO_MEMORY, .message = "no memory" };
     crew_status status = crew_arena_new(&arena);
     if (status == CREW_OK)

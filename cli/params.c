@@ -85,11 +85,11 @@ crew_status cli_params(crew_arena *arena, char *const *words, size_t count, cons
     if (count == 0)
         return CREW_OK;
     bool named = name_length(words[0]) > 0;
-    crew_value *made;
+    crew_value *made = NULL;
     crew_status status = named ? crew_object_new(arena, &made) : crew_array_new(arena, &made);
     for (size_t i = 0; i < count && status == CREW_OK; i++) {
         size_t name = name_length(words[i]);
-        const crew_value *value;
+        const crew_value *value = NULL;
         if (named != (name > 0))
             return crew_error_set(
                 why, CREW_BAD_ARGUMENT,

@@ -105,7 +105,7 @@ static void start(crew_batch *batch, struct member *member)
     for (;;) {
         crew_error why = { .status = CREW_OK };
         pthread_mutex_lock(&batch->mutex);
-        batch->outstanding++;
+        bool others = batch->outstanding++ > 0;
         pthread_mutex_unlock(&batch->mutex);
         crew_status status = crew_client_start_value(batch->client, member->method, member->params, NULL,
                                                      on_done, member, NULL, &why);
@@ -113,8 +113,9 @@ static void start(crew_batch *batch, struct member *member)
             return;
         pthread_mutex_lock(&batch->mutex);
         size_t left = --batch->outstanding;
-        bool again = status == CREW_OVERLOADED && left > 0;
-        while (again && batch->outstanding == left)
+        /* If there were others, one of them may have made room meanwhile, or will. */
+        bool again = status == CREW_OVERLOADED && others;
+        while (again && left && batch->outstanding == left)
             pthread_cond_wait(&batch->ended, &batch->mutex);
         if (!again)
             member->why = why;

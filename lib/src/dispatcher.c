@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 struct crew_dispatcher {
+    struct holds *holds;
     crew_arena arena;
     struct crew_entry **slots; /* open addressing; a power of two, at most half full */
     size_t slot_count, count;
@@ -13,6 +14,29 @@ struct crew_dispatcher {
     crew_wrapper *wrapper;
     void *wrapper_context;
 };
+
+/* Apart, so that who has a const dispatcher can count. */
+struct holds {
+    atomic_uint count;
+    crew_dispatcher *dispatcher;
+};
+
+void crew_dispatcher_hold(const crew_dispatcher *dispatcher)
+{
+    atomic_fetch_add(&dispatcher->holds->count, 1);
+}
+
+void crew_dispatcher_release(const crew_dispatcher *dispatcher)
+{
+    struct holds *holds = dispatcher->holds;
+    if (atomic_fetch_sub(&holds->count, 1) > 1)
+        return;
+    crew_dispatcher *last = holds->dispatcher;
+    crew_arena_fini(&last->arena);
+    free(last->slots);
+    free(last);
+    free(holds);
+}
 
 /* ---- the table ---- */
 
@@ -60,8 +84,15 @@ static crew_status reserve(crew_dispatcher *d, size_t count)
 crew_status crew_dispatcher_new(crew_dispatcher **dispatcher)
 {
     crew_dispatcher *made = calloc(1, sizeof *made);
-    if (!made)
+    struct holds *holds = calloc(1, sizeof *holds);
+    if (!made || !holds) {
+        free(made);
+        free(holds);
         return CREW_NO_MEMORY;
+    }
+    made->holds = holds;
+    holds->dispatcher = made;
+    atomic_init(&holds->count, 1);
     crew_status status = crew_dispatcher_add(made, "", &crew_rpc_service, NULL, NULL);
     if (status != CREW_OK) {
         crew_dispatcher_free(made);
@@ -75,11 +106,8 @@ crew_status crew_dispatcher_new(crew_dispatcher **dispatcher)
 
 void crew_dispatcher_free(crew_dispatcher *dispatcher)
 {
-    if (!dispatcher)
-        return;
-    crew_arena_fini(&dispatcher->arena);
-    free(dispatcher->slots);
-    free(dispatcher);
+    if (dispatcher)
+        crew_dispatcher_release(dispatcher);
 }
 
 void crew_dispatcher_wrap(crew_dispatcher *dispatcher, crew_wrapper *wrapper, void *context)
@@ -199,7 +227,11 @@ static bool admit(crew_call *call)
 {
     unsigned most = call->entry->method->max_concurrency;
     unsigned running = atomic_fetch_add(&call->entry->running, 1);
-    return !most || running < most;
+    if (!most || running < most)
+        return true;
+    atomic_fetch_sub(&call->entry->running, 1);
+    call->entry = NULL;
+    return false;
 }
 
 crew_status crew_call_proceed(crew_call *call)

@@ -23,6 +23,11 @@ struct crew_entry {
 /* The methods that every dispatcher has; the first of them has the first entry as its context. */
 extern const crew_service crew_rpc_service;
 
+/* The dispatcher's tables stay until the last hold is released, whenever crew_dispatcher_free is called: a
+ * deferred call may end after that. */
+void crew_dispatcher_hold(const crew_dispatcher *dispatcher);
+void crew_dispatcher_release(const crew_dispatcher *dispatcher);
+
 /* Finds, binds and runs one call, on this thread; in every case the call is completed, or deferred. */
 void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call);
 

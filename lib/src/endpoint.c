@@ -57,6 +57,15 @@ static void tell_first(struct crew_endpoint *e, const crew_error *why)
     pthread_mutex_unlock(&e->mutex);
 }
 
+/* Takes note of whether there is a peer to send to. */
+static void note_ready(struct crew_endpoint *e)
+{
+    bool ready = e->open && (!e->ops->ready || e->ops->ready(e->state));
+    bool before = atomic_exchange(&e->ready, ready);
+    if (ready && !before && e->options.owner->ready)
+        e->options.owner->ready(e);
+}
+
 static bool can_be_mended(crew_status status)
 {
     return status == CREW_NO_SERVICE || status == CREW_DISCONNECTED;
@@ -71,6 +80,7 @@ static void try_open(struct crew_endpoint *e)
     bool first = !e->tried;
     if (e->open) {
         e->epoch++;
+        e->paused = false;
         e->ever_open = true;
         e->backoff_ms = BACKOFF_FIRST_MS;
         crew_log(CREW_LOG_INFO, e->options.server ? "listening" : "connected", "{s:s}", "endpoint",
@@ -88,6 +98,7 @@ static void try_open(struct crew_endpoint *e)
             crew_endpoint_command(e, CREW_ENDPOINT_CLOSE);
         tell_first(e, failed ? &why : &(crew_error){ .status = CREW_OK });
     }
+    note_ready(e);
     e->options.owner->changed(e, &why, &e->outgoing);
 }
 
@@ -98,6 +109,7 @@ static void lose(struct crew_endpoint *e, crew_status status)
     crew_error_set(&why, status, "%s", crew_status_text(status));
     e->ops->close(e->state, 0, e->options.server ? NULL : &unsent);
     e->open = false;
+    note_ready(e);
     schedule_retry(e);
     crew_log(CREW_LOG_WARN, "connection lost", "{s:s,s:s}", "endpoint", crew_url_text(e->url), "why",
              why.message);
@@ -131,7 +143,7 @@ static crew_status send_all(struct crew_endpoint *e)
     if (!e->outgoing.count)
         return CREW_OK;
     e->options.owner->sending(e, &e->outgoing);
-    if (!e->open || !e->outgoing.count)
+    if (!atomic_load(&e->ready) || !e->outgoing.count)
         return CREW_OK;
     trace(e, false, &e->outgoing);
     return e->ops->send(e->state, &e->outgoing);
@@ -153,18 +165,21 @@ static crew_status receive_all(struct crew_endpoint *e, size_t room)
     return status;
 }
 
-static void step_open(struct crew_endpoint *e)
+/* One round. With no_wait it takes what is there and sleeps for nothing. */
+static void step_open(struct crew_endpoint *e, bool no_wait)
 {
     int due_ms = e->options.owner->due(e);
-    int timeout_ms = e->outgoing.count ? 0 : due_ms;
+    bool sendable = e->outgoing.count && atomic_load(&e->ready);
     size_t room = e->options.owner->room(e);
-    crew_status status = e->ops->wait(e->state, e->queue.fd, timeout_ms, room);
+    crew_status status = e->ops->wait(e->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, room);
     if (status == CREW_OK)
         status = send_all(e);
     if (status == CREW_OK)
         status = receive_all(e, e->options.owner->room(e));
     if (status != CREW_OK)
         lose(e, status);
+    else
+        note_ready(e);
 }
 
 static void step_closed(struct crew_endpoint *e)
@@ -181,34 +196,47 @@ static void step_closed(struct crew_endpoint *e)
     (void)send_all(e);
 }
 
+/* A worker's last answers go out; a client's calls are cancelled instead, and nothing more is sent. */
 static void finish(struct crew_endpoint *e)
 {
     if (e->open) {
-        crew_status status = send_all(e);
         crew_list unsent = { 0 };
+        crew_status status = e->options.server ? send_all(e) : CREW_OK;
         e->ops->close(e->state, status == CREW_OK ? e->options.linger_ms : 0,
                       e->options.server ? NULL : &unsent);
         e->open = false;
+        atomic_store(&e->ready, false);
         crew_list_free(&unsent);
     }
     e->options.owner->closed(e);
 }
 
+/* Pausing: what has arrived by then is taken and answered before the endpoint counts as idle. */
+static bool pause_round(struct crew_endpoint *e)
+{
+    if (e->open && !e->paused && e->ops->pause)
+        e->ops->pause(e->state);
+    e->paused = e->open;
+    if (e->open)
+        step_open(e, e->options.owner->idle(e));
+    else
+        (void)send_all(e); /* drops what cannot be answered any more */
+    return !e->options.owner->idle(e);
+}
+
 static void *run(void *argument)
 {
     struct crew_endpoint *e = argument;
+    bool more = true;
     current = e;
-    for (;;) {
+    while (more) {
         int command = atomic_load(&e->command);
-        if (command == CREW_ENDPOINT_CLOSE || (command == CREW_ENDPOINT_PAUSE && e->options.owner->idle(e)))
-            break;
-        if (command == CREW_ENDPOINT_PAUSE && e->open && !e->paused) {
-            if (e->ops->pause)
-                e->ops->pause(e->state);
-            e->paused = true;
-        }
-        if (e->open)
-            step_open(e);
+        if (command == CREW_ENDPOINT_CLOSE)
+            more = false;
+        else if (command == CREW_ENDPOINT_PAUSE && (e->open || e->options.owner->idle(e)))
+            more = pause_round(e);
+        else if (e->open)
+            step_open(e, false);
         else
             step_closed(e);
     }
@@ -223,29 +251,50 @@ static unsigned limit_of(const crew_url *url, const char *name, unsigned fallbac
     return (unsigned)crew_url_number(url, name, fallback);
 }
 
-static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error *why)
+/* Parses a URL, finds its transport and checks it; *url is the caller's also on failure, if it is not NULL.
+ */
+static crew_status read_url(const char *text, bool server, crew_url **url, const crew_transport **transport,
+                            crew_error *why)
 {
-    crew_status status = crew_url_parse(url, &e->url, why);
+    crew_status status = crew_url_parse(text, url, why);
     if (status != CREW_OK)
         return status;
-    const crew_transport *transport = crew_transport_find(crew_url_scheme(e->url));
-    if (!transport) {
+    *transport = crew_transport_find(crew_url_scheme(*url));
+    if (!*transport) {
         crew_buffer known = { 0 };
         for (size_t i = 0; crew_transport_at(i); i++)
             crew_buffer_printf(&known, "%s%s", i ? ", " : "", crew_transport_at(i)->scheme);
-        status = crew_error_set(why, CREW_UNSUPPORTED, "URL '%s': no transport '%s'; there are %.*s",
-                                crew_url_text(e->url), crew_url_scheme(e->url),
-                                CREW_STR(crew_buffer_string(&known)));
+        status =
+            crew_error_set(why, CREW_UNSUPPORTED, "URL '%s': no transport '%s'; there are %.*s",
+                           crew_url_text(*url), crew_url_scheme(*url), CREW_STR(crew_buffer_string(&known)));
         crew_buffer_fini(&known);
         return status;
     }
-    status = crew_url_check(e->url, transport->options, common_options, why);
+    status = crew_url_check(*url, (*transport)->options, common_options, why);
+    return status == CREW_OK ? (*transport)->check(*url, server, why) : status;
+}
+
+crew_status crew_endpoint_count(const char *url, size_t *count, crew_error *why)
+{
+    crew_url *parsed = NULL;
+    const crew_transport *transport;
+    crew_status status = read_url(url, false, &parsed, &transport, why);
+    if (status == CREW_OK)
+        *count = transport->hosts_are_peers ? crew_url_host_count(parsed) : 1;
+    crew_url_free(parsed);
+    return status;
+}
+
+static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error *why)
+{
+    const crew_transport *transport;
+    struct crew_endpoint_options *o = &e->options;
+    crew_status status = read_url(url, o->server, &e->url, &transport, why);
     if (status != CREW_OK)
         return status;
-    struct crew_endpoint_options *o = &e->options;
     o->in_flight_max = limit_of(e->url, "in_flight", o->in_flight_max);
     o->timeout_ms = limit_of(e->url, "timeout_ms", o->timeout_ms);
-    o->limits.message_bytes = limit_of(e->url, "max_bytes", (unsigned)o->limits.message_bytes);
+    o->limits.message_bytes = crew_url_number(e->url, "max_bytes", o->limits.message_bytes);
     o->limits.depth = limit_of(e->url, "max_depth", o->limits.depth);
     o->limits.batch = limit_of(e->url, "max_batch", o->limits.batch);
     o->limits = crew_limits_resolve(&o->limits);
@@ -256,21 +305,24 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
 
 static crew_status start_thread(struct crew_endpoint *e, crew_error *why)
 {
-    crew_status status = crew_queue_init(&e->queue, e->options.queue_max, why);
+    crew_status status = crew_queue_init(&e->queue, 0, why);
     if (status != CREW_OK)
         return status;
     e->backoff_ms = BACKOFF_FIRST_MS;
     e->messages.spare_max = SPARE_MESSAGES;
     e->config = (crew_transport_config){ .url = e->url,
+                                         .host = e->options.host,
                                          .in_flight_max = e->options.in_flight_max,
                                          .connect_timeout_ms = e->options.connect_timeout_ms,
                                          .limits = e->options.limits,
                                          .messages = &e->messages };
     (void)pthread_mutex_init(&e->mutex, NULL);
     (void)pthread_cond_init(&e->opened, NULL);
+    atomic_store(&e->started, true);
     status = crew_thread_start(&e->thread, "rpcrew-io", run, e, why);
     if (status == CREW_OK)
         return CREW_OK;
+    atomic_store(&e->started, false);
     crew_queue_fini(&e->queue);
     (void)pthread_cond_destroy(&e->opened);
     (void)pthread_mutex_destroy(&e->mutex);
@@ -281,7 +333,7 @@ crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
                                 const struct crew_endpoint_options *options, crew_error *why)
 {
     struct crew_endpoint *e = endpoint;
-    *e = (struct crew_endpoint){ .options = *options };
+    e->options = *options;
     crew_status status = prepare(e, url, why);
     if (status == CREW_OK)
         status = start_thread(e, why);

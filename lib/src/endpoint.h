@@ -23,6 +23,8 @@ struct crew_endpoint_owner {
     /* Looks through what is about to be sent and takes out what is not to be; the endpoint may not be open.
      */
     void (*sending)(struct crew_endpoint *endpoint, crew_list *messages);
+    /* There is a peer now where there was none; NULL: nobody cares. */
+    void (*ready)(struct crew_endpoint *endpoint);
     /* It was opened (CREW_OK), could not be, or was lost. unsent: requests never written, to keep or take. */
     void (*changed)(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent);
     /* Does what is due; milliseconds until it wants to be called again, or -1. */
@@ -43,14 +45,14 @@ struct crew_endpoint_options {
     const struct crew_endpoint_owner *owner;
     void *context; /* the owner's */
     bool server;
+    size_t host;     /* which of the URL's hosts, if they are peers of one another */
     bool wait;       /* opening for the first time may fail for now */
     bool background; /* do not even wait for the first attempt; its failure is the owner's to judge */
     /* what the URL's options override */
     unsigned in_flight_max;
     unsigned timeout_ms; /* deadline of calls, or of requests that bring none */
-    crew_limits limits;  /* resolved */
+    crew_limits limits;  /* resolved by the endpoint */
 
-    size_t queue_max; /* messages waiting to be sent; 0: no limit */
     unsigned connect_timeout_ms;
     unsigned linger_ms; /* for the last messages, at the close */
     crew_trace_fn *trace;
@@ -64,6 +66,8 @@ struct crew_endpoint {
     crew_queue queue; /* to be sent: any thread pushes */
     pthread_t thread;
     atomic_int command;
+    atomic_bool started;     /* it has a thread and a queue */
+    atomic_bool ready;       /* it is open, and has a peer; written on the I/O thread */
     atomic_size_t in_flight; /* the owner's: written on the I/O thread, read by any */
 
     /* the I/O thread's */
@@ -83,10 +87,13 @@ struct crew_endpoint {
     crew_error first;
 };
 
-/* Starts the thread and waits for its first attempt to open (unless options->background). Statuses as
- * crew_server_listen; on failure nothing is left to join or fini. */
+/* endpoint is all zero. Starts the thread and waits for its first attempt to open (unless
+ * options->background). Statuses as crew_server_listen; on failure nothing is left to join or fini. */
 CREW_NODISCARD crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
                                                const struct crew_endpoint_options *options, crew_error *why);
+
+/* How many endpoints a client's URL makes: one, or one for each host. Statuses as crew_server_listen. */
+CREW_NODISCARD crew_status crew_endpoint_count(const char *url, size_t *count, crew_error *why);
 
 /* Any thread; the command only ever grows. Async-signal-safe. */
 void crew_endpoint_command(struct crew_endpoint *endpoint, enum crew_endpoint_command command);

@@ -82,13 +82,15 @@ static bool silent(const struct crew_call *call)
     return call->wire->one_way || !call->job->answerable;
 }
 
-/* Counts the reply's bytes; false if the message limit does not allow them. */
+/* Counts the reply's bytes, if the message limit allows them. */
 static bool fits(struct crew_call *call)
 {
     struct crew_job *job = call->job;
     size_t size = call->reply->size;
-    size_t before = atomic_fetch_add(&job->reply_bytes, size);
-    return before + size <= job->limits->message_bytes;
+    if (atomic_fetch_add(&job->reply_bytes, size) + size <= job->limits->message_bytes)
+        return true;
+    atomic_fetch_sub(&job->reply_bytes, size);
+    return false;
 }
 
 static void write_failure(struct crew_call *call, crew_status status)

@@ -9,15 +9,23 @@
 #include <rpcrew/client.h>
 #include <rpcrew/impl/message.h>
 
+enum crew_call_state {
+    CREW_CALL_STARTING,  /* has an id, and is still its starter's */
+    CREW_CALL_UNWRITTEN, /* its request waits, with us or with the transport */
+    CREW_CALL_WRITTEN,   /* all of it is with the peer, or may be */
+    CREW_CALL_RETRYING   /* was not executed, and waits for another try */
+};
+
 struct crew_pending {
     uint32_t id;
-    size_t heap_index; /* in its heap; SIZE_MAX: in none */
-    int64_t due_ms;    /* when something is to be done about it: its deadline, or a retry before that */
+    enum crew_call_state state;
+    struct crew_link *link; /* the one it is on, unless it is starting */
+    size_t heap_index;      /* in its link's heap; SIZE_MAX: in none */
+    int64_t due_ms;         /* when something is to be done about it: its deadline, or a retry before that */
     int64_t deadline_ms, started_ms;
     crew_call_options options;
-    char *method; /* owned */
-    bool one_way;
-    bool written;        /* all of it is with the peer, or may be */
+    char *method;        /* owned */
+    bool sent_before;    /* a copy was written to a connection that was lost, and may have been executed */
     bool cancelled;      /* ends as cancelled, whatever else comes */
     unsigned backoff_ms; /* before the next retry; 0: none yet */
     crew_message *kept;  /* the request, if it may be sent again */

@@ -23,7 +23,6 @@ enum count { RECEIVED, CALLS, REPLIED, DONE, REQUEUED, REJECTED, MALFORMED, EXPI
 struct crew_server {
     const crew_dispatcher *dispatcher;
     crew_server_options options;
-    crew_limits limits;
     struct crew_pool pool;
     struct crew_endpoint *endpoints[ENDPOINTS_MAX];
     size_t endpoint_count;
@@ -62,6 +61,7 @@ static void unref(crew_server *server)
         free(server->endpoints[i]);
     }
     close(server->control);
+    crew_dispatcher_release(server->dispatcher);
     free(server);
 }
 
@@ -72,6 +72,8 @@ static void settle(crew_message *message, crew_message_kind kind)
     struct crew_endpoint *endpoint = message->endpoint;
     crew_list one = { 0 };
     message->kind = kind;
+    if (kind == CREW_SETTLE_REQUEUE && message->own_deadline)
+        message->deadline_ms = 0; /* the next worker sets its own */
     crew_list_append(&one, message);
     crew_status status = crew_queue_push(&endpoint->queue, &one);
     assert(status == CREW_OK); /* the queue has no limit of its own: in_flight_max is its limit */
@@ -99,6 +101,20 @@ static void job_done(struct crew_job *job)
     settle(message, kind);
 }
 
+/* There is no memory for a request: its caller is told so, if there is enough for that. */
+static void give_up(crew_message *message, const crew_protocol *protocol)
+{
+    crew_wire_call nobody = { .code = CREW_CODE_INTERNAL_ERROR };
+    crew_status status = CREW_OK;
+    crew_log(CREW_LOG_ERROR, "no memory for a request", NULL);
+    if (!message->one_way)
+        status =
+            protocol->encode_error(&nobody, CREW_CODE_INTERNAL_ERROR,
+                                   crew_str(crew_code_text(CREW_CODE_INTERNAL_ERROR)), NULL, &message->reply);
+    message->content_type = protocol->content_type;
+    settle(message, status == CREW_OK && !message->one_way ? CREW_SETTLE_REPLY : CREW_SETTLE_DONE);
+}
+
 /* Decodes a message and runs its call, or lets the pool share its calls. */
 static void start(crew_message *message, crew_arena *scratch)
 {
@@ -111,17 +127,19 @@ static void start(crew_message *message, crew_arena *scratch)
         settle(message, CREW_SETTLE_DONE);
         return;
     }
+    const crew_protocol *protocol = crew_protocol_of(message->content_type, bytes);
+    if (!protocol)
+        protocol = crew_protocol_at(0); /* which says what is wrong with the bytes */
     struct request *request = crew_arena_zalloc(&message->arena, sizeof *request);
     if (!request) {
-        settle(message, CREW_SETTLE_REJECT);
+        give_up(message, protocol);
         return;
     }
-    const crew_protocol *protocol = crew_protocol_of(message->content_type, bytes);
     struct crew_job *job = &request->job;
     request->message = message;
     job->dispatcher = server->dispatcher;
     job->limits = &endpoint->options.limits;
-    job->protocol = protocol ? protocol : crew_protocol_at(0); /* which says what is wrong with it */
+    job->protocol = protocol;
     job->bytes = bytes;
     job->arena = &message->arena;
     job->reply = &message->reply;
@@ -133,7 +151,7 @@ static void start(crew_message *message, crew_arena *scratch)
     job->shed = message->refused ? "stopping" : late ? "deadline" : NULL;
     job->stopping = &server->stopping;
     if (crew_job_decode(job) != CREW_OK) {
-        settle(message, CREW_SETTLE_REJECT);
+        give_up(message, protocol);
         return;
     }
     count(server, CALLS, job->wire.count);
@@ -268,7 +286,6 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     s->options.drain_ms = or_default(s->options.drain_ms, 10000);
     s->options.call_timeout_ms = or_default(s->options.call_timeout_ms, 30000);
     s->options.connect_timeout_ms = or_default(s->options.connect_timeout_ms, 5000);
-    s->limits = crew_limits_resolve(&s->options.limits);
     atomic_init(&s->refs, 1);
     s->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->control < 0) {
@@ -281,6 +298,7 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
         free(s);
         return status;
     }
+    crew_dispatcher_hold(dispatcher);
     *server = s;
     return CREW_OK;
 }
@@ -291,7 +309,7 @@ crew_status crew_server_listen(crew_server *server, const char *url, crew_error 
         return crew_error_set(why, CREW_BAD_ARGUMENT, "the server runs already");
     if (server->endpoint_count == ENDPOINTS_MAX)
         return crew_error_set(why, CREW_LIMIT, "more than %d endpoints", ENDPOINTS_MAX);
-    struct crew_endpoint *endpoint = malloc(sizeof *endpoint);
+    struct crew_endpoint *endpoint = calloc(1, sizeof *endpoint);
     if (!endpoint)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     struct crew_endpoint_options options = {
@@ -303,7 +321,7 @@ crew_status crew_server_listen(crew_server *server, const char *url, crew_error 
         .timeout_ms = server->options.call_timeout_ms,
         .connect_timeout_ms = server->options.connect_timeout_ms,
         .linger_ms = LINGER_MS,
-        .limits = server->limits,
+        .limits = server->options.limits,
         .trace = server->options.trace,
         .trace_context = server->options.trace_context,
     };
@@ -416,9 +434,9 @@ void crew_server_free(crew_server *server)
 {
     if (!server)
         return;
+    atomic_store(&server->stopping, true); /* what waits is not run: nobody would get its answer */
     command_all(server, CREW_ENDPOINT_CLOSE);
     join_all(server);
-    atomic_store(&server->stopping, true);
     crew_pool_stop(&server->pool);
     shed_waiting(server);
     crew_pool_fini(&server->pool);

@@ -141,7 +141,7 @@ static crew_status bind_integer(const struct binding *b, const struct crew_param
     if (status != CREW_OK) {
         const char *got = crew_type_name(crew_value_type(value));
         if (status == CREW_OUT_OF_RANGE)
-            got = is_uint ? "an integer out of its range" : "an integer beyond 64 bits";
+            got = is_uint ? "an integer out of its range" : "an integer beyond int64";
         return mismatch(b, param, got);
     }
     *out = value;

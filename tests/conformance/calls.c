@@ -182,6 +182,23 @@ static void a_batch_has_its_results_in_order(void **state)
     crew_batch_free(batch);
 }
 
+static void a_batch_runs_with_room_for_one_call(void **state)
+{
+    (void)state;
+    enum { MANY = 500 };
+    char narrow[400];
+    crew_batch *batch;
+    crew_error why;
+    crew_client_free(client);
+    (void)snprintf(narrow, sizeof narrow, "%s?in_flight=1", url);
+    assert_ok_why(crew_client_new(&client, narrow, NULL, &why), why);
+    assert_ok(crew_batch_new(&batch, client));
+    for (int i = 0; i < MANY; i++)
+        assert_ok(crew_batch_add(batch, "echo", "[i]", i));
+    assert_ok_why(crew_batch_run(batch, &why), why);
+    crew_batch_free(batch);
+}
+
 struct outcome {
     atomic_int times;
     atomic_int status;
@@ -367,6 +384,7 @@ int main(int argc, char **argv)
         TEST(notifications_arrive),
         TEST(many_threads_share_a_client),
         TEST(a_batch_has_its_results_in_order),
+        TEST(a_batch_runs_with_room_for_one_call),
         TEST(a_large_result_comes_whole),
         TEST(a_call_ends_at_its_deadline),
         TEST(a_late_answer_is_given_to_nobody),

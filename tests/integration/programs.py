@@ -1,6 +1,7 @@
 """The worker program and the command line, as people use them."""
 import json
 import os
+import re
 import signal
 import subprocess
 
@@ -171,6 +172,52 @@ class WorkerProgram(Case):
         self.assertEqual((got.returncode, got.stderr), (0, ""))
         self.assertIn("subtract(minuend:number subtrahend:number) -> number", got.stdout)
         self.assertEqual(self.run_calc("--version").stdout, "calc 1.0.0\n")
+
+
+class Documents(Case):
+    """What the README and docs show is what is there."""
+    root = os.path.join(os.path.dirname(__file__), "..", "..")
+
+    def read(self, *path):
+        with open(os.path.join(self.root, *path), encoding="utf-8") as file:
+            return file.read()
+
+    def test_the_readme_s_worker_is_calc(self):
+        code = self.read("README.md").split("```c\n")[1].split("```")[0]
+        self.assertEqual(self.read("workers", "calc", "calc.c").split("\n", 1)[1], code)
+
+    def test_the_url_page_has_exactly_the_options_that_there_are(self):
+        page = self.read("docs", "urls.md")
+        sections = {part.split("\n", 1)[0]: set(re.findall(r"^\| `(\w+)` \|", part, re.M))
+                    for part in page.split("\n## ")[1:]}
+        for scheme, name in [("inproc://x", "Options of inproc"), ("zmq+tcp://127.0.0.1:1", "Options of ZeroMQ")]:
+            told = rpcrew("ping", scheme + "?nonsense=1").err.split("there are ")[1].strip().split(", ")
+            self.assertEqual(set(told), sections["Options of all schemes"] | sections[name])
+
+    def test_the_caller_example(self):
+        url = "zmq+ipc://" + self.socket_path()
+        self.worker("calc", "--listen", url)
+        got = subprocess.run([program("caller"), url], capture_output=True, text=True, timeout=30, check=True)
+        self.assertEqual(sorted(got.stdout.split("\n")),
+                         sorted(["", "now: 19", "later: 5"] + [f"many: {10 - i}" for i in range(5)]))
+        self.assertEqual(got.stderr, "")
+
+    def test_the_stdio_example(self):
+        lines = ['{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}',
+                 '{"jsonrpc": "2.0", "method": "greet"}', "rubbish",
+                 '{"jsonrpc": "2.0", "method": "greet", "params": ["you"], "id": 2}']
+        got = subprocess.run([program("stdio")], input="\n".join(lines) + "\n", capture_output=True, text=True,
+                             timeout=30, check=True).stdout.splitlines()
+        self.assertEqual(got[0], '{"jsonrpc":"2.0","result":19,"id":1}')
+        self.assertEqual(json.loads(got[1])["error"]["code"], -32700)
+        self.assertEqual(json.loads(got[2])["result"], {"hello": "you", "letters": 3})
+
+    def test_the_python_client_example(self):
+        address = "ipc://" + self.socket_path()
+        self.worker("calc", "--listen", "zmq+" + address)
+        got = subprocess.run(["/usr/bin/python3", os.path.join(self.root, "examples", "req_client.py"), address],
+                             capture_output=True, text=True, timeout=60, check=True)
+        self.assertEqual(got.stdout, "1000 calls, all right\n")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ class TheirClients(Peer):
     def test_a_batch(self):
         self.serve()
         req = self.connected(zmq.REQ)
-        req.send(b"[" + request("add", [1, 2], 1) + b"," + request("update", [], None) + b"," + request("add", [3, 4], 2) + b"]")
+        calls = [request("add", [1, 2], 1), request("update", [], None), request("add", [3, 4], 2)]
+        req.send(b"[" + b",".join(calls) + b"]")
         self.assertEqual([a["result"] for a in answer(req)], [3, 7])
 
     def test_a_notification_gets_no_answer(self):

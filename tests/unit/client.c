@@ -12,6 +12,7 @@ static crew_error why;
 
 struct outcome {
     atomic_int times, status;
+    bool had_result;
     crew_error why;
 };
 
@@ -19,6 +20,7 @@ static void note_outcome(void *context, crew_result *result, const crew_error *e
 {
     struct outcome *outcome = context;
     outcome->why = *error;
+    outcome->had_result = result != NULL;
     atomic_store(&outcome->status, (int)error->status);
     atomic_fetch_add(&outcome->times, 1);
     crew_result_free(result);
@@ -162,6 +164,7 @@ static void the_worker_s_word_on_execution_is_believed(void **state)
         raw_settle(&service, request, CREW_SETTLE_REPLY, text);
         ended(&outcome, cases[i].status);
         assert_int_equal(outcome.why.executed, cases[i].executed);
+        assert_int_equal(outcome.had_result, cases[i].status == CREW_REMOTE_ERROR);
     }
 }
 
@@ -260,6 +263,121 @@ static void a_blocking_call_from_a_completion_would_deadlock(void **state)
     assert_int_equal(atomic_load(&blocked_status), CREW_WOULD_DEADLOCK);
 }
 
+struct brief_request {
+    uint32_t id;
+    atomic_int *ended;
+};
+
+static void free_request(void *context, crew_result *result, const crew_error *error)
+{
+    struct brief_request *request = context;
+    (void)error;
+    crew_result_free(result);
+    atomic_fetch_add(request->ended, 1);
+    free(request);
+}
+
+static bool all_brief_ended(void *ended)
+{
+    return atomic_load((atomic_int *)ended) == 300;
+}
+
+static void a_completion_may_free_what_the_id_is_in(void **state)
+{
+    (void)state;
+    atomic_int ended_count = 0;
+    raw_close(&service, NULL); /* nobody there: calls end at once */
+    for (int i = 0; i < 300; i++) {
+        struct brief_request *request = calloc(1, sizeof *request);
+        request->ended = &ended_count;
+        assert_ok(
+            crew_client_start_value(client, "m", NULL, NULL, free_request, request, &request->id, NULL));
+    }
+    assert_true(eventually(all_brief_ended, &ended_count));
+    raw_open(&service, URL, true);
+}
+
+static atomic_int restarts, closed_status;
+
+static void restart(void *context, crew_result *result, const crew_error *error)
+{
+    (void)context;
+    (void)error;
+    crew_result_free(result);
+    if (atomic_fetch_add(&restarts, 1) < 1000000)
+        atomic_store(&closed_status, (int)crew_client_start(client, "m", restart, NULL, NULL, NULL));
+}
+
+static void freeing_ends_also_calls_that_start_themselves_again(void **state)
+{
+    (void)state;
+    assert_ok(crew_client_start(client, "m", restart, NULL, NULL, NULL));
+    crew_message_free(raw_next(&service));
+    crew_client_free(client);
+    client = NULL;
+    assert_int_equal(atomic_load(&restarts), 1);
+    assert_int_equal(atomic_load(&closed_status), CREW_CLOSED);
+}
+
+static void calls_that_wait_for_a_service_are_not_counted_against_retries(void **state)
+{
+    (void)state;
+    struct outcome outcomes[30] = { { 0 } };
+    crew_call_options patient = { .retry = CREW_RETRY_NO_SERVICE };
+    raw_close(&service, NULL);
+    for (int i = 0; i < 30; i++)
+        assert_ok(
+            crew_client_start_value(client, "m", NULL, &patient, note_outcome, &outcomes[i], NULL, NULL));
+    while (stats().retried < 90)
+        assert_int_equal(stats().outstanding, 30); /* each has come back three times, and waits again */
+    raw_open(&service, URL, true);
+    for (int i = 0; i < 30; i++) {
+        crew_message *request = raw_next(&service);
+        char text[100];
+        crew_arena arena = { 0 };
+        const crew_value *id = crew_value_get(
+            parse_json(&arena, crew_arena_string(&arena, crew_buffer_string(&request->body)).data), "id");
+        (void)snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":%s}",
+                       json_of(&arena, id));
+        raw_settle(&service, request, CREW_SETTLE_REPLY, text);
+        crew_arena_fini(&arena);
+    }
+    for (int i = 0; i < 30; i++)
+        ended(&outcomes[i], CREW_OK);
+}
+
+static void a_call_sent_twice_may_have_been_executed_once(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    crew_message *first = started(&outcome, &(crew_call_options){ .idempotent = true });
+    raw_close(&service, NULL); /* unanswered: the connection is lost, the second copy finds nobody */
+    ended(&outcome, CREW_NO_SERVICE);
+    assert_int_equal(outcome.why.executed, CREW_EXECUTED_UNKNOWN);
+    assert_int_equal(stats().resent, 1);
+    crew_message_free(first);
+    raw_open(&service, URL, true);
+}
+
+static void a_one_way_call_can_be_asynchronous(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    crew_message *request = started(&outcome, &(crew_call_options){ .one_way = true });
+    assert_true(request->one_way);
+    raw_settle(&service, request, CREW_SETTLE_DONE, NULL);
+    ended(&outcome, CREW_OK);
+    assert_false(outcome.had_result);
+}
+
+static void an_empty_array_is_no_answer(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    raw_settle(&service, started(&outcome, NULL), CREW_SETTLE_REPLY, "[]");
+    ended(&outcome, CREW_BAD_REPLY);
+}
+
 static struct outcome chained;
 
 static void start_from_completion(void *context, crew_result *result, const crew_error *error)
@@ -337,6 +455,8 @@ static void mistakes_are_explained(void **state)
     crew_client *none = NULL;
     crew_result *result;
     assert_status(crew_client_new(&none, "nothing", NULL, &why), CREW_BAD_ARGUMENT);
+    assert_status(crew_client_new(&none, "inproc://a/b", NULL, &why), CREW_BAD_ARGUMENT);
+    assert_status(crew_client_new(&none, "zmq+tcp://a:1,b", NULL, &why), CREW_BAD_ARGUMENT);
     assert_status(crew_client_new(&none, "pigeon://roof", NULL, &why), CREW_UNSUPPORTED);
     assert_status(crew_client_new(&none, URL "?que=1", NULL, &why), CREW_BAD_ARGUMENT);
     assert_contains(why.message, "queue_max");
@@ -373,6 +493,12 @@ int main(void)
         TEST(a_batch_waits_for_room_instead_of_failing),
         TEST(a_blocking_call_from_a_completion_would_deadlock),
         TEST(a_completion_may_start_the_next_call),
+        TEST(a_completion_may_free_what_the_id_is_in),
+        TEST(freeing_ends_also_calls_that_start_themselves_again),
+        TEST(calls_that_wait_for_a_service_are_not_counted_against_retries),
+        TEST(a_call_sent_twice_may_have_been_executed_once),
+        TEST(a_one_way_call_can_be_asynchronous),
+        TEST(an_empty_array_is_no_answer),
         TEST(names_have_their_prefix),
         TEST(a_nested_call_inherits_the_deadline),
         TEST(mistakes_are_explained),

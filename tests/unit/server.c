@@ -471,11 +471,16 @@ static void the_trace_sees_every_message(void **state)
     assert_int_equal(atomic_load(&seen.out), 1);
 }
 
-static void a_deferred_call_may_outlive_the_server(void **state)
+static void a_deferred_call_may_outlive_server_and_dispatcher(void **state)
 {
     (void)state;
     struct raw_end client;
+    crew_dispatcher *shared = dispatcher, *own;
+    assert_ok(crew_dispatcher_new(&own));
+    assert_ok(crew_dispatcher_add(own, "", &service, NULL, NULL));
+    dispatcher = own;
     crew_server *server = serve(&(crew_server_options){ .threads = 1, .drain_ms = 20 });
+    dispatcher = shared;
     raw_open(&client, URL, false);
     raw_request(&client, crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"keep\",\"id\":1}"), 1, false);
     assert_true(gate_await(&gate, 1));
@@ -483,8 +488,27 @@ static void a_deferred_call_may_outlive_the_server(void **state)
     crew_server_stop(server);
     assert_status(crew_server_wait(server), CREW_TIMEOUT);
     crew_server_free(server);
+    crew_dispatcher_free(own);
     assert_ok(crew_reply_int(kept, 1));
     raw_close(&client, NULL);
+}
+
+static void a_url_s_limit_goes_before_the_server_s(void **state)
+{
+    (void)state;
+    struct raw_end client;
+    crew_server *server = NULL;
+    char body[6000];
+    assert_ok(crew_server_new(&server, dispatcher,
+                              &(crew_server_options){ .limits = { .message_bytes = 100 } }, NULL));
+    assert_ok(crew_server_listen(server, "inproc://limits?max_bytes=10000", NULL));
+    assert_ok(crew_server_start(server, NULL));
+    raw_open(&client, "inproc://limits", false);
+    (void)snprintf(body, sizeof body,
+                   "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[\"%05000d\"],\"id\":1}", 7);
+    assert_contains(raw_call(&client, body, &arena), "00007\"");
+    raw_close(&client, NULL);
+    stop(server);
 }
 
 static void mistakes_are_explained(void **state)
@@ -527,7 +551,8 @@ int main(void)
         cmocka_unit_test(ten_thousand_malformed_messages_change_nothing),
         cmocka_unit_test(a_notification_is_done_without_an_answer),
         cmocka_unit_test(the_trace_sees_every_message),
-        cmocka_unit_test(a_deferred_call_may_outlive_the_server),
+        cmocka_unit_test(a_deferred_call_may_outlive_server_and_dispatcher),
+        cmocka_unit_test(a_url_s_limit_goes_before_the_server_s),
         cmocka_unit_test(mistakes_are_explained),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -123,7 +123,7 @@ static void errors_name_the_param_and_what_was_expected(void **state)
 {
     (void)state;
     assert_string_equal(bind("a:int b:string", "[1,2]"), "param 'b' wants a string, not int");
-    assert_string_equal(bind("a:int", "[1e19]"), "param 'a' wants an int, not an integer beyond 64 bits");
+    assert_string_equal(bind("a:int", "[1e19]"), "param 'a' wants an int, not an integer beyond int64");
     assert_string_equal(bind("a:int b:int", "[1]"), "param 'b' is missing");
     assert_string_equal(bind("a:int b:int", "{\"b\":1}"), "param 'a' is missing");
     assert_string_equal(bind("a:int", "[1,2]"), "2 params, but it takes 1");

@@ -6,9 +6,10 @@ static crew_status subtract(crew_call *call)
     return crew_reply_double(call, crew_arg_double(call, 0) - crew_arg_double(call, 1));
 }
 
-static const crew_method methods[] = { { "subtract", subtract, "minuend:number subtrahend:number", "number",
-                                         "Returns minuend - subtrahend." },
-                                       { 0 } };
+static const crew_method methods[] = {
+    { "subtract", subtract, "minuend:number subtrahend:number", "number", "Returns minuend - subtrahend." },
+    { 0 },
+};
 
 int main(int argc, char **argv)
 {

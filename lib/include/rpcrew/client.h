@@ -25,7 +25,8 @@ typedef struct crew_client_options {
     void *trace_context;
 } crew_client_options;
 
-/* Connects in the background; calls wait for it, within their deadlines. options are copied.
+/* Connects in the background; calls wait for it, within their deadlines. Where the URL's hosts are peers of
+ * one another (ZeroMQ), the client connects to all and balances its calls over them. options are copied.
  * CREW_BAD_ARGUMENT: URL or options; CREW_UNSUPPORTED: scheme; CREW_NO_MEMORY, CREW_SYSTEM. */
 CREW_NODISCARD CREW_API crew_status crew_client_new(crew_client **client, const char *url,
                                                     const crew_client_options *options, crew_error *why);
@@ -45,6 +46,7 @@ CREW_API void crew_result_free(crew_result *result);
 /* Of a single call; zero fields mean the client's. */
 typedef struct crew_call_options {
     unsigned timeout_ms;
+    bool one_way;    /* nobody waits for an answer; the completion tells that it was handed over */
     bool idempotent; /* may be sent again when a lost connection leaves its outcome unknown */
     unsigned retry;  /* outcomes that are tried again within the deadline: CREW_RETRY_… */
     const struct crew_call
@@ -53,7 +55,7 @@ typedef struct crew_call_options {
 
 enum {
     CREW_RETRY_NO_SERVICE = 1, /* wait for a worker to appear */
-    CREW_RETRY_OVERLOADED = 2
+    CREW_RETRY_OVERLOADED = 2  /* within a budget that the client's calls share: one retry for ten calls */
 };
 
 /* Calls and waits. params by crew_pack's format: an array or object, "" or NULL for none.
@@ -81,11 +83,12 @@ CREW_NODISCARD CREW_API crew_status crew_client_notify_value(crew_client *client
  * completion's to free (NULL without an answer); why is borrowed, status CREW_OK on success. */
 typedef void crew_completion(void *context, crew_result *result, const crew_error *why);
 
-/* Starts a call and returns. If it returns another status than CREW_OK, on_done is not called. */
+/* Starts a call and returns. If it returns another status than CREW_OK, on_done is not called; beside those
+ * of crew_client_call this can be CREW_CLOSED, from a completion while the client is being freed. */
 CREW_NODISCARD CREW_API crew_status crew_client_start(crew_client *client, const char *method,
                                                       crew_completion *on_done, void *context,
                                                       crew_error *why, const char *format, ...);
-/* *id, if wanted, is for crew_client_cancel. */
+/* *id, if wanted, is for crew_client_cancel; it is set before the call can end. */
 CREW_NODISCARD CREW_API crew_status crew_client_start_value(crew_client *client, const char *method,
                                                             const crew_value *params,
                                                             const crew_call_options *options,
@@ -101,6 +104,7 @@ CREW_NODISCARD CREW_API crew_status crew_batch_new(crew_batch **batch, crew_clie
 /* The format and its arguments are read at once. CREW_BAD_ARGUMENT, CREW_NO_MEMORY: nothing was added. */
 CREW_NODISCARD CREW_API crew_status crew_batch_add(crew_batch *batch, const char *method, const char *format,
                                                    ...);
+/* params is borrowed until the batch has run. */
 CREW_NODISCARD CREW_API crew_status crew_batch_add_value(crew_batch *batch, const char *method,
                                                          const crew_value *params);
 /* Runs what was added, once, and waits for all. CREW_OK if every call's status is; else the first other one,

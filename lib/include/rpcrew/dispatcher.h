@@ -12,6 +12,7 @@ extern "C" {
 typedef struct crew_dispatcher crew_dispatcher;
 
 CREW_NODISCARD CREW_API crew_status crew_dispatcher_new(crew_dispatcher **dispatcher);
+/* Servers that use it keep what they need of it until their last call has ended. NULL is fine. */
 CREW_API void crew_dispatcher_free(crew_dispatcher *dispatcher);
 
 /* Adds a service's methods, each under prefix + name ("" for none). service is borrowed for the dispatcher's

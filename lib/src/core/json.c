@@ -121,7 +121,7 @@ crew_status crew_json_decode(crew_string text, const crew_limits *limits, crew_a
         return status;
     for (size_t i = 0; i < notes.count; i++)
         if (notes.items[i].too_big)
-            return crew_error_set(why, CREW_OUT_OF_RANGE, "an integer beyond 64 bits%s%s",
+            return crew_error_set(why, CREW_OUT_OF_RANGE, "an integer beyond int64%s%s",
                                   *notes.items[i].too_big ? " at " : "", notes.items[i].too_big);
     *value = made;
     return CREW_OK;

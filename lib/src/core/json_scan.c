@@ -50,11 +50,35 @@ static struct crew_json_item *item_notes(struct scan *s)
     return &notes->items[index];
 }
 
+/* Whether a key, as written, is name: \u escapes may stand for any character. */
+static bool key_is(crew_string key, const char *name)
+{
+    size_t i = 0;
+    for (; *name; name++) {
+        if (i == key.size)
+            return false;
+        char c = key.data[i];
+        if (c == '\\' && i + 6 <= key.size && key.data[i + 1] == 'u') {
+            char hex[5] = { 0 };
+            memcpy(hex, key.data + i + 2, 4);
+            long code = strtol(hex, NULL, 16);
+            c = '\0'; /* no name that is watched has other characters than ASCII's */
+            if (code > 0 && code < 0x80)
+                c = (char)code;
+            i += 5;
+        }
+        if (c != *name)
+            return false;
+        i++;
+    }
+    return i == key.size;
+}
+
 static bool is_watched(const struct scan *s)
 {
     const struct level *level = &s->levels[s->depth];
     return s->notes->watch && s->depth == s->item_depth && level->object &&
-           crew_string_equal(level->key, crew_str(s->notes->watch));
+           key_is(level->key, s->notes->watch);
 }
 
 static crew_status note_watched(struct scan *s, crew_string text)
@@ -112,22 +136,51 @@ static bool beyond_int64(crew_string number)
     return errno == ERANGE;
 }
 
+static size_t skip_digits(crew_string text, size_t at)
+{
+    while (at < text.size && text.data[at] >= '0' && text.data[at] <= '9')
+        at++;
+    return at;
+}
+
+/* The grammar of RFC 8259 section 6: what is masked is not seen by the parser. *integer: without fraction and
+ * exponent. */
+static bool good_number(crew_string text, bool *integer)
+{
+    size_t start = text.data[0] == '-', at = skip_digits(text, start);
+    if (at == start || (text.data[start] == '0' && at > start + 1))
+        return false;
+    *integer = at == text.size;
+    if (at < text.size && text.data[at] == '.') {
+        size_t fraction = at + 1;
+        at = skip_digits(text, fraction);
+        if (at == fraction)
+            return false;
+    }
+    if (at < text.size && (text.data[at] == 'e' || text.data[at] == 'E')) {
+        size_t exponent = at + 1;
+        exponent += exponent < text.size && (text.data[exponent] == '+' || text.data[exponent] == '-');
+        at = skip_digits(text, exponent);
+        if (at == exponent)
+            return false;
+    }
+    return at == text.size;
+}
+
 static crew_status scan_number(struct scan *s)
 {
-    const char *start = s->at;
-    bool integer = true;
-    for (s->at++; s->at < s->end; s->at++) {
-        char c = *s->at;
-        if (c == '.' || c == 'e' || c == 'E' || c == '+' || c == '-')
-            integer = false;
-        else if (c < '0' || c > '9')
-            break;
-    }
+    const char *start = s->at++;
+    while (s->at < s->end && (strchr("0123456789.eE+-", *s->at) && *s->at))
+        s->at++;
     crew_string number = { start, (size_t)(s->at - start) };
     crew_status status = note_watched(s, number);
-    if (status != CREW_OK || !integer || !beyond_int64(number))
+    bool watched = is_watched(s), integer = false;
+    bool long_enough = number.size >= 19 || (watched && number.size > 3); /* a short 1e9 fits in any case */
+    if (status != CREW_OK || !long_enough || !good_number(number, &integer))
         return status;
-    if (!is_watched(s)) {
+    if (watched ? integer && !beyond_int64(number) : !integer || !beyond_int64(number))
+        return CREW_OK;
+    if (!watched) {
         struct crew_json_item *item = item_notes(s);
         if (item && !item->too_big)
             item->too_big = place_of(s);

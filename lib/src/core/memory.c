@@ -22,6 +22,8 @@ _Static_assert(offsetof(struct crew_chunk, data) % ALIGNMENT == 0, "chunks begin
 
 void crew_bytes_free(crew_bytes *bytes)
 {
+    if (!bytes)
+        return;
     free(bytes->data);
     *bytes = (crew_bytes){ 0 };
 }

@@ -173,16 +173,22 @@ static crew_status parse_options(struct parser *p, crew_string text)
     return CREW_OK;
 }
 
-/* The URL as written, its password as "***". */
+/* The URL as written, its password as "***". What looks like a password with a '/' in it, which should have
+ * been written as %2F, is one too. */
 static const char *redact(crew_arena *arena, const char *text)
 {
     const char *authority = strstr(text, "://");
-    const char *end = authority ? authority + 3 + strcspn(authority + 3, "/?") : text;
-    const char *at = end;
-    while (authority && at > authority + 3 && at[-1] != '@')
+    const char *start = authority ? authority + 3 : text;
+    const char *at = start + strcspn(start, "/?");
+    while (at > start && at[-1] != '@')
         at--;
-    const char *colon =
-        authority && at > authority + 3 ? memchr(authority + 3, ':', (size_t)(at - authority - 3)) : NULL;
+    if (at == start) {
+        at = start + strcspn(start, "?");
+        while (at > start && at[-1] != '@')
+            at--;
+    }
+    size_t first_part = strcspn(start, "/?@");
+    const char *colon = at > start ? memchr(start, ':', first_part) : NULL;
     if (!colon)
         return crew_arena_string(arena, crew_str(text)).data;
     crew_buffer out = { 0 };

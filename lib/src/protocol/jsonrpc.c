@@ -116,7 +116,7 @@ static void decode_call(const crew_value *value, const struct crew_json_item *no
     call->params = crew_value_type(params) == CREW_TYPE_NULL ? NULL : params;
     if (notes->too_big) {
         crew_error why;
-        crew_error_set(&why, CREW_OUT_OF_RANGE, "an integer beyond 64 bits at %s", notes->too_big);
+        crew_error_set(&why, CREW_OUT_OF_RANGE, "an integer beyond int64 at %s", notes->too_big);
         call->code = CREW_CODE_INVALID_PARAMS;
         call->data = reason_data(arena, why.message);
     }
@@ -165,14 +165,20 @@ static crew_status finish(crew_buffer *out, size_t before, crew_status status)
     return status;
 }
 
+static void end_reply(const crew_wire_call *call, crew_buffer *out)
+{
+    crew_string id = call->id.size ? call->id : crew_str("null");
+    crew_buffer_append(out, id.data, id.size);
+    crew_buffer_append(out, "}", 1);
+}
+
 static crew_status encode_result(const crew_wire_call *call, const crew_value *result, crew_buffer *out)
 {
     size_t before = out->size;
     crew_buffer_text(out, call->dialect == V1 ? "{\"result\":" : "{\"jsonrpc\":\"2.0\",\"result\":");
     crew_status status = crew_json_write(result, CREW_JSON_COMPACT, out);
     crew_buffer_text(out, call->dialect == V1 ? ",\"error\":null,\"id\":" : ",\"id\":");
-    crew_buffer_append(out, call->id.data, call->id.size);
-    crew_buffer_append(out, "}", 1);
+    end_reply(call, out);
     return finish(out, before, status);
 }
 
@@ -190,8 +196,7 @@ static crew_status encode_error(const crew_wire_call *call, int64_t code, crew_s
         status = crew_json_write(data, CREW_JSON_COMPACT, out);
     }
     crew_buffer_text(out, "},\"id\":");
-    crew_buffer_append(out, call->id.data, call->id.size);
-    crew_buffer_append(out, "}", 1);
+    end_reply(call, out);
     return finish(out, before, status);
 }
 
@@ -310,7 +315,7 @@ static crew_status decode_replies(crew_string bytes, const crew_limits *limits, 
         decode_reply(batch ? &value->items[i] : value, &items[i]);
         if (i < notes.count && notes.items[i].too_big && items[i].valid) {
             items[i].valid = false;
-            items[i].reason = "it holds an integer beyond 64 bits";
+            items[i].reason = "it holds an integer beyond int64";
         }
     }
     *replies = (crew_wire_replies){ .items = items, .count = count };

@@ -1,8 +1,8 @@
 /* inproc://name: workers and callers in one process. The reference of a transport, and the double for tests.
  *
  * A name is a hub, as a queue is in a broker: workers take from its one list of waiting requests, callers get
- * what comes back in inboxes of their own. A worker that leaves with requests unanswered breaks its callers'
- * connections; requests that nobody has taken wait for the next worker. */
+ * what comes back in inboxes of their own. A worker that leaves with requests unanswered breaks the
+ * connections of all callers of the hub; requests that nobody has taken wait for the next worker. */
 #include "core/queue.h"
 #include "transport/transports.h"
 
@@ -83,15 +83,11 @@ static void leave_hub(struct hub *hub)
 static crew_status open_end(struct end *end, const crew_transport_config *config, enum side side,
                             crew_error *why)
 {
-    const char *name = crew_url_host(config->url, 0);
-    if (crew_url_host_count(config->url) != 1 || !*name || *crew_url_path(config->url))
-        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': inproc wants one name, and no path",
-                              crew_url_text(config->url));
     *end = (struct end){ .config = config };
     crew_status status = crew_queue_init(&end->inbox, 0, why);
     if (status != CREW_OK)
         return status;
-    end->hub = enter_hub(name);
+    end->hub = enter_hub(crew_url_host(config->url, 0));
     if (!end->hub) {
         crew_queue_fini(&end->inbox);
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
@@ -174,6 +170,12 @@ static void deliver(struct hub *hub, crew_message *answered)
         crew_list_free(&one);
 }
 
+static void requeue(crew_message *m, crew_list *back)
+{
+    m->kind = CREW_MESSAGE_REQUEST;
+    crew_list_append(back, m);
+}
+
 static crew_status server_send(void *state, crew_list *messages)
 {
     struct end *s = state;
@@ -184,7 +186,7 @@ static crew_status server_send(void *state, crew_list *messages)
         if (m->kind == CREW_SETTLE_REPLY)
             deliver(hub, m);
         if (m->kind == CREW_SETTLE_REQUEUE)
-            crew_list_append(&back, m);
+            requeue(m, &back);
         else
             crew_message_give(s->config->messages, m);
     }
@@ -305,6 +307,15 @@ static void client_close(void *state, unsigned linger_ms, crew_list *unsent)
     leave_hub(c->hub);
 }
 
+static crew_status check(const crew_url *url, bool server, crew_error *why)
+{
+    (void)server;
+    if (crew_url_host_count(url) == 1 && *crew_url_host(url, 0) && !*crew_url_path(url))
+        return CREW_OK;
+    return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': inproc wants one name, and no path",
+                          crew_url_text(url));
+}
+
 static const crew_url_option_spec options[] = {
     { "queue_max", NULL, 1, 1 << 24, "client: requests waiting for a worker, beyond which they are refused" },
     { NULL, NULL, 0, 0, NULL },
@@ -331,5 +342,5 @@ static const struct crew_transport_ops client_ops = {
 };
 
 const crew_transport crew_inproc = {
-    .scheme = "inproc", .options = options, .server = &server_ops, .client = &client_ops
+    .scheme = "inproc", .options = options, .check = check, .server = &server_ops, .client = &client_ops
 };

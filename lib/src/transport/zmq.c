@@ -17,6 +17,7 @@
 #include <zmq.h>
 
 enum {
+    ADDRESS_MOST = 512,
     ENVELOPE_MOST = 32,    /* frames; proxies add one each */
     ENVELOPE_BYTES = 4096, /* of all of them */
     RETRY_MS = 5,          /* for answers to full peers */
@@ -29,6 +30,8 @@ enum {
     RECONNECT_MS = 50,
     RECONNECT_MOST_MS = 2000,
 };
+
+static const int64_t DEADLINE_MOST_MS = (int64_t)365 * 24 * 3600 * 1000;
 
 static const char header_mark[] = "RPCREW1 ";
 
@@ -117,41 +120,47 @@ static uint64_t name_find(const char *name, uint64_t number)
 struct end {
     const crew_transport_config *config;
     void *socket;
-    char address[512]; /* as libzmq has it; once bound, the real one */
+    char address[ADDRESS_MOST]; /* as libzmq has it; once bound, the real one */
     bool inproc, connects;
     uint64_t number; /* of the binding of an inproc name that this end made or is connected to */
 };
 
-static crew_status bad_url(const crew_transport_config *config, const char *wants, crew_error *why)
+/* libzmq's address of one of a URL's hosts. */
+static crew_status make_address(const crew_url *url, size_t index, char *address, size_t room,
+                                crew_error *why)
 {
-    return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': %s", crew_url_text(config->url), wants);
+    const char *scheme = crew_url_scheme(url) + strlen("zmq+"), *wants = NULL;
+    const char *host = crew_url_host(url, index), *path = crew_url_path(url);
+    int size = 0;
+    if (strcmp(scheme, "ipc") == 0) {
+        wants = *host || !*path ? "wants zmq+ipc:///path" : NULL;
+        size = snprintf(address, room, "ipc://%s", path);
+    } else if (strcmp(scheme, "inproc") == 0) {
+        wants = !*host || *path ? "wants zmq+inproc://name" : NULL;
+        size = snprintf(address, room, "inproc://%s", host);
+    } else {
+        if (!*host || !crew_url_port(url, index) || (*path && strcmp(path, "/") != 0))
+            wants = "wants zmq+tcp://host:port, with * for all addresses of a worker";
+        bool v6 = strchr(host, ':') != NULL;
+        size = snprintf(address, room, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", host, crew_url_port(url, index));
+    }
+    if (!wants && (size_t)size >= room)
+        wants = "is too long";
+    return wants ? crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': %s", crew_url_text(url), wants)
+                 : CREW_OK;
 }
 
-static crew_status make_address(struct end *end, crew_error *why)
+/* Callers balance over several hosts; a worker is at one. */
+static crew_status check(const crew_url *url, bool server, crew_error *why)
 {
-    const crew_url *url = end->config->url;
-    const char *scheme = crew_url_scheme(url) + strlen("zmq+");
-    const char *host = crew_url_host(url, 0), *path = crew_url_path(url);
-    int size;
-    if (crew_url_host_count(url) != 1)
-        return bad_url(end->config, "wants one host", why);
-    end->inproc = strcmp(scheme, "inproc") == 0;
-    if (strcmp(scheme, "ipc") == 0) {
-        if (*host || !*path)
-            return bad_url(end->config, "wants zmq+ipc:///path", why);
-        size = snprintf(end->address, sizeof end->address, "ipc://%s", path);
-    } else if (end->inproc) {
-        if (!*host || *path)
-            return bad_url(end->config, "wants zmq+inproc://name", why);
-        size = snprintf(end->address, sizeof end->address, "inproc://%s", host);
-    } else {
-        bool v6 = strchr(host, ':') != NULL;
-        if (!*host || !crew_url_port(url, 0) || (*path && strcmp(path, "/") != 0))
-            return bad_url(end->config, "wants zmq+tcp://host:port, with * for all hosts of a worker", why);
-        size = snprintf(end->address, sizeof end->address, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", host,
-                        crew_url_port(url, 0));
-    }
-    return (size_t)size < sizeof end->address ? CREW_OK : bad_url(end->config, "is too long", why);
+    char address[ADDRESS_MOST];
+    if (server && crew_url_host_count(url) != 1)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': a worker wants one host",
+                              crew_url_text(url));
+    crew_status status = CREW_OK;
+    for (size_t i = 0; i < crew_url_host_count(url) && status == CREW_OK; i++)
+        status = make_address(url, i, address, sizeof address, why);
+    return status;
 }
 
 static void set_int(void *socket, int option, int value)
@@ -242,7 +251,8 @@ static crew_status open_end(struct end *end, const crew_transport_config *config
     const char *chosen = crew_url_option(config->url, "mode");
     *end = (struct end){ .config = config };
     end->connects = strcmp(chosen ? chosen : mode, "connect") == 0;
-    crew_status status = make_address(end, why);
+    end->inproc = strcmp(crew_url_scheme(config->url), "zmq+inproc") == 0;
+    crew_status status = make_address(config->url, config->host, end->address, sizeof end->address, why);
     if (status == CREW_OK)
         status = make_socket(end, type, why);
     if (status != CREW_OK)
@@ -389,8 +399,11 @@ static void read_header(crew_message *m)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t deadline = strtoll(header.data + mark, NULL, 10);
-    int64_t left = deadline - ((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
-    m->deadline_ms = crew_now_ms() + left;
+    int64_t unix_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    if (deadline > 0) { /* and not so far away that sums overflow */
+        int64_t left = deadline - unix_ms < DEADLINE_MOST_MS ? deadline - unix_ms : DEADLINE_MOST_MS;
+        m->deadline_ms = crew_now_ms() + left;
+    }
 }
 
 /* EAGAIN: the peer is full; EHOSTUNREACH: it is gone; 0: sent. */
@@ -694,6 +707,14 @@ static crew_status caller_recv(void *state, crew_list *messages, size_t room)
     return lost ? CREW_DISCONNECTED : CREW_OK;
 }
 
+static bool caller_ready(const void *state)
+{
+    const struct caller *c = state;
+    if (c->end.inproc) /* nothing is heard of its peers */
+        return !c->end.connects || c->end.number;
+    return c->peers > 0;
+}
+
 static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
 {
     struct caller *c = state;
@@ -731,14 +752,24 @@ static const struct crew_transport_ops caller_ops = {
     .send = caller_send,
     .recv = caller_recv,
     .close = caller_close,
+    .ready = caller_ready,
 };
 
-const crew_transport crew_zmq_tcp = {
-    .scheme = "zmq+tcp", .options = options, .server = &worker_ops, .client = &caller_ops
-};
-const crew_transport crew_zmq_ipc = {
-    .scheme = "zmq+ipc", .options = options, .server = &worker_ops, .client = &caller_ops
-};
-const crew_transport crew_zmq_inproc = {
-    .scheme = "zmq+inproc", .options = options, .server = &worker_ops, .client = &caller_ops
-};
+const crew_transport crew_zmq_tcp = { .scheme = "zmq+tcp",
+                                      .options = options,
+                                      .hosts_are_peers = true,
+                                      .check = check,
+                                      .server = &worker_ops,
+                                      .client = &caller_ops };
+const crew_transport crew_zmq_ipc = { .scheme = "zmq+ipc",
+                                      .options = options,
+                                      .hosts_are_peers = true,
+                                      .check = check,
+                                      .server = &worker_ops,
+                                      .client = &caller_ops };
+const crew_transport crew_zmq_inproc = { .scheme = "zmq+inproc",
+                                         .options = options,
+                                         .hosts_are_peers = true,
+                                         .check = check,
+                                         .server = &worker_ops,
+                                         .client = &caller_ops };

@@ -125,7 +125,7 @@ static void integers_beyond_64_bits_are_named_by_their_place(void **state)
     (void)state;
     static const struct {
         const char *text, *place;
-    } cases[] = { { "9223372036854775808", "beyond 64 bits" },
+    } cases[] = { { "9223372036854775808", "beyond int64" },
                   { "{\"a\":[0,{\"b\":-9223372036854775809}]}", "at a[1].b" },
                   { "[1,[123456789012345678901234567890]]", "at [0]" },
                   { "{\"x\":\"99999999999999999999\",\"y\":99999999999999999999}", "at y" } };

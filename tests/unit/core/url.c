@@ -54,7 +54,16 @@ static void the_text_has_no_password(void **state)
     url = parse("amqp://me@host/a:b@c");
     assert_string_equal(crew_url_text(url), "amqp://me@host/a:b@c");
     crew_url_free(url);
+    url = parse("zmq+tcp://[::1]:5555,b:1/");
+    assert_string_equal(crew_url_text(url), "zmq+tcp://[::1]:5555,b:1/");
+    crew_url_free(url);
+    url = parse("amqp://user:12/secret@host");
+    assert_null(strstr(crew_url_text(url), "secret"));
+    crew_url_free(url);
     crew_error why;
+    assert_status(crew_url_parse("amqp://user:s3cr/et@host", &url, &why), CREW_BAD_ARGUMENT);
+    assert_null(strstr(why.message, "s3cr"));
+    assert_null(strstr(why.message, "et@"));
     assert_status(crew_url_parse("amqp://me:secret@host:port/", &url, &why), CREW_BAD_ARGUMENT);
     assert_null(strstr(why.message, "secret"));
 }

@@ -62,6 +62,10 @@ static void replies_are_these_bytes(void **state)
             "{\"jsonrpc\":\"2.0\",\"result\":3,\"id\":123456789012345678901234567890}");
     answers("{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":1.0e2}",
             "{\"jsonrpc\":\"2.0\",\"result\":3,\"id\":1.0e2}");
+    answers("{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":1e400}",
+            "{\"jsonrpc\":\"2.0\",\"result\":3,\"id\":1e400}");
+    answers("{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"\\u0069d\":99999999999999999999}",
+            "{\"jsonrpc\":\"2.0\",\"result\":3,\"id\":99999999999999999999}");
     answers("{\"method\":\"fail\",\"params\":[1,\"x\"],\"id\":\"\\u0041\"}",
             "{\"result\":null,\"error\":{\"code\":1,\"message\":\"x\"},\"id\":\"\\u0041\"}");
     answers("[{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":1},"
@@ -101,6 +105,20 @@ static void the_limits_answer_with_an_error(void **state)
     assert_contains(text, "beyond a limit");
     free(text);
     crew_bytes_free(&answer);
+}
+
+static void one_reply_beyond_the_limit_costs_the_others_of_its_batch_nothing(void **state)
+{
+    (void)state;
+    crew_bytes answer;
+    assert_ok(crew_handle(dispatcher,
+                          crew_str("[{\"jsonrpc\":\"2.0\",\"method\":\"blob\",\"params\":[9000],\"id\":1},"
+                                   "{\"jsonrpc\":\"2.0\",\"method\":\"get_data\",\"id\":2}]"),
+                          &(crew_handle_options){ .limits = { .message_bytes = 1000 } }, &answer));
+    assert_contains((const char *)answer.data, "{\"code\":-32603");
+    assert_contains((const char *)answer.data, "\"result\":[\"hello\",5],\"id\":2");
+    crew_bytes_free(&answer);
+    crew_bytes_free(NULL);
 }
 
 static const char *call_text(const crew_protocol *protocol, const char *params, uint32_t id)
@@ -183,6 +201,7 @@ int main(void)
         cmocka_unit_test(the_rules_beyond_them_hold),
         cmocka_unit_test(replies_are_these_bytes),
         cmocka_unit_test(the_limits_answer_with_an_error),
+        cmocka_unit_test(one_reply_beyond_the_limit_costs_the_others_of_its_batch_nothing),
         cmocka_unit_test(calls_are_these_bytes),
         cmocka_unit_test(replies_of_all_kinds_of_services_are_read),
         cmocka_unit_test(replies_that_break_the_protocol_are_not_valid),

@@ -10,7 +10,7 @@
 
 /* One decoded call, or one part of a message that should have been one (code is not 0 then). */
 typedef struct crew_wire_call {
-    crew_string id; /* as it was written, for the reply; empty: there is none */
+    crew_string id; /* as it was written, for the reply; empty: null */
     crew_string method;
     const crew_value *params; /* an array, an object, or NULL */
     const crew_value *data;   /* of the error */

@@ -20,7 +20,8 @@
 
 /* What open is given. Borrowed until close; messages is for the I/O thread only. */
 typedef struct crew_transport_config {
-    const crew_url *url;         /* its options are checked */
+    const crew_url *url;         /* checked, options and all */
+    size_t host;                 /* client: which of the url's hosts, if hosts_are_peers */
     unsigned in_flight_max;      /* worker: requests that recv has given and that are not settled, at most */
     unsigned connect_timeout_ms; /* open's */
     crew_limits limits;          /* none is zero */
@@ -62,11 +63,18 @@ struct crew_transport_ops {
     /* Flushes what send was given, for linger_ms at most, then closes. Client: appends to unsent the requests
      * that were never written, in order; worker: unsent is NULL. */
     void (*close)(void *state, unsigned linger_ms, crew_list *unsent);
+
+    /* Client: whether there is a peer that takes requests now; until then, send is not called. NULL: always.
+     */
+    bool (*ready)(const void *state);
 };
 
 typedef struct crew_transport {
     const char *scheme;
     const crew_url_option_spec *options; /* beyond the common ones; NULL: none */
+    bool hosts_are_peers;                /* each host of a client's url is an endpoint of its own */
+    /* Whether a url's parts are what this transport wants; CREW_BAD_ARGUMENT with *why. Any thread. */
+    crew_status (*check)(const crew_url *url, bool server, crew_error *why);
     const struct crew_transport_ops *server, *client;
 } crew_transport;
 

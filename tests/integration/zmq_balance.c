@@ -1,0 +1,214 @@
+/* One client, several ZeroMQ workers in its URL: calls are balanced, a worker that is down is left out. */
+#include "support/gate.h"
+#include "support/test.h"
+
+#include <stdatomic.h>
+
+static struct gate gate = GATE_INITIALIZER;
+static char addresses[3][100], all[400];
+static char names[3] = { 'a', 'b', 'c' };
+static crew_dispatcher *dispatchers[3];
+static crew_server *servers[3];
+static crew_client *client;
+
+static crew_status who(crew_call *call)
+{
+    return crew_reply_string(call, (crew_string){ crew_call_context(call), 1 });
+}
+
+static crew_status pass(crew_call *call)
+{
+    gate_pass(&gate);
+    return who(call);
+}
+
+static const crew_method methods[] = { { "who", who, "" }, { "pass", pass, "" }, { 0 } };
+static const crew_service service = { .name = "test", .methods = methods };
+
+static void serve(int i)
+{
+    crew_error why;
+    assert_ok(crew_dispatcher_new(&dispatchers[i]));
+    assert_ok(crew_dispatcher_add(dispatchers[i], "", &service, &names[i], NULL));
+    assert_ok_why(crew_server_new(&servers[i], dispatchers[i], &(crew_server_options){ .threads = 16 }, &why),
+                  why);
+    assert_ok_why(crew_server_listen(servers[i], addresses[i], &why), why);
+    assert_ok_why(crew_server_start(servers[i], &why), why);
+}
+
+static void end(int i, unsigned stops)
+{
+    if (!servers[i])
+        return;
+    gate_open(&gate);
+    for (unsigned stop = 0; stop < stops; stop++)
+        crew_server_stop(servers[i]);
+    if (stops)
+        (void)!crew_server_wait(servers[i]);
+    crew_server_free(servers[i]);
+    crew_dispatcher_free(dispatchers[i]);
+    servers[i] = NULL;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    gate_reset(&gate);
+    (void)snprintf(all, sizeof all, "zmq+tcp://");
+    for (int i = 0; i < 3; i++) {
+        (void)snprintf(addresses[i], sizeof addresses[i], "%s", test_url("zmq+tcp://127.0.0.1:{port}"));
+        (void)snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? "," : "",
+                       addresses[i] + strlen("zmq+tcp://"));
+    }
+    serve(0);
+    serve(1); /* the third is not there */
+    assert_ok(crew_client_new(&client, all, &(crew_client_options){ .timeout_ms = 20000 }, NULL));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    crew_client_free(client);
+    for (int i = 0; i < 3; i++)
+        end(i, 1);
+    return 0;
+}
+
+/* Which worker answers; '?' if none does. */
+static char answerer(void)
+{
+    crew_result *result;
+    crew_error why;
+    crew_string name;
+    char got = '?';
+    if (crew_client_call(client, "who", &result, &why, NULL) != CREW_OK)
+        print_error("%s\n", why.message);
+    else if (crew_value_string(crew_result_value(result), &name) == CREW_OK)
+        got = name.data[0];
+    crew_result_free(result);
+    return got;
+}
+
+struct count {
+    atomic_int of[128], lost;
+};
+
+static void note(void *context, crew_result *result, const crew_error *why)
+{
+    struct count *count = context;
+    crew_string name;
+    if (why->status == CREW_OK && crew_value_string(crew_result_value(result), &name) == CREW_OK)
+        atomic_fetch_add(&count->of[(int)name.data[0]], 1);
+    else if (why->status == CREW_DISCONNECTED)
+        atomic_fetch_add(&count->lost, 1);
+    crew_result_free(result);
+}
+
+static uint64_t in_flight(int i)
+{
+    crew_server_stats stats;
+    crew_server_stats_get(servers[i], &stats);
+    return stats.in_flight;
+}
+
+/* With one call held at a worker, the next goes to the other, if that is connected. */
+static bool the_free_one_answers(void *context)
+{
+    (void)context;
+    return answerer() == (in_flight(0) ? 'b' : 'a');
+}
+
+/* Waits until the client is connected to both, and leaves nothing outstanding. */
+static void connect_both(void)
+{
+    struct count count = { 0 };
+    gate_reset(&gate);
+    assert_ok(crew_client_start(client, "pass", note, &count, NULL, NULL));
+    assert_true(gate_await(&gate, 1));
+    assert_true(eventually(the_free_one_answers, NULL));
+    gate_open(&gate);
+    while (!atomic_load(&count.of['a']) && !atomic_load(&count.of['b']))
+        assert_true(answerer() != '?');
+    gate_reset(&gate);
+}
+
+static bool ten_ended(void *context)
+{
+    struct count *count = context;
+    return atomic_load(&count->of['a']) + atomic_load(&count->of['b']) + atomic_load(&count->of['c']) +
+               atomic_load(&count->lost) ==
+           10;
+}
+
+static bool five_lost(void *context)
+{
+    return atomic_load(&((struct count *)context)->lost) == 5;
+}
+
+static void start_ten(struct count *count)
+{
+    for (int i = 0; i < 10; i++)
+        assert_ok(crew_client_start(client, "pass", note, count, NULL, NULL));
+}
+
+static void calls_are_spread_by_how_many_are_outstanding(void **state)
+{
+    (void)state;
+    struct count count = { 0 };
+    connect_both();
+    start_ten(&count);
+    assert_true(gate_await(&gate, 10));
+    gate_open(&gate);
+    assert_true(eventually(ten_ended, &count));
+    assert_int_equal(atomic_load(&count.of['a']), 5);
+    assert_int_equal(atomic_load(&count.of['b']), 5);
+}
+
+static void a_worker_that_goes_takes_only_its_own_calls_and_is_left_out(void **state)
+{
+    (void)state;
+    struct count count = { 0 };
+    connect_both();
+    start_ten(&count);
+    assert_true(gate_await(&gate, 10));
+    crew_server_stop(servers[0]);
+    crew_server_stop(servers[0]);
+    assert_status(crew_server_wait(servers[0]), CREW_TIMEOUT);
+    assert_true(eventually(five_lost, &count));
+    gate_open(&gate);
+    assert_true(eventually(ten_ended, &count));
+    assert_int_equal(atomic_load(&count.of['b']), 5);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(answerer(), 'b');
+    end(0, 0);
+    serve(0);
+    connect_both(); /* it is back */
+}
+
+static void what_waits_goes_to_the_first_that_appears(void **state)
+{
+    (void)state;
+    struct count count = { 0 };
+    end(0, 1);
+    end(1, 1);
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, all, NULL, NULL));
+    gate_open(&gate);
+    start_ten(&count);
+    serve(2);
+    assert_true(eventually(ten_ended, &count));
+    assert_int_equal(atomic_load(&count.of['c']), 10);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(calls_are_spread_by_how_many_are_outstanding),
+        TEST(a_worker_that_goes_takes_only_its_own_calls_and_is_left_out),
+        TEST(what_waits_goes_to_the_first_that_appears),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
