@@ -5,7 +5,9 @@ import re
 import signal
 import subprocess
 
-from support import Case, eventually, main, program, rpcrew
+import zmq
+
+from support import PATIENCE, Case, eventually, main, program, request, rpcrew
 
 
 class CommandLine(Case):
@@ -111,29 +113,30 @@ class CommandLine(Case):
 
 
 class WorkerProgram(Case):
+    def sleeping_worker(self, ms, *flags):
+        """A worker that has a call in flight, and the socket that the call came from."""
+        worker = self.worker("conformance", "--listen", "zmq+ipc://" + self.socket_path(), *flags)
+        context = zmq.Context()
+        self.addCleanup(context.destroy, 0)
+        dealer = context.socket(zmq.DEALER)
+        dealer.rcvtimeo = PATIENCE * 1000
+        dealer.connect("ipc://" + self.socket_path())
+        dealer.send_multipart([b"", request("sleep_ms", [ms], 1)])
+        dealer.send_multipart([b"", request("get_data", None, 2)])
+        self.assertEqual(json.loads(dealer.recv_multipart()[-1])["id"], 2)  # so the first has been taken, too
+        return worker, dealer
+
     def test_it_drains_on_sigterm(self):
-        url = "zmq+ipc://" + self.socket_path()
-        worker = self.worker("conformance", "--listen", url)
-        caller = subprocess.Popen([program("rpcrew"), "call", "-v", url, "sleep_ms", "500"], stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE, text=True)
-        caller.stderr.readline()
-        eventually(lambda: rpcrew("ping", url).code == 0)  # it came behind the call
+        worker, dealer = self.sleeping_worker(500)
         self.assertEqual(worker.stop(), 0)
         self.assertTrue(worker.said("drained"), worker.text())
-        self.assertEqual(caller.communicate(timeout=20)[0], "500\n")
+        self.assertEqual(json.loads(dealer.recv_multipart()[-1])["result"], 500)
 
     def test_a_second_signal_ends_it_at_once(self):
-        url = "zmq+ipc://" + self.socket_path()
-        worker = self.worker("conformance", "--listen", url, "--drain-ms", "3600000")
-        caller = subprocess.Popen([program("rpcrew"), "call", "-v", url, "sleep_ms", "3600000"], stderr=subprocess.PIPE,
-                                  text=True)
-        caller.stderr.readline()
-        eventually(lambda: rpcrew("ping", url).code == 0)
+        worker, _ = self.sleeping_worker(3600000, "--drain-ms", "3600000")
         worker.process.send_signal(signal.SIGINT)
         eventually(lambda: worker.said("draining"))
         self.assertEqual(worker.stop(signal.SIGTERM), 3)
-        self.assertEqual(caller.wait(20), 6)
-        caller.stderr.close()
 
     def test_the_environment_counts_and_flags_win(self):
         url = "zmq+ipc://" + self.socket_path()
