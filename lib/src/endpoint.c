@@ -106,7 +106,8 @@ static void lose(struct crew_endpoint *e, crew_status status)
 {
     crew_error why;
     crew_list unsent = { 0 };
-    crew_error_set(&why, status, "%s", crew_status_text(status));
+    crew_error_set(&why, status, "%s", *e->lost.message ? e->lost.message : crew_status_text(status));
+    e->lost.message[0] = '\0';
     e->ops->close(e->state, 0, e->options.server ? NULL : &unsent);
     e->open = false;
     note_ready(e);
@@ -315,6 +316,7 @@ static crew_status start_thread(struct crew_endpoint *e, crew_error *why)
                                          .in_flight_max = e->options.in_flight_max,
                                          .connect_timeout_ms = e->options.connect_timeout_ms,
                                          .limits = e->options.limits,
+                                         .lost = &e->lost,
                                          .messages = &e->messages };
     (void)pthread_mutex_init(&e->mutex, NULL);
     (void)pthread_cond_init(&e->opened, NULL);

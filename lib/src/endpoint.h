@@ -74,6 +74,7 @@ struct crew_endpoint {
     void *state;
     crew_transport_config config;
     crew_message_pool messages;
+    crew_error lost;    /* the transport's words */
     crew_list outgoing; /* taken from the queue */
     uint32_t epoch;     /* counts openings: settlements of an earlier one are stale */
     bool open, paused, ever_open;

@@ -7,7 +7,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-static const char *url;
+static const char *pattern;
+static char url[400];
+static bool redelivers; /* a broker gives the requests of a worker that has gone to the next one */
 static struct gate gate = GATE_INITIALIZER;
 static crew_dispatcher *dispatcher;
 static crew_server *server;
@@ -35,6 +37,7 @@ static int setup(void **state)
     (void)state;
     crew_error why;
     gate_reset(&gate);
+    (void)snprintf(url, sizeof url, "%s", test_url(pattern));
     assert_ok(crew_dispatcher_new(&dispatcher));
     assert_ok(crew_dispatcher_add(dispatcher, "", &service, NULL, &why));
     assert_ok(crew_dispatcher_add(dispatcher, "", &conformance_service, NULL, &why));
@@ -186,11 +189,11 @@ static void a_batch_runs_with_room_for_one_call(void **state)
 {
     (void)state;
     enum { MANY = 500 };
-    char narrow[400];
+    char narrow[420];
     crew_batch *batch;
     crew_error why;
     crew_client_free(client);
-    (void)snprintf(narrow, sizeof narrow, "%s?in_flight=1", url);
+    (void)snprintf(narrow, sizeof narrow, "%s%cin_flight=1", url, strchr(url, '?') ? '&' : '?');
     assert_ok_why(crew_client_new(&client, narrow, NULL, &why), why);
     assert_ok(crew_batch_new(&batch, client));
     for (int i = 0; i < MANY; i++)
@@ -233,6 +236,7 @@ static void a_call_ends_at_its_deadline(void **state)
     (void)state;
     crew_error why;
     crew_call_options brief = { .timeout_ms = 40 };
+    assert_ok_why(crew_client_call(client, "get_data", NULL, &why, NULL), why); /* connected by now */
     assert_status(crew_client_call_value(client, "pass", NULL, &brief, NULL, &why), CREW_TIMEOUT);
     assert_int_equal(why.executed, CREW_EXECUTED_UNKNOWN);
     gate_open(&gate);
@@ -245,6 +249,7 @@ static void a_late_answer_is_given_to_nobody(void **state)
     crew_error why;
     crew_client_stats stats = { 0 };
     crew_call_options brief = { .timeout_ms = 40 };
+    assert_ok_why(crew_client_call(client, "get_data", NULL, &why, NULL), why); /* connected by now */
     assert_status(crew_client_call_value(client, "pass", NULL, &brief, NULL, &why), CREW_TIMEOUT);
     gate_open(&gate);
     for (int i = 0; i < 2000 && stats.stray_replies == 0; i++) {
@@ -330,11 +335,13 @@ static void a_service_that_leaves_with_calls_unanswered_ends_them(void **state)
     crew_server_stop(server);
     crew_server_stop(server); /* now */
     assert_status(crew_server_wait(server), CREW_TIMEOUT);
-    assert_true(eventually(has_ended, &outcome));
-    assert_int_equal(atomic_load(&outcome.status), CREW_DISCONNECTED);
+    if (!redelivers)
+        assert_true(eventually(has_ended, &outcome));
     gate_open(&gate);
     crew_server_free(server);
     serve();
+    assert_true(eventually(has_ended, &outcome));
+    assert_int_equal(atomic_load(&outcome.status), redelivers ? CREW_OK : CREW_DISCONNECTED);
     crew_call_options patient = { .retry = CREW_RETRY_NO_SERVICE };
     crew_error why;
     assert_ok_why(crew_client_call_value(client, "get_data", NULL, &patient, NULL, &why), why);
@@ -368,7 +375,7 @@ static void without_a_service_a_call_is_told_so(void **state)
     crew_server_free(server);
     server = NULL;
     crew_client_free(client); /* one that was connected may still write to the connection that is ending */
-    assert_ok_why(crew_client_new(&client, url, NULL, &why), why);
+    assert_ok_why(crew_client_new(&client, test_url(pattern), NULL, &why), why);
     assert_status(crew_client_call_value(client, "get_data", NULL, &brief, NULL, &why), CREW_NO_SERVICE);
     assert_int_equal(why.executed, CREW_EXECUTED_NO);
     assert_status(crew_client_notify_value(client, "update", NULL, &brief, &why), CREW_NO_SERVICE);
@@ -398,6 +405,7 @@ int main(int argc, char **argv)
     };
     if (argc < 2)
         return 2;
-    url = test_url(argv[1]);
-    return cmocka_run_group_tests_name(url, tests, NULL, NULL);
+    pattern = argv[1];
+    redelivers = strstr(pattern, "{broker}") != NULL;
+    return cmocka_run_group_tests_name(pattern, tests, NULL, NULL);
 }

@@ -7,12 +7,14 @@
 
 #include <sys/eventfd.h>
 
-static const char *url;
+static const char *pattern;
+static char url[400];
 static struct raw_end server, client;
 
 static int setup(void **state)
 {
     (void)state;
+    (void)snprintf(url, sizeof url, "%s", test_url(pattern));
     raw_open(&server, url, true);
     raw_open(&client, url, false);
     return 0;
@@ -266,19 +268,20 @@ static void with_nobody_there_a_request_is_not_lost(void **state)
     crew_list unsent = { 0 };
     raw_close(&client, NULL);
     raw_close(&server, NULL);
-    raw_open(&alone, url, false);
+    raw_open(&alone, test_url(pattern), false);
     raw_request(&alone, crew_str("anybody?"), 5, false);
     if (alone.ops->lazy_open) {
         raw_nothing(&alone);
         raw_close(&alone, &unsent);
         assert_int_equal(unsent.count, 1);
     } else {
-        crew_list_append(&unsent, raw_next(&alone));
-        assert_int_equal(unsent.head->kind, CREW_EVENT_UNROUTABLE);
+        /* The request itself, or, when it had been written before, a message that tells its correlation. */
+        crew_list_append(&unsent, raw_next_of(&alone, CREW_EVENT_UNROUTABLE));
         raw_close(&alone, NULL);
     }
     assert_int_equal(unsent.head->correlation, 5);
-    assert_body(unsent.head, crew_str("anybody?"));
+    if (unsent.head->body.size)
+        assert_body(unsent.head, crew_str("anybody?"));
     crew_list_free(&unsent);
     (void)setup(NULL);
 }
@@ -304,6 +307,6 @@ int main(int argc, char **argv)
     };
     if (argc < 2)
         return 2;
-    url = test_url(argv[1]);
-    return cmocka_run_group_tests_name(url, tests, NULL, NULL);
+    pattern = argv[1];
+    return cmocka_run_group_tests_name(pattern, tests, NULL, NULL);
 }

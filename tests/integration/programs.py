@@ -193,7 +193,8 @@ class Documents(Case):
         page = self.read("docs", "urls.md")
         sections = {part.split("\n", 1)[0]: set(re.findall(r"^\| `(\w+)` \|", part, re.M))
                     for part in page.split("\n## ")[1:]}
-        for scheme, name in [("inproc://x", "Options of inproc"), ("zmq+tcp://127.0.0.1:1", "Options of ZeroMQ")]:
+        for scheme, name in [("inproc://x", "Options of inproc"), ("zmq+tcp://127.0.0.1:1", "Options of ZeroMQ"),
+                             ("amqp://127.0.0.1", "Options of RabbitMQ")]:
             told = rpcrew("ping", scheme + "?nonsense=1").err.split("there are ")[1].strip().split(", ")
             self.assertEqual(set(told), sections["Options of all schemes"] | sections[name])
 

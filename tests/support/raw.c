@@ -21,6 +21,7 @@ void raw_open(struct raw_end *end, const char *url, bool server)
                                            .in_flight_max = 64,
                                            .connect_timeout_ms = 5000,
                                            .limits = crew_limits_resolve(NULL),
+                                           .lost = &end->lost,
                                            .messages = &end->messages };
     assert_ok_why(end->ops->open(end->state, &end->config, &why), why);
     end->next = ends;

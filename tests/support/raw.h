@@ -13,6 +13,7 @@ struct raw_end {
     void *state;
     crew_transport_config config;
     crew_message_pool messages;
+    crew_error lost;
     crew_list received;
     struct raw_end *next; /* of all that are open: where one is driven, all are */
 };

@@ -66,19 +66,36 @@ static int free_port(void)
     return ntohs(address.sin_port);
 }
 
+/* scheme://user:password@host:port, without the path. */
+static void broker_address(char *out, size_t room)
+{
+    const char *name = getenv("RPCREW_BROKER");
+    FILE *file = name ? fopen(name, "r") : NULL;
+    if (!file || !fgets(out, (int)room, file))
+        fail_msg("RPCREW_BROKER names no file with a broker's URL");
+    (void)fclose(file);
+    out[strcspn(out, "\n")] = '\0';
+    *strrchr(out, '/') = '\0';
+}
+
 const char *test_url(const char *pattern)
 {
-    static char url[300];
+    static char url[400];
+    static int count;
     size_t size = 0;
-    while (*pattern && size < sizeof url - 20) {
-        const char *end = *pattern == '{' ? strchr(pattern, '}') : NULL;
-        if (end) {
-            int number = pattern[2] == 'o' ? free_port() : (int)getpid();
-            size += (size_t)snprintf(url + size, sizeof url - size, "%d", number);
-            pattern = end + 1;
-        } else {
+    while (*pattern && size < sizeof url - 200) {
+        if (*pattern != '{') {
             url[size++] = *pattern++;
+            continue;
         }
+        if (strncmp(pattern, "{port}", 6) == 0)
+            (void)snprintf(url + size, 200, "%d", free_port());
+        else if (strncmp(pattern, "{new}", 5) == 0)
+            (void)snprintf(url + size, 200, "%d-%d", (int)getpid(), ++count);
+        else
+            broker_address(url + size, 200);
+        size += strlen(url + size);
+        pattern = strchr(pattern, '}') + 1;
     }
     url[size] = '\0';
     return url;

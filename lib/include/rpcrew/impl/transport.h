@@ -25,6 +25,7 @@ typedef struct crew_transport_config {
     unsigned in_flight_max;      /* worker: requests that recv has given and that are not settled, at most */
     unsigned connect_timeout_ms; /* open's */
     crew_limits limits;          /* none is zero */
+    crew_error *lost;            /* where wait, send and recv may say why the connection is over */
     crew_message_pool *messages; /* where new messages come from and those that are finished go to */
 } crew_transport_config;
 
@@ -44,10 +45,12 @@ struct crew_transport_ops {
     crew_status (*wait)(void *state, int wake_fd, int timeout_ms, size_t room);
 
     /* Worker: takes settlements of requests that this opening gave, sends the answers, and gives the messages
-     * to config->messages when they are done with. A settlement whose peer has gone is dropped. Client: takes
-     * requests; each comes back from recv as CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED, or, if it is one_way,
-     * CONFIRMED; or from close. What cannot be written now is kept, in order; when its deadline_ms passes it
-     * is freed instead of written. Writes all there is in as few system calls as can be. */
+     * to config->messages when they are done with. A settlement whose peer has gone is dropped.
+     *
+     * Client: takes requests. Each comes back from recv as CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED, or, if it
+     * is one_way, CONFIRMED; or from close. UNROUTABLE may also follow after WRITTEN, as a message of its own
+     * with nothing but the correlation. What cannot be written now is kept, in order; when its deadline_ms
+     * passes it is freed instead of written. Writes all there is in as few system calls as can be. */
     crew_status (*send)(void *state, crew_list *messages);
 
     /* Worker: appends up to room requests, with body, route, content_type, deadline_ms and one_way set.

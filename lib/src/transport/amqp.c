@@ -1,0 +1,486 @@
+/* amqp://user:password@host:port/vhost?queue=…: RabbitMQ.
+ *
+ * A worker consumes a queue with manual acks, and answers to the request's reply_to; the ack goes in the same
+ * write behind the answer, so that the work of a worker that dies is given to another. A caller publishes to
+ * the queue, mandatory, and gets its answers on an exclusive queue of its connection, matched by correlation
+ * id. */
+#include "transport/amqp_link.h"
+#include "transport/transports.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { BURST_BYTES = 256 << 10 };
+
+static const char direct_reply_to[] = "amq.rabbitmq.reply-to";
+
+static int64_t unix_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static bool option_is(const crew_transport_config *config, const char *name, const char *value)
+{
+    const char *text = crew_url_option(config->url, name);
+    return text && strcmp(text, value) == 0;
+}
+
+static const char *option_or(const crew_transport_config *config, const char *name, const char *fallback)
+{
+    const char *text = crew_url_option(config->url, name);
+    return text ? text : fallback;
+}
+
+/* The connection is over: by our own doing when the consumer is cancelled, since opening anew declares the
+ * queue and consumes it again. */
+static crew_status lost(const crew_transport_config *config, const struct amqp_event *e,
+                        const crew_error *why)
+{
+    if (e->kind == AMQP_EVENT_CANCEL)
+        return crew_error_set(config->lost, CREW_DISCONNECTED, "the broker cancelled the consumer");
+    return crew_error_set(config->lost, CREW_DISCONNECTED, "%s", why->message);
+}
+
+/* ---- worker ---- */
+
+struct worker {
+    const crew_transport_config *config;
+    struct amqp_link *link;
+    bool ack_early, paused;
+    crew_list ready; /* received, and not handed out for want of room */
+};
+
+/* In a request's arena. */
+struct route {
+    uint64_t tag;
+    crew_string reply_to, correlation_id;
+};
+
+static crew_status declare(const crew_transport_config *config, struct amqp_link *link, crew_error *why)
+{
+    if (option_is(config, "declare", "no"))
+        return CREW_OK;
+    return amqp_link_declare(link, crew_url_option(config->url, "queue"),
+                             option_is(config, "declare", "passive"),
+                             option_is(config, "queue_type", "quorum"), why);
+}
+
+static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
+{
+    struct worker *w = state;
+    *w = (struct worker){ .config = config, .ack_early = option_is(config, "ack", "early") };
+    crew_status status = amqp_link_open(&w->link, config, false, why);
+    if (status != CREW_OK)
+        return status;
+    unsigned prefetch = (unsigned)crew_url_number(config->url, "prefetch", config->in_flight_max);
+    status = declare(config, w->link, why);
+    if (status == CREW_OK)
+        status = amqp_link_consume(w->link, crew_url_option(config->url, "queue"), prefetch, false, why);
+    if (status != CREW_OK)
+        amqp_link_close(w->link, 100);
+    return status;
+}
+
+static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+{
+    struct worker *w = state;
+    return amqp_link_wait(w->link, wake_fd, w->ready.count && room ? 0 : timeout_ms);
+}
+
+/* The caller's deadline on our clock: from the header, else from the time that it may spend in the queue. */
+static int64_t deadline_of(const struct amqp_event *e)
+{
+    static const int64_t most = (int64_t)365 * 24 * 3600 * 1000;
+    int64_t left = 0;
+    if (e->deadline_unix_ms > 0)
+        left = e->deadline_unix_ms - unix_ms();
+    else if (e->expiration.data)
+        left = strtoll(e->expiration.data, NULL, 10);
+    else
+        return 0;
+    return crew_now_ms() + (left < most ? left : most);
+}
+
+static crew_message *make_request(struct worker *w, const struct amqp_event *e)
+{
+    crew_message *m = crew_message_take(w->config->messages);
+    struct route *route = m ? crew_arena_zalloc(&m->arena, sizeof *route) : NULL;
+    if (!route) {
+        crew_message_give(w->config->messages, m);
+        return NULL;
+    }
+    route->tag = e->tag;
+    route->reply_to = crew_arena_string(&m->arena, e->reply_to);
+    if (e->correlation_id.data)
+        route->correlation_id = crew_arena_string(&m->arena, e->correlation_id);
+    crew_buffer_append(&m->body, e->body.data, e->body.size);
+    if (!route->reply_to.data || m->body.failed) {
+        crew_message_give(w->config->messages, m);
+        return NULL;
+    }
+    m->kind = CREW_MESSAGE_REQUEST;
+    m->route = route;
+    m->one_way = e->reply_to.size == 0;
+    m->content_type = e->content_type.data ? crew_arena_string(&m->arena, e->content_type).data : NULL;
+    m->deadline_ms = deadline_of(e);
+    return m;
+}
+
+static bool on_delivery(struct worker *w, const struct amqp_event *e)
+{
+    if (w->paused)
+        return amqp_link_reject(w->link, e->tag, true);
+    crew_message *m = make_request(w, e);
+    if (!m)
+        return amqp_link_reject(w->link, e->tag, true); /* no memory: for another worker */
+    crew_list_append(&w->ready, m);
+    return !w->ack_early || amqp_link_ack(w->link, e->tag);
+}
+
+static crew_status worker_recv(void *state, crew_list *messages, size_t room)
+{
+    struct worker *w = state;
+    crew_error why;
+    bool good = true;
+    for (bool more = true; more && good;) {
+        struct amqp_event e = amqp_link_next(w->link, &why);
+        switch (e.kind) {
+        case AMQP_EVENT_DELIVER: good = on_delivery(w, &e); break;
+        case AMQP_EVENT_CANCEL:
+        case AMQP_EVENT_LOST: return lost(w->config, &e, &why);
+        case AMQP_EVENT_NONE: more = false; break;
+        default: break;
+        }
+    }
+    for (; room && w->ready.count; room--)
+        crew_list_append(messages, crew_list_take(&w->ready));
+    return good ? amqp_link_flush(w->link) : CREW_NO_MEMORY;
+}
+
+static bool publish_answer(struct worker *w, const crew_message *m)
+{
+    const struct route *route = m->route;
+    return amqp_link_publish(w->link, &(struct amqp_publish){ .channel = AMQP_CALLS,
+                                                              .exchange = "",
+                                                              .routing_key = route->reply_to,
+                                                              .content_type = crew_str(m->content_type),
+                                                              .correlation_id = route->correlation_id,
+                                                              .expiration_ms = -1,
+                                                              .body = crew_buffer_string(&m->reply) });
+}
+
+static bool settle_one(struct worker *w, const crew_message *m)
+{
+    const struct route *route = m->route;
+    bool answers = m->kind == CREW_SETTLE_REPLY;
+    /* A malformed address of this shape makes the broker close the connection; the request must not come
+     * round again, so its ack goes first. */
+    bool ack_first = route->reply_to.size > sizeof direct_reply_to - 1 &&
+                     memcmp(route->reply_to.data, direct_reply_to, sizeof direct_reply_to - 1) == 0;
+    bool good = true;
+    if (m->kind == CREW_SETTLE_REQUEUE || m->kind == CREW_SETTLE_REJECT)
+        return w->ack_early || amqp_link_reject(w->link, route->tag, m->kind == CREW_SETTLE_REQUEUE);
+    if (answers && !ack_first)
+        good = publish_answer(w, m);
+    if (!w->ack_early)
+        good = good && amqp_link_ack(w->link, route->tag);
+    if (answers && ack_first)
+        good = good && publish_answer(w, m);
+    return good;
+}
+
+static crew_status worker_send(void *state, crew_list *messages)
+{
+    struct worker *w = state;
+    bool good = true;
+    for (crew_message *m; (m = crew_list_take(messages));) {
+        good = good && settle_one(w, m);
+        crew_message_give(w->config->messages, m);
+    }
+    return good ? amqp_link_flush(w->link) : CREW_NO_MEMORY;
+}
+
+static void worker_pause(void *state)
+{
+    struct worker *w = state;
+    bool good = amqp_link_cancel(w->link);
+    w->paused = true;
+    for (crew_message *m; (m = crew_list_take(&w->ready));) {
+        good = good && amqp_link_reject(w->link, ((const struct route *)m->route)->tag, true);
+        crew_message_give(w->config->messages, m);
+    }
+    (void)good; /* what is not given back in words is given back by the close */
+}
+
+static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
+{
+    struct worker *w = state;
+    (void)unsent;
+    crew_list_free(&w->ready);
+    amqp_link_close(w->link, linger_ms);
+}
+
+/* ---- caller ---- */
+
+/* Of a request that has been encoded; in its arena. */
+struct sending {
+    uint64_t end; /* where its bytes end in the stream */
+    uint64_t tag; /* of its confirm */
+};
+
+struct caller {
+    const crew_transport_config *config;
+    struct amqp_link *link;
+    const char *reply_to, *exchange, *routing_key;
+    bool confirms;
+    uint64_t last_tag;
+    crew_list waiting;     /* not encoded: the outbox is not empty, the broker does not read */
+    crew_list encoded;     /* in the outbox; empty but for a moment, or after a failure */
+    crew_list unconfirmed; /* one-way, written, waiting for their confirm; by tag */
+    crew_list events;
+};
+
+static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
+{
+    struct caller *c = state;
+    *c = (struct caller){ .config = config };
+    c->exchange = option_or(config, "exchange", "");
+    c->routing_key = option_or(config, "routing_key", option_or(config, "queue", ""));
+    c->confirms = !option_is(config, "confirm", "no");
+    crew_status status = amqp_link_open(&c->link, config, c->confirms, why);
+    if (status != CREW_OK)
+        return status;
+    c->reply_to = direct_reply_to;
+    if (!option_is(config, "reply", "direct"))
+        status = amqp_link_declare_exclusive(c->link, &c->reply_to, why);
+    if (status == CREW_OK)
+        status = amqp_link_consume(c->link, c->reply_to, 0, true, why);
+    if (status != CREW_OK)
+        amqp_link_close(c->link, 100);
+    return status;
+}
+
+static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+{
+    struct caller *c = state;
+    (void)room;
+    return amqp_link_wait(c->link, wake_fd, c->events.count ? 0 : timeout_ms);
+}
+
+static bool publish_request(struct caller *c, const crew_message *m)
+{
+    char id[16];
+    (void)snprintf(id, sizeof id, "%u", m->correlation);
+    int64_t left = m->deadline_ms ? m->deadline_ms - crew_now_ms() : -1;
+    if (m->deadline_ms && left < 0)
+        left = 0;
+    return amqp_link_publish(
+        c->link, &(struct amqp_publish){ .channel = m->one_way && c->confirms ? AMQP_CONFIRMS : AMQP_CALLS,
+                                         .exchange = c->exchange,
+                                         .routing_key = crew_str(c->routing_key),
+                                         .content_type = crew_str(m->content_type),
+                                         .correlation_id = crew_str(id),
+                                         .reply_to = crew_str(m->one_way ? NULL : c->reply_to),
+                                         .expiration_ms = m->one_way && c->confirms ? -1 : left,
+                                         .deadline_unix_ms = m->one_way || left < 0 ? 0 : unix_ms() + left,
+                                         .mandatory = true,
+                                         .persistent = m->one_way && c->confirms,
+                                         .body = crew_buffer_string(&m->body) });
+}
+
+/* Requests that are written, or will be without our doing: they may be executed from now on. */
+static void note_written(struct caller *c, uint64_t up_to)
+{
+    while (c->encoded.head && ((const struct sending *)c->encoded.head->route)->end <= up_to) {
+        crew_message *m = crew_list_take(&c->encoded);
+        bool waits = m->one_way && c->confirms;
+        m->kind = m->one_way ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
+        crew_list_append(waits ? &c->unconfirmed : &c->events, m);
+    }
+}
+
+/* Encodes what waits, up to a burst. */
+static crew_status encode_burst(struct caller *c)
+{
+    uint64_t before = amqp_link_queued(c->link);
+    while (c->waiting.head && amqp_link_queued(c->link) - before < BURST_BYTES) {
+        crew_message *m = crew_list_take(&c->waiting);
+        if (m->deadline_ms && m->deadline_ms <= crew_now_ms()) {
+            crew_message_give(c->config->messages, m);
+            continue;
+        }
+        struct sending *sending = crew_arena_alloc(&m->arena, sizeof *sending);
+        if (!sending || !publish_request(c, m)) {
+            crew_list_append(&c->waiting, m);
+            return CREW_NO_MEMORY;
+        }
+        sending->end = amqp_link_queued(c->link);
+        sending->tag = m->one_way && c->confirms ? ++c->last_tag : 0;
+        m->route = sending;
+        crew_list_append(&c->encoded, m);
+    }
+    return CREW_OK;
+}
+
+/* Writes what waits, a burst at a time, until the broker takes no more. Nothing is encoded behind an outbox
+ * that is not empty, so that what the broker does not take can still expire here. */
+static crew_status push_out(struct caller *c)
+{
+    crew_status status = amqp_link_flush(c->link);
+    while (status == CREW_OK && c->waiting.head && amqp_link_written(c->link) == amqp_link_queued(c->link)) {
+        status = encode_burst(c);
+        if (status == CREW_OK)
+            status = amqp_link_flush(c->link);
+        note_written(c, status == CREW_OK ? UINT64_MAX : amqp_link_written(c->link));
+    }
+    return status;
+}
+
+static crew_status caller_send(void *state, crew_list *messages)
+{
+    struct caller *c = state;
+    crew_list_move(&c->waiting, messages);
+    return push_out(c);
+}
+
+/* Ids that are not ours are 0. */
+static uint32_t parse_id(crew_string text)
+{
+    uint64_t id = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9' || i == 10)
+            return 0;
+        id = id * 10 + (uint64_t)(text.data[i] - '0');
+    }
+    return id <= UINT32_MAX ? (uint32_t)id : 0;
+}
+
+/* Confirms come for one tag or for all up to it. */
+static void on_confirm(struct caller *c, const struct amqp_event *e)
+{
+    crew_list all = { 0 };
+    crew_list_move(&all, &c->unconfirmed);
+    for (crew_message *m; (m = crew_list_take(&all));) {
+        uint64_t tag = ((const struct sending *)m->route)->tag;
+        bool meant = e->multiple ? tag <= e->tag : tag == e->tag;
+        if (meant && e->kind == AMQP_EVENT_NACK)
+            m->kind = CREW_EVENT_REFUSED;
+        crew_list_append(meant ? &c->events : &c->unconfirmed, m);
+    }
+}
+
+/* A returned one-way call is confirmed as well, but later: the return is what it ends by. */
+static bool on_return(struct caller *c, const struct amqp_event *e)
+{
+    crew_message *m = crew_message_take(c->config->messages);
+    if (!m)
+        return false;
+    m->kind = CREW_EVENT_UNROUTABLE;
+    m->correlation = parse_id(e->correlation_id);
+    crew_list_append(&c->events, m);
+    return true;
+}
+
+/* An answer without an id of ours is nobody's. */
+static bool on_answer(struct caller *c, const struct amqp_event *e)
+{
+    uint32_t id = parse_id(e->correlation_id);
+    if (!id)
+        return true;
+    crew_message *m = crew_message_take(c->config->messages);
+    if (!m)
+        return false;
+    m->kind = CREW_EVENT_REPLY;
+    m->correlation = id;
+    crew_buffer_append(&m->body, e->body.data, e->body.size);
+    crew_list_append(&c->events, m);
+    return !m->body.failed;
+}
+
+static crew_status caller_recv(void *state, crew_list *messages, size_t room)
+{
+    struct caller *c = state;
+    crew_error why;
+    crew_status status = CREW_OK;
+    (void)room;
+    for (bool more = true; more && status == CREW_OK;) {
+        struct amqp_event e = amqp_link_next(c->link, &why);
+        switch (e.kind) {
+        case AMQP_EVENT_DELIVER: status = on_answer(c, &e) ? CREW_OK : CREW_NO_MEMORY; break;
+        case AMQP_EVENT_RETURN: status = on_return(c, &e) ? CREW_OK : CREW_NO_MEMORY; break;
+        case AMQP_EVENT_ACK:
+        case AMQP_EVENT_NACK: on_confirm(c, &e); break;
+        case AMQP_EVENT_CANCEL:
+        case AMQP_EVENT_LOST: status = lost(c->config, &e, &why); break;
+        case AMQP_EVENT_NONE: more = false; break;
+        }
+    }
+    if (status == CREW_OK)
+        status = push_out(c);
+    crew_list_move(messages, &c->events);
+    return status;
+}
+
+static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
+{
+    struct caller *c = state;
+    crew_list_move(unsent, &c->encoded);
+    crew_list_move(unsent, &c->waiting);
+    crew_list_free(&c->unconfirmed);
+    crew_list_free(&c->events);
+    amqp_link_close(c->link, linger_ms);
+}
+
+/* ---- the table ---- */
+
+static crew_status check(const crew_url *url, bool server, crew_error *why)
+{
+    const char *wants = NULL;
+    if (server && !crew_url_option(url, "queue"))
+        wants = "a worker wants ?queue=NAME";
+    else if (!server && !crew_url_option(url, "queue") && !crew_url_option(url, "routing_key"))
+        wants = "a caller wants ?queue=NAME, or ?exchange=NAME&routing_key=KEY";
+    return wants ? crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': %s", crew_url_text(url), wants)
+                 : CREW_OK;
+}
+
+static const crew_url_option_spec options[] = {
+    { "queue", NULL, 0, 0, "the queue that requests go through" },
+    { "exchange", NULL, 0, 0, "caller: where requests are published; the default exchange" },
+    { "routing_key", NULL, 0, 0, "caller: with which key; the queue's name" },
+    { "heartbeat", NULL, 1, 3600, "seconds" },
+    { "prefetch", NULL, 1, 65535, "worker: in_flight" },
+    { "ack", "reply|early", 0, 0, "worker: with the answer, or on receipt (at most once)" },
+    { "reply", "queue|direct", 0, 0, "caller: an exclusive queue for answers, or direct reply-to" },
+    { "declare", "yes|passive|no", 0, 0, "worker: declares the queue, only checks it, neither" },
+    { "queue_type", "classic|quorum", 0, 0, "worker: as what it is declared" },
+    { "confirm", "yes|no", 0, 0, "caller: one-way calls are confirmed by the broker, and persistent" },
+    { NULL, NULL, 0, 0, NULL },
+};
+
+static const struct crew_transport_ops worker_ops = {
+    .size = sizeof(struct worker),
+    .can_requeue = true,
+    .open = worker_open,
+    .wait = worker_wait,
+    .send = worker_send,
+    .recv = worker_recv,
+    .pause = worker_pause,
+    .close = worker_close,
+};
+
+static const struct crew_transport_ops caller_ops = {
+    .size = sizeof(struct caller),
+    .open = caller_open,
+    .wait = caller_wait,
+    .send = caller_send,
+    .recv = caller_recv,
+    .close = caller_close,
+};
+
+const crew_transport crew_amqp = {
+    .scheme = "amqp", .options = options, .check = check, .server = &worker_ops, .client = &caller_ops
+};

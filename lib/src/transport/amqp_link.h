@@ -1,0 +1,81 @@
+/* One connection to a RabbitMQ broker (AMQP 0-9-1), as workers and callers need it: the one place that knows
+ * rabbitmq-c.
+ *
+ * After login and topology rabbitmq-c only reads. All that is sent goes through an outbox of our own, encoded
+ * by rabbitmq-c's codecs and written without blocking: rabbitmq-c's own calls would block without limit while
+ * the broker has an alarm, and send each frame by itself. */
+#ifndef TRANSPORT_AMQP_LINK_H
+#define TRANSPORT_AMQP_LINK_H
+
+#include <rpcrew/impl/transport.h>
+
+struct amqp_link;
+
+/* What the broker sends, decoded. Strings and body are borrowed until the next event. */
+enum amqp_event_kind {
+    AMQP_EVENT_NONE,
+    AMQP_EVENT_DELIVER, /* tag, and the properties */
+    AMQP_EVENT_RETURN,  /* the properties of what could not be routed */
+    AMQP_EVENT_ACK,     /* tag, multiple: confirms */
+    AMQP_EVENT_NACK,
+    AMQP_EVENT_CANCEL, /* the consumer is gone */
+    AMQP_EVENT_LOST    /* the connection or channel is; why says it */
+};
+
+struct amqp_event {
+    enum amqp_event_kind kind;
+    uint64_t tag;
+    bool multiple, redelivered;
+    crew_string content_type, correlation_id, reply_to, expiration; /* data NULL: absent */
+    int64_t deadline_unix_ms; /* the header rpcrew-deadline; 0: absent */
+    crew_string body;
+};
+
+struct amqp_publish {
+    unsigned channel;
+    const char *exchange;
+    crew_string routing_key;
+    crew_string content_type, correlation_id, reply_to; /* data NULL: left out */
+    int64_t expiration_ms;                              /* below 0: none */
+    int64_t deadline_unix_ms;                           /* 0: none */
+    bool mandatory, persistent;
+    crew_string body;
+};
+
+enum { AMQP_CALLS = 1, AMQP_CONFIRMS = 2 }; /* the channels */
+
+/* Connects and logs in, to the first of the URL's hosts that answers; opens the channels. Blocks up to the
+ * config's connect_timeout_ms a host. CREW_NO_SERVICE: refused or not found; CREW_BAD_ARGUMENT: vhost or
+ * login. */
+crew_status amqp_link_open(struct amqp_link **link, const crew_transport_config *config, bool confirms,
+                           crew_error *why);
+/* Flushes and closes in order, for linger_ms at most, then drops the socket. */
+void amqp_link_close(struct amqp_link *link, unsigned linger_ms);
+
+/* Topology, while opening: these block up to connect_timeout_ms. queue is the name, or for an exclusive queue
+ * gets one (in the link's memory). CREW_BAD_ARGUMENT with the broker's words, such as which argument differs.
+ */
+crew_status amqp_link_declare(struct amqp_link *link, const char *queue, bool passive, bool quorum,
+                              crew_error *why);
+crew_status amqp_link_declare_exclusive(struct amqp_link *link, const char **queue, crew_error *why);
+crew_status amqp_link_consume(struct amqp_link *link, const char *queue, unsigned prefetch, bool no_ack,
+                              crew_error *why);
+
+/* Into the outbox; false without memory. */
+bool amqp_link_publish(struct amqp_link *link, const struct amqp_publish *publish);
+bool amqp_link_ack(struct amqp_link *link, uint64_t tag);
+bool amqp_link_reject(struct amqp_link *link, uint64_t tag, bool requeue);
+bool amqp_link_cancel(struct amqp_link *link);
+
+/* All bytes ever put into the outbox, and how many of them are written. */
+uint64_t amqp_link_queued(const struct amqp_link *link);
+uint64_t amqp_link_written(const struct amqp_link *link);
+
+/* Writes what the socket takes. CREW_DISCONNECTED. */
+crew_status amqp_link_flush(struct amqp_link *link);
+/* Until there is something to read or to write, wake_fd is readable, a heartbeat is due, or time is over. */
+crew_status amqp_link_wait(struct amqp_link *link, int wake_fd, int timeout_ms);
+/* The next event; AMQP_EVENT_NONE when there is nothing more to read. Drives heartbeats. */
+struct amqp_event amqp_link_next(struct amqp_link *link, crew_error *why);
+
+#endif
