@@ -31,7 +31,7 @@ static crew_status read_all(FILE *file, const char *name, crew_buffer *bytes, cr
         if (bytes->size > FILE_MOST)
             return crew_error_set(why, CREW_LIMIT, "%s: more than %d bytes", name, FILE_MOST);
     } while (got);
-    return ferror(file) ? crew_error_set(why, CREW_SYSTEM, "%s: %s", name, strerror(errno)) : CREW_OK;
+    return ferror(file) ? crew_error_set(why, CREW_BAD_ARGUMENT, "%s: %s", name, strerror(errno)) : CREW_OK;
 }
 
 /* A string if JSON can say it, else bytes. */
@@ -52,7 +52,11 @@ static crew_status value_of_bytes(crew_arena *arena, crew_string bytes, const cr
 static crew_status value_of_file(crew_arena *arena, const char *name, const crew_value **value,
                                  crew_error *why)
 {
+    static bool stdin_read;
     crew_buffer bytes = { 0 };
+    if (strcmp(name, "-") == 0 && stdin_read)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "-: standard input can be read once");
+    stdin_read |= strcmp(name, "-") == 0;
     FILE *file = strcmp(name, "-") == 0 ? stdin : fopen(name, "rb");
     if (!file)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "%s: %s", name, strerror(errno));
@@ -94,6 +98,9 @@ crew_status cli_params(crew_arena *arena, char *const *words, size_t count, cons
             return crew_error_set(
                 why, CREW_BAD_ARGUMENT,
                 "'%s': params are all name=value or none; a string with = in it goes as '\"a=b\"'", words[i]);
+        for (size_t before = 0; named && before < i; before++)
+            if (name_length(words[before]) == name && strncmp(words[before], words[i], name) == 0)
+                return crew_error_set(why, CREW_BAD_ARGUMENT, "'%s': that name is given twice", words[i]);
         status = value_of_word(arena, words[i] + (named ? name + 1 : 0), &value, why);
         if (status != CREW_OK)
             return status;

@@ -29,7 +29,7 @@ static void print_help(FILE *file)
     (void)fprintf(file,
                   "\nAn ARG or value is JSON (42, true, '[1,2]', '\"text\"'), or else a string; @FILE is "
                   "what is in the file,\n"
-                  "- what comes on standard input.\n"
+                  "- what comes on standard input. A string with = in it goes as JSON: '\"a=b\"'.\n"
                   "\noptions:\n"
                   "  -t, --timeout SECONDS   how long a call may take; 30, fractions allowed\n"
                   "  -p, --protocol NAME     jsonrpc (the default), jsonrpc1\n"
@@ -152,5 +152,11 @@ int main(int argc, char **argv)
     argv += optind;
     optind = 0; /* getopt starts over */
     code = read_options(&settings, argc, argv);
-    return code >= 0 ? code : run(command, &settings, argc, argv);
+    if (code < 0)
+        code = run(command, &settings, argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "rpcrew: writing the output: %s\n", strerror(errno));
+        return EXIT_LOCAL;
+    }
+    return code;
 }

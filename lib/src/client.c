@@ -164,6 +164,8 @@ static crew_status make_request(const crew_client *client, const struct crew_pen
     message->content_type = client->protocol->content_type;
     crew_status status = client->protocol->encode_call(crew_str(call->method), params,
                                                        call->options.one_way ? 0 : call->id, &message->body);
+    if (status == CREW_OK && message->body.size > client->links[0].endpoint.options.limits.message_bytes)
+        status = CREW_LIMIT;
     if (status != CREW_OK) {
         crew_message_free(message);
         return status;

@@ -39,8 +39,10 @@ static crew_status describe_method(crew_arena *arena, const struct crew_entry *e
 {
     crew_value *params;
     const crew_value *result, *described;
+    size_t count = entry->signature.count;
+    bool variadic = count && entry->signature.params[count - 1].variadic; /* no array, if by position */
     crew_status status = crew_array_new(arena, &params);
-    for (size_t i = 0; i < entry->signature.count && status == CREW_OK; i++)
+    for (size_t i = 0; i < count && status == CREW_OK; i++)
         status = describe_param(arena, &entry->signature.params[i], params);
     if (status == CREW_OK && entry->returns_null)
         status = crew_pack(arena, &result, "{s:s}", "type", "null");
@@ -49,8 +51,8 @@ static crew_status describe_method(crew_arena *arena, const struct crew_entry *e
     if (status == CREW_OK)
         status = crew_pack(arena, &described, "{s:S,s:s,s:s,s:o,s:{s:s,s:o},s:b}", "name", entry->name,
                            "description", entry->method->doc ? entry->method->doc : "", "paramStructure",
-                           "either", "params", params, "result", "name", "result", "schema", result,
-                           "x-unchecked", entry->signature.unchecked);
+                           variadic ? "by-name" : "either", "params", params, "result", "name", "result",
+                           "schema", result, "x-unchecked", entry->signature.unchecked);
     return status == CREW_OK ? crew_array_add(arena, methods, described) : status;
 }
 

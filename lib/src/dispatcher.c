@@ -251,6 +251,10 @@ void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
         (void)crew_call_shed(call, job->shed ? job->shed : "stopping");
         return;
     }
+    if (job->wire.batch && job->deadline_ms && job->deadline_ms <= crew_now_ms()) {
+        (void)crew_call_shed(call, "deadline"); /* the calls before it took too long */
+        return;
+    }
     struct crew_entry *entry = find(dispatcher, wire->method);
     if (!entry) {
         refuse_unknown(call);

@@ -62,6 +62,7 @@ static void note_ready(struct crew_endpoint *e)
 {
     bool ready = e->open && (!e->ops->ready || e->ops->ready(e->state));
     bool before = atomic_exchange(&e->ready, ready);
+    e->was_ready = e->open && (e->was_ready || ready);
     if (ready && !before && e->options.owner->ready)
         e->options.owner->ready(e);
 }
@@ -203,13 +204,20 @@ static void finish(struct crew_endpoint *e)
     if (e->open) {
         crew_list unsent = { 0 };
         crew_status status = e->options.server ? send_all(e) : CREW_OK;
-        e->ops->close(e->state, status == CREW_OK ? e->options.linger_ms : 0,
-                      e->options.server ? NULL : &unsent);
+        int64_t left_ms = atomic_load(&e->close_by_ms) - crew_now_ms();
+        unsigned linger_ms = left_ms > e->options.linger_ms ? (unsigned)left_ms : e->options.linger_ms;
+        e->ops->close(e->state, status == CREW_OK ? linger_ms : 0, e->options.server ? NULL : &unsent);
         e->open = false;
         atomic_store(&e->ready, false);
         crew_list_free(&unsent);
     }
     e->options.owner->closed(e);
+}
+
+static bool nothing_to_do(struct crew_endpoint *e)
+{
+    bool pending = e->open && e->ops->pending && e->ops->pending(e->state);
+    return !pending && e->options.owner->idle(e);
 }
 
 /* Pausing: what has arrived by then is taken and answered before the endpoint counts as idle. */
@@ -219,10 +227,10 @@ static bool pause_round(struct crew_endpoint *e)
         e->ops->pause(e->state);
     e->paused = e->open;
     if (e->open)
-        step_open(e, e->options.owner->idle(e));
+        step_open(e, nothing_to_do(e));
     else
         (void)send_all(e); /* drops what cannot be answered any more */
-    return !e->options.owner->idle(e);
+    return !nothing_to_do(e);
 }
 
 static void *run(void *argument)

@@ -66,9 +66,10 @@ struct crew_endpoint {
     crew_queue queue; /* to be sent: any thread pushes */
     pthread_t thread;
     atomic_int command;
-    atomic_bool started;     /* it has a thread and a queue */
-    atomic_bool ready;       /* it is open, and has a peer; written on the I/O thread */
-    atomic_size_t in_flight; /* the owner's: written on the I/O thread, read by any */
+    atomic_bool started;          /* it has a thread and a queue */
+    atomic_bool ready;            /* it is open, and has a peer; written on the I/O thread */
+    _Atomic(int64_t) close_by_ms; /* a drain's end: how long the last answers may linger */
+    atomic_size_t in_flight;      /* the owner's: written on the I/O thread, read by any */
 
     /* the I/O thread's */
     void *state;
@@ -78,6 +79,7 @@ struct crew_endpoint {
     crew_list outgoing; /* taken from the queue */
     uint32_t epoch;     /* counts openings: settlements of an earlier one are stale */
     bool open, paused, ever_open;
+    bool was_ready; /* since it was opened */
     unsigned backoff_ms;
     int64_t retry_at_ms;
 

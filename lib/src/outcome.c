@@ -235,7 +235,7 @@ static bool was_shed(const crew_wire_reply *reply)
 
 /* The outcome that an answer means. */
 static void judge(const crew_client *client, const struct crew_pending *call, const crew_wire_reply *reply,
-                  crew_error *why)
+                  bool uncorrelated, crew_error *why)
 {
     char what[400];
     *why = (crew_error){ .status = CREW_OK };
@@ -250,9 +250,11 @@ static void judge(const crew_client *client, const struct crew_pending *call, co
     bool more = crew_value_string(crew_value_get(reply->data, "reason"), &reason) == CREW_OK;
     (void)snprintf(what, sizeof what, "%.*s%s%.*s%s (code %lld)", CREW_STR(reply->message), more ? " (" : "",
                    CREW_STR(reason), more ? ")" : "", (long long)reply->code);
+    /* Without an id it may be about another message, and of two copies of a call it is about the last. */
     crew_executed executed = executed_of(reply);
-    if (executed == CREW_EXECUTED_NO && call->sent_before)
-        executed = CREW_EXECUTED_UNKNOWN; /* this copy was not; the one before may have been */
+    bool doubtful = call->sent_before || (uncorrelated && reply->id_kind == CREW_ID_NULL);
+    if (executed == CREW_EXECUTED_NO && doubtful)
+        executed = CREW_EXECUTED_UNKNOWN;
     crew_client_describe(client, call, was_shed(reply) ? CREW_OVERLOADED : CREW_REMOTE_ERROR, executed, what,
                          why);
     why->code = reply->code;
@@ -269,7 +271,9 @@ static struct crew_pending *match(struct crew_link *link, const crew_message *me
     struct crew_pending *call = id ? find(client, id) : NULL;
     bool of_nobody = reply->id_kind == CREW_ID_NULL && (reply->is_error || !reply->valid);
     if (!id && of_nobody && link->due.count == 1)
-        call = crew_due_first(&link->due); /* the sole one outstanding there: it must be that */
+        call = crew_due_first(&link->due); /* the sole one outstanding there: most likely that */
+    if (call && !id && call->state != CREW_CALL_WRITTEN)
+        call = NULL;
     if (!call || call->options.one_way) {
         client->stats.stray_replies++;
         return NULL;
@@ -298,7 +302,7 @@ static void on_one_reply(struct crew_link *link, struct answer *answer, crew_wir
         complete_without(client, call, CREW_CANCELLED, CREW_EXECUTED_UNKNOWN, NULL);
         return;
     }
-    judge(client, call, reply, &why);
+    judge(client, call, reply, !answer->message->correlation, &why);
     crew_result *result = NULL;
     if (why.status == CREW_OK || why.status == CREW_REMOTE_ERROR)
         result = crew_arena_zalloc(&answer->message->arena, sizeof *result);
@@ -496,7 +500,8 @@ static struct crew_pending *end_or_retry(struct crew_endpoint *endpoint, struct 
 
 static void complete_late(const struct crew_endpoint *endpoint, struct crew_pending *call)
 {
-    bool nobody = call->backoff_ms || (endpoint->open ? endpoint->ops->lazy_open : !endpoint->ever_open);
+    bool nobody = call->backoff_ms ||
+                  (endpoint->open ? endpoint->ops->lazy_open && !endpoint->was_ready : !endpoint->ever_open);
     crew_status status = CREW_TIMEOUT;
     if (call->state != CREW_CALL_WRITTEN)
         status = nobody ? CREW_NO_SERVICE : CREW_EXPIRED;

@@ -410,6 +410,8 @@ crew_status crew_server_wait(crew_server *server)
     crew_log(CREW_LOG_INFO, "draining", NULL);
     int64_t end_ms = crew_now_ms() + server->options.drain_ms;
     atomic_store(&server->draining, true);
+    for (size_t i = 0; i < server->endpoint_count; i++)
+        atomic_store(&server->endpoints[i]->close_by_ms, end_ms);
     command_all(server, CREW_ENDPOINT_PAUSE);
     give_back(server);
     while (atomic_load(&server->open) && atomic_load(&server->stops) == 1 && crew_now_ms() < end_ms)

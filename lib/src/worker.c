@@ -112,7 +112,11 @@ static crew_status read_environment(struct settings *s, crew_error *why)
             return crew_error_set(why, CREW_BAD_ARGUMENT, "environment, for --%s: %s", flags[i].name,
                                   reason.message);
     }
-    s->server.wait = environment("wait") != NULL;
+    const char *wait = environment("wait");
+    if (wait && strcmp(wait, "0") != 0 && strcmp(wait, "1") != 0)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "environment, for --wait: '%s' is neither 0 nor 1",
+                              wait);
+    s->server.wait = wait && *wait == '1';
     return CREW_OK;
 }
 
@@ -145,7 +149,8 @@ static void print_help(const char *program, const crew_service *service)
     printf("  --wait               an endpoint that is not there yet is tried again\n"
            "  --help               shows this\n"
            "  --version            shows the service's version\n"
-           "Each is also an environment variable, such as RPCREW_IN_FLIGHT; the command line wins.\n");
+           "Each is also an environment variable, such as RPCREW_IN_FLIGHT, or RPCREW_WAIT=1; the command "
+           "line wins.\n");
     printf("\nexit status: 0 stopped and drained, 1 could not start, 2 bad usage, 3 stopped with calls in "
            "flight\n");
     printf("\nmethods:\n");
@@ -167,7 +172,7 @@ static enum outcome read_flags(struct settings *s, int argc, char **argv, const 
     options[FLAGS + 2] = (struct option){ .name = "version", .val = 'v' };
 
     crew_error why;
-    optind = 1;
+    optind = 0; /* from the start, also the second time */
     for (int chosen; (chosen = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (chosen == 'w') {
             s->server.wait = true;
@@ -194,10 +199,18 @@ static enum outcome read_flags(struct settings *s, int argc, char **argv, const 
 static enum outcome read_settings(struct settings *s, int argc, char **argv, const crew_service *service)
 {
     crew_error why;
+    /* The flags twice: --help comes before what the environment may have wrong, the others after it. */
+    struct settings unused = { .listen_count = 0 };
+    enum outcome outcome = read_flags(&unused, argc, argv, service);
+    if (outcome == FINISHED)
+        return outcome;
+    crew_status status = CREW_OK;
     s->log.level = CREW_LOG_INFO;
-    crew_status status = read_environment(s, &why);
-    enum outcome outcome = status == CREW_OK ? read_flags(s, argc, argv, service) : WRONG;
     if (outcome == SERVE)
+        status = read_environment(s, &why);
+    if (outcome == SERVE && status == CREW_OK)
+        outcome = read_flags(s, argc, argv, service);
+    if (outcome == SERVE && status == CREW_OK)
         status = read_listen_environment(s, &why);
     if (status == CREW_OK && outcome == SERVE && !s->listen_count)
         status =

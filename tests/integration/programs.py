@@ -22,6 +22,10 @@ class CommandLine(Case):
     def test_params_are_positional_or_named(self):
         self.assertEqual(self.call("subtract", "42", "23").out, "19\n")
         self.assertEqual(self.call("subtract", "subtrahend=23", "minuend=42").out, "19\n")
+        for words, why in [(("a=1", "a=2"), "given twice"), (("-", "-"), "read once"), (("@/tmp",), "directory")]:
+            got = self.call("echo", *words, stdin="")
+            self.assertEqual(got.code, 2)
+            self.assertIn(why, got.err)
         mixed = self.call("subtract", "42", "subtrahend=23")
         self.assertEqual((mixed.code, mixed.out), (2, ""))
         self.assertIn("name=value", mixed.err)
@@ -75,6 +79,19 @@ class CommandLine(Case):
             got = rpcrew(*words)
             self.assertEqual((got.code, got.out), (2, ""), words)
             self.assertIn(expected, got.err, words)
+
+    def test_output_that_cannot_be_written_is_an_error(self):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            for words in ("call", self.url, "get_data"), ("describe", self.url), ("ping", self.url):
+                got = subprocess.run([program("rpcrew"), *words], stdout=full, stderr=subprocess.PIPE, text=True,
+                                     timeout=60, check=False)
+                self.assertEqual(got.returncode, 8, words)
+                self.assertIn("No space left", got.stderr)
+
+    def test_a_request_beyond_the_caller_s_limit_is_not_sent(self):
+        got = rpcrew("call", self.url + "?max_bytes=100", "echo", "x" * 200)
+        self.assertEqual(got.code, 2)
+        self.assertIn("beyond a limit", got.err)
 
     def test_verbose_shows_the_wire(self):
         got = rpcrew("call", "-v", self.url, "add", "1", "2")
@@ -158,6 +175,8 @@ class WorkerProgram(Case):
             got = self.run_calc(*flags)
             self.assertEqual(got.returncode, 2, flags)
             self.assertIn(expected, got.stderr)
+        self.assertEqual(self.run_calc("--help", env={"RPCREW_DRAIN_MS": "soon"}).returncode, 0)
+        self.assertIn("neither 0 nor 1", self.run_calc(env={"RPCREW_WAIT": "yes"}).stderr)
         got = self.run_calc(env={"RPCREW_DRAIN_MS": "soon"})
         self.assertEqual(got.returncode, 2)
         self.assertIn("--drain-ms: 'soon'", got.stderr)
@@ -165,10 +184,27 @@ class WorkerProgram(Case):
     def test_an_endpoint_that_cannot_be_opened_is_1(self):
         for url, expected in [("zmq+ipc:///nowhere/at/all", "No such file"), ("zmq+tcp://nohost.invalid:5", "binding"),
                               ("zmq+tcp://127.0.0.1", "wants zmq+tcp://host:port"), ("amqps://x", "no transport"),
-                              ("inproc://x?in_flight=0", "1 to")]:
+                              ("inproc://x?in_flight=0", "1 to"), ("zmq+tcp://u:p@127.0.0.1:5", "asks for no user")]:
             got = self.run_calc("--listen", url)
             self.assertEqual(got.returncode, 1, url)
             self.assertIn(expected, got.stderr, url)
+
+    def test_an_ipc_path_that_is_in_use_is_left_alone(self):
+        path = self.socket_path("file")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("precious")
+        self.assertIn("no socket", self.run_calc("--listen", "zmq+ipc://" + path).stderr)
+        with open(path, encoding="ascii") as file:
+            self.assertEqual(file.read(), "precious")
+        url = "zmq+ipc://" + self.socket_path()
+        first = self.worker("calc", "--listen", url)
+        second = self.run_calc("--listen", url)
+        self.assertEqual(second.returncode, 1)
+        self.assertIn("in use", second.stderr)
+        self.assertEqual(rpcrew("call", url, "subtract", "3", "1").out, "2\n")
+        first.stop(signal.SIGKILL)  # leaves its socket behind
+        self.worker("calc", "--listen", url)
+        self.assertEqual(rpcrew("call", url, "subtract", "3", "1").out, "2\n")
 
     def test_help_lists_the_methods(self):
         got = self.run_calc("--help")

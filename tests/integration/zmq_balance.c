@@ -201,6 +201,36 @@ static void what_waits_goes_to_the_first_that_appears(void **state)
     assert_int_equal(atomic_load(&count.of['c']), 10);
 }
 
+static void note_slowly(void *context, crew_result *result, const crew_error *why)
+{
+    for (volatile int spin = 0; spin < 100000; spin = spin + 1)
+        continue;
+    note(context, result, why);
+}
+
+static bool sixty_ended(void *context)
+{
+    struct count *count = context;
+    return atomic_load(&count->of['c']) + atomic_load(&count->lost) == 60;
+}
+
+static void answers_that_have_arrived_count_although_the_worker_has_gone(void **state)
+{
+    (void)state;
+    struct count count = { 0 };
+    serve(2);
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, addresses[2], NULL, NULL));
+    for (int i = 0; i < 60; i++)
+        assert_ok(crew_client_start(client, "pass", note_slowly, &count, NULL, NULL));
+    assert_true(gate_await(&gate, 16));
+    while (in_flight(2) < 60)
+        continue;
+    end(2, 1);
+    assert_true(eventually(sixty_ended, &count));
+    assert_int_equal(atomic_load(&count.of['c']), 60);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -209,6 +239,7 @@ int main(void)
         TEST(calls_are_spread_by_how_many_are_outstanding),
         TEST(a_worker_that_goes_takes_only_its_own_calls_and_is_left_out),
         TEST(what_waits_goes_to_the_first_that_appears),
+        TEST(answers_that_have_arrived_count_although_the_worker_has_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -142,9 +142,11 @@ class TheirClients(Peer):
         for i in range(3000):
             glutton.send_multipart([b"", request("blob", [20000], i)])
         req = self.connected(zmq.REQ)
-        for i in range(50):
+        end = time.monotonic() + PATIENCE
+        for i in range(300):  # were it to hold up the others again and again, these would take minutes
             req.send(request("add", [i, 1], i))
             self.assertEqual(answer(req)["result"], i + 1)
+            self.assertLess(time.monotonic(), end)
         with open(f"/proc/{worker.process.pid}/status", encoding="ascii") as status:
             resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
         if "asan" not in os.environ["RPCREW_BIN"] and "tsan" not in os.environ["RPCREW_BIN"]:
@@ -170,6 +172,30 @@ class TheirClients(Peer):
         frames = dealer.recv_multipart()
         self.assertTrue(frames[1].startswith(b"RPCREW1 "))
         self.assertEqual(json.loads(frames[-1])["result"], 1)
+
+    def test_the_rest_of_a_batch_is_not_run_after_the_deadline(self):
+        self.serve("", "--threads", "1")
+        dealer = self.connected(zmq.DEALER)
+        calls = [request("sleep_ms", [600], 1), request("update", [], None), request("add", [1, 2], 2)]
+        header = f"RPCREW1 {int(time.time() * 1000) + 300}".encode()
+        dealer.send_multipart([b"", header, b"[" + b",".join(calls) + b"]"])
+        first, second = answer(dealer)
+        self.assertEqual(first["result"], 600)
+        self.assertEqual(second["error"]["data"]["rpcrew"]["reason"], "deadline")
+        dealer.send_multipart([b"", request("count")])
+        self.assertEqual(answer(dealer)["result"], 0)
+
+    def test_answers_for_a_slow_reader_are_drained(self):
+        worker = self.serve("?send_queue=10&send_timeout_ms=10000")
+        dealer = self.connected(zmq.DEALER, rcvhwm=1)
+        for i in range(60):
+            dealer.send_multipart([b"", request("blob", [100000], i)])
+        ids = [answer(dealer)["id"]]
+        worker.process.send_signal(signal.SIGTERM)
+        eventually(lambda: worker.said("draining"))
+        ids += [answer(dealer)["id"] for _ in range(59)]
+        self.assertEqual(sorted(ids), list(range(60)))
+        self.assertEqual(worker.process.wait(PATIENCE), 0)
 
     def test_sigterm_under_load_leaves_no_call_without_an_answer(self):
         worker = self.serve("", "--threads", "2")

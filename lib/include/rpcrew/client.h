@@ -20,7 +20,7 @@ typedef struct crew_client_options {
     unsigned in_flight_max;      /* calls outstanding; beyond it, CREW_OVERLOADED; 65,536 */
     const char *protocol;        /* "jsonrpc", "jsonrpc1"; NULL: jsonrpc */
     const char *prefix;          /* put before every method's name */
-    crew_limits limits;          /* of replies */
+    crew_limits limits;          /* of requests and replies */
     crew_trace_fn *trace;
     void *trace_context;
 } crew_client_options;
@@ -61,7 +61,8 @@ enum {
 /* Calls and waits. params by crew_pack's format: an array or object, "" or NULL for none.
  * *result is set in every case: to the answer (CREW_OK, CREW_REMOTE_ERROR), else to NULL; it may be NULL
  * itself when nobody wants it. Returns one of the outcomes, or CREW_WOULD_DEADLOCK (called from a
- * completion), CREW_BAD_ARGUMENT (format; params that the protocol cannot carry), CREW_NO_MEMORY. */
+ * completion), CREW_BAD_ARGUMENT (format; params that the protocol cannot carry), CREW_LIMIT (too large),
+ * CREW_NO_MEMORY. */
 CREW_NODISCARD CREW_API crew_status crew_client_call(crew_client *client, const char *method,
                                                      crew_result **result, crew_error *why,
                                                      const char *format, ...);

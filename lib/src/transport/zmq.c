@@ -11,9 +11,14 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
+#include <unistd.h>
 #include <zmq.h>
 
 enum {
@@ -56,6 +61,8 @@ static void *context_enter(void)
     pthread_mutex_lock(&context_mutex);
     if (!shared_context)
         shared_context = zmq_ctx_new();
+    if (shared_context && context_uses == 0) /* libzmq's default is 1023 */
+        (void)zmq_ctx_set(shared_context, ZMQ_MAX_SOCKETS, zmq_ctx_get(shared_context, ZMQ_SOCKET_LIMIT));
     context_uses += shared_context != NULL;
     void *context = shared_context;
     pthread_mutex_unlock(&context_mutex);
@@ -157,6 +164,9 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
     if (server && crew_url_host_count(url) != 1)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': a worker wants one host",
                               crew_url_text(url));
+    if (crew_url_user(url))
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': ZeroMQ asks for no user",
+                              crew_url_text(url));
     crew_status status = CREW_OK;
     for (size_t i = 0; i < crew_url_host_count(url) && status == CREW_OK; i++)
         status = make_address(url, i, address, sizeof address, why);
@@ -211,9 +221,39 @@ static crew_status failed(const struct end *end, const char *what, crew_error *w
     return crew_error_set(why, status, "%s %s: %s", what, end->address, zmq_strerror(errno));
 }
 
+/* libzmq would replace whatever is at an ipc path: what is no socket, and a socket that somebody serves. */
+static crew_status check_path(const struct end *end, crew_error *why)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    const char *path = end->address + strlen("ipc://");
+    struct stat file;
+    if (strncmp(end->address, "ipc://", 6) != 0 || lstat(path, &file) != 0)
+        return CREW_OK;
+    if (!S_ISSOCK(file.st_mode))
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: there is something that is no socket",
+                              end->address);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool served = false;
+    if (fd >= 0 && strlen(path) < sizeof address.sun_path) {
+        memcpy(address.sun_path, path, strlen(path) + 1);
+        served = connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    return served ? crew_error_set(why, CREW_SYSTEM, "binding %s: %s", end->address, strerror(EADDRINUSE))
+                  : CREW_OK;
+}
+
 static crew_status bind_socket(struct end *end, crew_error *why)
 {
     int64_t until = crew_now_ms() + REBIND_MS;
+    crew_status status = check_path(end, why);
+    while (status == CREW_SYSTEM && crew_now_ms() < until) {
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+        status = check_path(end, why);
+    }
+    if (status != CREW_OK)
+        return status;
     while (zmq_bind(end->socket, end->address) != 0) {
         if (errno != EADDRINUSE || crew_now_ms() >= until)
             return failed(end, "binding", why);
@@ -257,10 +297,10 @@ static crew_status open_end(struct end *end, const crew_transport_config *config
         status = make_socket(end, type, why);
     if (status != CREW_OK)
         return status;
+    /* ZMQ_IMMEDIATE is not for callers: it would discard the answers that have arrived when a connection
+     * ends. That nothing is sent without a peer is seen to by has_peer. */
     if (type == ZMQ_ROUTER)
         set_int(end->socket, ZMQ_ROUTER_MANDATORY, 1);
-    else
-        set_int(end->socket, ZMQ_IMMEDIATE, 1); /* nothing is queued for peers that are not there */
     return CREW_OK;
 }
 
@@ -278,9 +318,26 @@ static crew_status poll_all(zmq_pollitem_t *items, int count, int timeout_ms)
     return CREW_OK;
 }
 
-static bool send_frame(void *socket, crew_string frame, int flags)
+/* Sends all frames as one message, or none: 0, or why not (EAGAIN, EHOSTUNREACH, ENOMEM). All memory is there
+ * before the first goes, since a message that ends in the middle would go on with the next one. */
+static int send_frames(void *socket, const crew_string *frames, size_t count)
 {
-    return zmq_send(socket, frame.data, frame.size, flags | ZMQ_DONTWAIT) >= 0;
+    zmq_msg_t parts[ENVELOPE_MOST + 2];
+    size_t made = 0, sent = 0;
+    for (; made < count && zmq_msg_init_size(&parts[made], frames[made].size) == 0; made++)
+        if (frames[made].size)
+            memcpy(zmq_msg_data(&parts[made]), frames[made].data, frames[made].size);
+    int error = made == count ? 0 : ENOMEM;
+    for (; !error && sent < count; sent++) {
+        int more = sent + 1 < count ? ZMQ_SNDMORE : 0;
+        if (zmq_msg_send(&parts[sent], socket, more | ZMQ_DONTWAIT) < 0 && sent == 0) {
+            error = errno; /* only the first frame of a message can be refused */
+            break;
+        }
+    }
+    for (size_t i = sent; i < made; i++)
+        zmq_msg_close(&parts[i]);
+    return error;
 }
 
 static bool more_frames(void *socket)
@@ -406,17 +463,16 @@ static void read_header(crew_message *m)
     }
 }
 
-/* EAGAIN: the peer is full; EHOSTUNREACH: it is gone; 0: sent. */
-static int send_answer(struct worker *w, const crew_message *m)
+/* EAGAIN: the peer is full; 0: sent; else it is gone, or there is no memory. */
+static int send_answer(const struct worker *w, const crew_message *m)
 {
     const struct route *route = m->route;
-    for (size_t i = 0; i < route->count; i++)
-        if (!send_frame(w->end.socket, route->frames[i], ZMQ_SNDMORE))
-            return errno;
-    crew_string body = crew_buffer_string(&m->reply);
+    crew_string frames[ENVELOPE_MOST + 1];
+    memcpy(frames, route->frames, route->count * sizeof *frames);
+    frames[route->count] = crew_buffer_string(&m->reply);
     if (m->kind == CREW_SETTLE_DONE)
-        body.size = 0;
-    return send_frame(w->end.socket, body, 0) ? 0 : errno;
+        frames[route->count].size = 0;
+    return send_frames(w->end.socket, frames, route->count + 1);
 }
 
 static struct full_peer **find_full(struct worker *w, crew_string identity)
@@ -475,6 +531,7 @@ static void retry_waiting(struct worker *w)
 {
     for (struct full_peer **at = &w->full; *at;) {
         struct full_peer *peer = *at;
+        bool had = peer->waiting.head != NULL;
         int error = 0;
         while (peer->waiting.head && (error = send_answer(w, peer->waiting.head)) != EAGAIN) {
             drop(w, crew_list_take(&peer->waiting)); /* sent, or its peer is gone */
@@ -485,7 +542,7 @@ static void retry_waiting(struct worker *w)
             drop_waiting(w, peer);
         /* A peer known to be full is remembered for a while, so that it cannot hold up the others again. */
         bool stale = crew_now_ms() - peer->since_ms >= 10 * (int64_t)w->send_timeout_ms;
-        if (error != EAGAIN || stale)
+        if ((had && error != EAGAIN) || stale)
             forget(w, at);
         else
             at = &peer->next;
@@ -497,17 +554,27 @@ static crew_status worker_send(void *state, crew_list *messages)
     struct worker *w = state;
     for (crew_message *m; (m = crew_list_take(messages));) {
         bool speaks = m->kind == CREW_SETTLE_REPLY || (m->kind == CREW_SETTLE_DONE && w->settle_empty);
-        struct full_peer *peer =
-            w->full && speaks ? *find_full(w, ((const struct route *)m->route)->frames[0]) : NULL;
+        struct full_peer **full = NULL;
+        if (w->full && speaks)
+            full = find_full(w, ((const struct route *)m->route)->frames[0]);
+        bool in_turn = full && *full && (*full)->waiting.count;
         int error = 0;
         if (speaks)
-            error = peer && peer->waiting.count ? EAGAIN : send_answer(w, m);
-        if (error == EAGAIN)
+            error = in_turn ? EAGAIN : send_answer(w, m);
+        if (error == EAGAIN) {
             keep_waiting(w, m);
-        else
-            drop(w, m); /* sent, or its peer is gone */
+            continue;
+        }
+        drop(w, m); /* sent, or its peer is gone */
+        if (full && *full)
+            forget(w, full);
     }
     return CREW_OK;
+}
+
+static bool worker_pending(const void *state)
+{
+    return ((const struct worker *)state)->waiting_count > 0;
 }
 
 static crew_status worker_recv(void *state, crew_list *messages, size_t room)
@@ -546,17 +613,24 @@ struct caller {
     struct end end;
     void *monitor;
     bool headers;
-    unsigned peers; /* connections with their handshake done */
+    unsigned peers;    /* connections with their handshake done */
+    unsigned failures; /* handshakes that failed, and whose end is still to be told */
     bool lost;
     crew_list waiting; /* not written yet */
     crew_list events;
 };
 
+enum {
+    HANDSHAKE_FAILED = ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                       ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+};
+
 static crew_status start_monitor(struct caller *c, crew_error *why)
 {
+    static atomic_uint count; /* a name that was used may still be bound for a moment */
     char address[64];
-    (void)snprintf(address, sizeof address, "inproc://rpcrew-monitor-%p", (void *)c);
-    int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED;
+    (void)snprintf(address, sizeof address, "inproc://rpcrew-monitor-%u", atomic_fetch_add(&count, 1));
+    int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED | ZMQ_EVENT_DISCONNECTED;
     if (zmq_socket_monitor(c->end.socket, address, events) != 0)
         return failed(&c->end, "monitoring", why);
     c->monitor = zmq_socket(shared_context, ZMQ_PAIR);
@@ -592,6 +666,14 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     return status;
 }
 
+/* Whether there is somebody to send to. */
+static bool has_peer(const struct caller *c)
+{
+    if (c->end.inproc) /* nothing is heard of its peers */
+        return !c->end.connects || c->end.number;
+    return c->peers > 0 && !c->lost;
+}
+
 static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, size_t room)
 {
     struct caller *c = state;
@@ -601,29 +683,27 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, size_t 
         timeout_ms = INPROC_TICK_MS;
     if (c->events.count)
         timeout_ms = 0;
-    short events = (short)(c->waiting.count ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
+    short events = (short)(c->waiting.count && has_peer(c) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
     zmq_pollitem_t items[] = { { .fd = wake_fd, .events = ZMQ_POLLIN },
                                { .socket = c->end.socket, .events = events },
                                { .socket = c->monitor, .events = ZMQ_POLLIN } };
     return poll_all(items, 3, timeout_ms);
 }
 
-static bool write_request(struct caller *c, const crew_message *m)
+static bool write_request(const struct caller *c, const crew_message *m)
 {
-    void *socket = c->end.socket;
-    bool usable = !c->end.inproc || !c->end.connects || c->end.number;
-    if (!usable || !send_frame(socket, crew_str(""), ZMQ_SNDMORE))
-        return false;
+    char header[64];
+    crew_string frames[3] = { crew_str("") };
+    size_t count = 1;
     if (c->headers && m->deadline_ms) {
         struct timespec now;
-        char header[64];
         clock_gettime(CLOCK_REALTIME, &now);
         int64_t unix_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 + m->deadline_ms - crew_now_ms();
         (void)snprintf(header, sizeof header, "%s%lld", header_mark, (long long)unix_ms);
-        (void)send_frame(socket, crew_str(header),
-                         ZMQ_SNDMORE); /* only a message's first frame can be refused */
+        frames[count++] = crew_str(header);
     }
-    return send_frame(socket, crew_buffer_string(&m->body), 0);
+    frames[count++] = crew_buffer_string(&m->body);
+    return has_peer(c) && send_frames(c->end.socket, frames, count) == 0;
 }
 
 /* Writes what waits, as far as it goes. */
@@ -643,14 +723,6 @@ static void flush_waiting(struct caller *c)
         m->kind = m->one_way ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
         crew_list_append(&c->events, m);
     }
-}
-
-static crew_status caller_send(void *state, crew_list *messages)
-{
-    struct caller *c = state;
-    crew_list_move(&c->waiting, messages);
-    flush_waiting(c);
-    return CREW_OK;
 }
 
 /* The next answer: the last frame of a message. Empty ones, with which REP answers notifications, are passed
@@ -686,9 +758,22 @@ static void read_monitor(struct caller *c)
                 break;
         if (what == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
             c->peers++;
+        else if (what & HANDSHAKE_FAILED)
+            c->failures++;
+        else if (what == ZMQ_EVENT_DISCONNECTED && c->failures)
+            c->failures--;
         else if (what == ZMQ_EVENT_DISCONNECTED && c->peers && --c->peers == 0)
             c->lost = true;
     }
+}
+
+static crew_status caller_send(void *state, crew_list *messages)
+{
+    struct caller *c = state;
+    crew_list_move(&c->waiting, messages);
+    read_monitor(c);
+    flush_waiting(c);
+    return CREW_OK;
 }
 
 static crew_status caller_recv(void *state, crew_list *messages, size_t room)
@@ -707,12 +792,11 @@ static crew_status caller_recv(void *state, crew_list *messages, size_t room)
     return lost ? CREW_DISCONNECTED : CREW_OK;
 }
 
+/* Not while something waits: what is behind a full peer is better kept where it can be cancelled. */
 static bool caller_ready(const void *state)
 {
     const struct caller *c = state;
-    if (c->end.inproc) /* nothing is heard of its peers */
-        return !c->end.connects || c->end.number;
-    return c->peers > 0;
+    return has_peer(c) && !c->waiting.count;
 }
 
 static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
@@ -742,6 +826,7 @@ static const struct crew_transport_ops worker_ops = {
     .recv = worker_recv,
     /* no pause: zmq_unbind would take the connections of the callers that still wait for answers */
     .close = worker_close,
+    .pending = worker_pending,
 };
 
 static const struct crew_transport_ops caller_ops = {

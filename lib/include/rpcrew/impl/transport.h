@@ -67,6 +67,9 @@ struct crew_transport_ops {
      * that were never written, in order; worker: unsent is NULL. */
     void (*close)(void *state, unsigned linger_ms, crew_list *unsent);
 
+    /* Worker: whether answers still wait for their peers, so that a drain waits for them. NULL: never. */
+    bool (*pending)(const void *state);
+
     /* Client: whether there is a peer that takes requests now; until then, send is not called. NULL: always.
      */
     bool (*ready)(const void *state);
