@@ -98,8 +98,10 @@ class TheirClients(Amqp):
         for poison in "amq.rabbitmq.reply-to.", "amq.rabbitmq.reply-to.nonsense", "amq.rabbitmq.reply-to.g1h2.x":
             client.send(request("get_data"), reply_to=poison)
         self.assertEqual(client.call("add", 1, 2)["result"], 3)
+        # What was in flight beside a poisoned one may come again, once more for each.
+        eventually(lambda: channel.queue_declare(self.queue, passive=True).method.message_count == 0)
+        self.assertEqual(client.call("add", 1, 2)["result"], 3)
         self.assertLessEqual(worker.text().count("connection lost"), 3)
-        self.assertEqual(channel.queue_declare(self.queue, passive=True).method.message_count, 0)
 
     def test_malformed_messages_do_not_block_the_queue(self):
         self.serve()
