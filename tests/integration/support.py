@@ -31,17 +31,17 @@ class Worker:
     """A worker process. Ready when its log says 'serving'."""
 
     def __init__(self, name, *flags, env=None, wait=True):
-        self.log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(
-            [program(name), *flags], stderr=self.log, stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})})
+        self.log = tempfile.NamedTemporaryFile()
+        with open(self.log.name, "ab") as appended:  # a file position of its own: text() must not move it
+            self.process = subprocess.Popen([program(name), *flags], stderr=appended, stdin=subprocess.DEVNULL,
+                                            env={**os.environ, **(env or {})})
         if wait:
             eventually(lambda: self.said("serving") or self.process.poll() is not None)
             assert self.process.poll() is None, self.text()
 
     def text(self):
-        self.log.seek(0)
-        return self.log.read()
+        with open(self.log.name, encoding="utf-8") as log:
+            return log.read()
 
     def said(self, words):
         return words in self.text()
