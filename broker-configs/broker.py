@@ -129,8 +129,13 @@ def main(words):
         os.remove(words[1])
         return 0
     broker = Broker()
+
+    def leave(*_):
+        for number in signal.SIGINT, signal.SIGTERM:  # a second one must not cut the tidying up short
+            signal.signal(number, signal.SIG_IGN)
+        sys.exit(0)
     for number in signal.SIGINT, signal.SIGTERM:
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, leave)
     try:
         broker.start()
         print(broker.url, flush=True)

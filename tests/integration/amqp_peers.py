@@ -344,5 +344,22 @@ class BrokerFaults(Amqp):
 
 
 
+class PrivateBroker(Case):
+    def test_it_tidies_up_however_often_it_is_told(self):
+        script = os.path.join(os.path.dirname(__file__), "..", "..", "broker-configs", "broker.py")
+        rooms = {**os.environ, "TMPDIR": self.directory}
+        process = subprocess.Popen(["/usr/bin/python3", script], stdout=subprocess.PIPE, text=True, env=rooms)
+        self.assertTrue(process.stdout.readline().startswith("amqp://"))
+        process.stdout.close()
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
+            pids = children.read().split()
+        self.assertEqual(len(pids), 2)  # the server and its epmd
+        for _ in range(3):
+            process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(60), 0)
+        self.assertEqual(os.listdir(self.directory), [])
+        self.assertFalse([pid for pid in pids if os.path.exists("/proc/" + pid)])
+
+
 if __name__ == "__main__":
     main()
