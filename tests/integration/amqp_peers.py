@@ -289,6 +289,16 @@ class Faults(Amqp):
         self.assertEqual(sorted(a["id"] for a in answers), list(range(30)))
         self.assertTrue(all("result" in a for a in answers))
 
+    def test_a_worker_that_acks_early_takes_no_more_than_it_has_room_for(self):
+        self.connect().queue_declare(self.queue, durable=True)
+        client = TutorialClient(self.connect(), self.queue)
+        for i in range(30):
+            client.send(request("sleep_ms", [2000], i), str(i))
+        eventually(lambda: self.queue_length() == 30)
+        self.serve("--threads", "1", query="&ack=early&in_flight=2")
+        eventually(lambda: self.queue_length() <= 26)  # two handed out, two more on the way
+        self.assertGreaterEqual(self.queue_length(), 20)
+
     def test_a_deleted_queue_is_declared_and_consumed_again(self):
         worker = self.serve()
         self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")

@@ -31,6 +31,8 @@ CREW_API uint16_t crew_url_port(const crew_url *url, size_t index);
 CREW_API const char *crew_url_path(const crew_url *url);
 /* An option's text ("" for one without a value), or NULL. */
 CREW_API const char *crew_url_option(const crew_url *url, const char *name);
+/* Whether an option is given, with this value. */
+CREW_API bool crew_url_option_is(const crew_url *url, const char *name, const char *value);
 
 /* What a transport says of one of its options; the list ends with a NULL name. */
 typedef struct crew_url_option_spec {

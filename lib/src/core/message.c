@@ -102,9 +102,19 @@ crew_limits crew_limits_resolve(const crew_limits *limits)
     return resolved;
 }
 
-int64_t crew_now_ms(void)
+static int64_t read_clock(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t crew_now_ms(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+int64_t crew_unix_ms(void)
+{
+    return read_clock(CLOCK_REALTIME);
 }

@@ -292,6 +292,12 @@ const char *crew_url_option(const crew_url *url, const char *name)
     return NULL;
 }
 
+bool crew_url_option_is(const crew_url *url, const char *name, const char *value)
+{
+    const char *text = crew_url_option(url, name);
+    return text && strcmp(text, value) == 0;
+}
+
 static const crew_url_option_spec *find_spec(const crew_url_option_spec *specs, const char *name)
 {
     for (; specs && specs->name; specs++)

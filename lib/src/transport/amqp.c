@@ -9,24 +9,10 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { BURST_BYTES = 256 << 10 };
 
 static const char direct_reply_to[] = "amq.rabbitmq.reply-to";
-
-static int64_t unix_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-static bool option_is(const crew_transport_config *config, const char *name, const char *value)
-{
-    const char *text = crew_url_option(config->url, name);
-    return text && strcmp(text, value) == 0;
-}
 
 static const char *option_or(const crew_transport_config *config, const char *name, const char *fallback)
 {
@@ -61,17 +47,17 @@ struct route {
 
 static crew_status declare(const crew_transport_config *config, struct amqp_link *link, crew_error *why)
 {
-    if (option_is(config, "declare", "no"))
+    if (crew_url_option_is(config->url, "declare", "no"))
         return CREW_OK;
     return amqp_link_declare(link, crew_url_option(config->url, "queue"),
-                             option_is(config, "declare", "passive"),
-                             option_is(config, "queue_type", "quorum"), why);
+                             crew_url_option_is(config->url, "declare", "passive"),
+                             crew_url_option_is(config->url, "queue_type", "quorum"), why);
 }
 
 static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct worker *w = state;
-    *w = (struct worker){ .config = config, .ack_early = option_is(config, "ack", "early") };
+    *w = (struct worker){ .config = config, .ack_early = crew_url_option_is(config->url, "ack", "early") };
     crew_status status = amqp_link_open(&w->link, config, false, why);
     if (status != CREW_OK)
         return status;
@@ -96,7 +82,7 @@ static int64_t deadline_of(const struct amqp_event *e)
     static const int64_t most = (int64_t)365 * 24 * 3600 * 1000;
     int64_t left = 0;
     if (e->deadline_unix_ms > 0)
-        left = e->deadline_unix_ms - unix_ms();
+        left = e->deadline_unix_ms - crew_unix_ms();
     else if (e->expiration.data)
         left = strtoll(e->expiration.data, NULL, 10);
     else
@@ -137,7 +123,7 @@ static bool on_delivery(struct worker *w, const struct amqp_event *e)
     if (!m)
         return amqp_link_reject(w->link, e->tag, true); /* no memory: for another worker */
     crew_list_append(&w->ready, m);
-    return !w->ack_early || amqp_link_ack(w->link, e->tag);
+    return true;
 }
 
 static crew_status worker_recv(void *state, crew_list *messages, size_t room)
@@ -155,8 +141,13 @@ static crew_status worker_recv(void *state, crew_list *messages, size_t room)
         default: break;
         }
     }
-    for (; room && w->ready.count; room--)
-        crew_list_append(messages, crew_list_take(&w->ready));
+    for (; room && w->ready.count; room--) {
+        crew_message *m = crew_list_take(&w->ready);
+        crew_list_append(messages, m);
+        /* Not before there is room: what is acknowledged does not count against the prefetch any more. */
+        if (w->ack_early)
+            good = good && amqp_link_ack(w->link, ((const struct route *)m->route)->tag);
+    }
     return good ? amqp_link_flush(w->link) : CREW_NO_MEMORY;
 }
 
@@ -249,12 +240,12 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     *c = (struct caller){ .config = config };
     c->exchange = option_or(config, "exchange", "");
     c->routing_key = option_or(config, "routing_key", option_or(config, "queue", ""));
-    c->confirms = !option_is(config, "confirm", "no");
+    c->confirms = !crew_url_option_is(config->url, "confirm", "no");
     crew_status status = amqp_link_open(&c->link, config, c->confirms, why);
     if (status != CREW_OK)
         return status;
     c->reply_to = direct_reply_to;
-    if (!option_is(config, "reply", "direct"))
+    if (!crew_url_option_is(config->url, "reply", "direct"))
         status = amqp_link_declare_exclusive(c->link, &c->reply_to, why);
     if (status == CREW_OK)
         status = amqp_link_consume(c->link, c->reply_to, 0, true, why);
@@ -278,17 +269,18 @@ static bool publish_request(struct caller *c, const crew_message *m)
     if (m->deadline_ms && left < 0)
         left = 0;
     return amqp_link_publish(
-        c->link, &(struct amqp_publish){ .channel = m->one_way && c->confirms ? AMQP_CONFIRMS : AMQP_CALLS,
-                                         .exchange = c->exchange,
-                                         .routing_key = crew_str(c->routing_key),
-                                         .content_type = crew_str(m->content_type),
-                                         .correlation_id = crew_str(id),
-                                         .reply_to = crew_str(m->one_way ? NULL : c->reply_to),
-                                         .expiration_ms = m->one_way && c->confirms ? -1 : left,
-                                         .deadline_unix_ms = m->one_way || left < 0 ? 0 : unix_ms() + left,
-                                         .mandatory = true,
-                                         .persistent = m->one_way && c->confirms,
-                                         .body = crew_buffer_string(&m->body) });
+        c->link,
+        &(struct amqp_publish){ .channel = m->one_way && c->confirms ? AMQP_CONFIRMS : AMQP_CALLS,
+                                .exchange = c->exchange,
+                                .routing_key = crew_str(c->routing_key),
+                                .content_type = crew_str(m->content_type),
+                                .correlation_id = crew_str(id),
+                                .reply_to = crew_str(m->one_way ? NULL : c->reply_to),
+                                .expiration_ms = m->one_way && c->confirms ? -1 : left,
+                                .deadline_unix_ms = m->one_way || left < 0 ? 0 : crew_unix_ms() + left,
+                                .mandatory = true,
+                                .persistent = m->one_way && c->confirms,
+                                .body = crew_buffer_string(&m->body) });
 }
 
 /* Requests that are written, or will be without our doing: they may be executed from now on. */

@@ -304,12 +304,6 @@ static crew_status open_end(struct end *end, const crew_transport_config *config
     return CREW_OK;
 }
 
-static bool option_is(const crew_transport_config *config, const char *name, const char *value)
-{
-    const char *text = crew_url_option(config->url, name);
-    return text && strcmp(text, value) == 0;
-}
-
 /* Waits for input, and for room to send if wanted. */
 static crew_status poll_all(zmq_pollitem_t *items, int count, int timeout_ms)
 {
@@ -378,7 +372,7 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     crew_status status = open_end(&w->end, config, ZMQ_ROUTER, "bind", why);
     if (status != CREW_OK)
         return status;
-    w->settle_empty = option_is(config, "settle", "empty");
+    w->settle_empty = crew_url_option_is(config->url, "settle", "empty");
     w->send_timeout_ms = (unsigned)crew_url_number(config->url, "send_timeout_ms", SEND_TIMEOUT_MS);
     set_int(w->end.socket, ZMQ_SNDHWM, (int)crew_url_number(config->url, "send_queue", 1000));
     status = w->end.connects ? connect_socket(&w->end, why) : bind_socket(&w->end, why);
@@ -453,10 +447,8 @@ static void read_header(crew_message *m)
     size_t mark = sizeof header_mark - 1;
     if (header.size <= mark || header.size > mark + 20 || memcmp(header.data, header_mark, mark) != 0)
         return;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     int64_t deadline = strtoll(header.data + mark, NULL, 10);
-    int64_t unix_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    int64_t unix_ms = crew_unix_ms();
     if (deadline > 0) { /* and not so far away that sums overflow */
         int64_t left = deadline - unix_ms < DEADLINE_MOST_MS ? deadline - unix_ms : DEADLINE_MOST_MS;
         m->deadline_ms = crew_now_ms() + left;
@@ -657,7 +649,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     crew_status status = open_end(&c->end, config, ZMQ_DEALER, "connect", why);
     if (status != CREW_OK)
         return status;
-    c->headers = option_is(config, "headers", "yes");
+    c->headers = crew_url_option_is(config->url, "headers", "yes");
     status = start_monitor(c, why);
     if (status == CREW_OK)
         status = c->end.connects ? connect_socket(&c->end, why) : bind_socket(&c->end, why);
@@ -696,9 +688,7 @@ static bool write_request(const struct caller *c, const crew_message *m)
     crew_string frames[3] = { crew_str("") };
     size_t count = 1;
     if (c->headers && m->deadline_ms) {
-        struct timespec now;
-        clock_gettime(CLOCK_REALTIME, &now);
-        int64_t unix_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 + m->deadline_ms - crew_now_ms();
+        int64_t unix_ms = crew_unix_ms() + m->deadline_ms - crew_now_ms();
         (void)snprintf(header, sizeof header, "%s%lld", header_mark, (long long)unix_ms);
         frames[count++] = crew_str(header);
     }
