@@ -1,8 +1,8 @@
 """A private RabbitMQ broker: Debian's rabbitmq-server on free ports of 127.0.0.1, all it writes in a temporary
 directory, with the configuration of this folder.
 
-usage: broker.py                 runs one until SIGINT or SIGTERM; prints its URL
-       broker.py --detach FILE   starts one and writes to FILE what --stop needs; the first line is its URL
+usage: broker.py                 runs one until SIGINT or SIGTERM; prints its URLs: plain, and with TLS
+       broker.py --detach FILE   starts one and writes to FILE its URLs, a line each, and then what --stop needs
        broker.py --stop FILE
 """
 import json
@@ -47,7 +47,13 @@ def end(pid, number=signal.SIGTERM):
             except ProcessLookupError:
                 return
         time.sleep(0.02)
-    os.kill(pid, signal.SIGKILL)
+    os.killpg(pid, signal.SIGKILL)  # spawn() makes each a group of its own: rabbitmq-server is a shell around Erlang
+
+
+def rabbitmqctl(environment, node, *words):
+    """Returns what it prints."""
+    return subprocess.run([os.path.join(PROGRAMS, "rabbitmqctl"), "--quiet", "--node", node, *words],
+                          env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 class Broker:
@@ -55,12 +61,14 @@ class Broker:
 
     def __init__(self):
         self.room = tempfile.mkdtemp(prefix="rpcrew-broker-")
-        self.port, distribution, self.epmd_port = free_ports(3)
+        self.port, self.tls_port, distribution, self.epmd_port = free_ports(4)
         self.url = f"amqp://rpcrew:rpcrew@127.0.0.1:{self.port}/"
+        certificate = os.path.join(self.room, "certificate.pem")
+        self.tls_url = f"amqps://rpcrew:rpcrew@localhost:{self.tls_port}/?cacertfile={certificate}"
         self.node = f"rpcrew-{self.port}@localhost"
         self.pids = {}
         self.log = os.path.join(self.room, "log")
-        shutil.copy(os.path.join(HERE, "rabbitmq.conf"), os.path.join(self.room, "rabbitmq.conf"))
+        self.configure(certificate, os.path.join(self.room, "key.pem"))
         with open(os.path.join(self.room, "enabled_plugins"), "w", encoding="ascii") as plugins:
             plugins.write("[].\n")
         self.environment = {
@@ -76,6 +84,16 @@ class Broker:
             "ERL_EPMD_PORT": str(self.epmd_port), "ERL_EPMD_ADDRESS": "127.0.0.1",
         }
 
+    def configure(self, certificate, key):
+        """The shared configuration, and TLS with a certificate that signs itself."""
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                        "-keyout", key, "-out", certificate], capture_output=True, check=True)
+        with open(os.path.join(HERE, "rabbitmq.conf"), encoding="utf-8") as shared, \
+             open(os.path.join(self.room, "rabbitmq.conf"), "w", encoding="utf-8") as own:
+            own.write(shared.read() + f"listeners.ssl.default = 127.0.0.1:{self.tls_port}\n"
+                      f"ssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n")
+
     def spawn(self, name, *command):
         with open(self.log, "ab") as log:
             self.pids[name] = subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log,
@@ -84,14 +102,32 @@ class Broker:
     def start(self):
         if "epmd" not in self.pids:  # our own, or the node would leave one behind
             self.spawn("epmd", "/usr/bin/epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1")
+            while not self.answers(self.epmd_port):  # else the node may be faster to start one
+                time.sleep(0.01)
+        before = self.boots()
         self.spawn("server", os.path.join(PROGRAMS, "rabbitmq-server"))
         limit = time.monotonic() + PATIENCE
-        while not self.speaks_amqp():
+        while self.boots() == before or not self.speaks_amqp():
             if time.monotonic() > limit:
                 self.close()
                 raise RuntimeError("the broker did not start")
             time.sleep(0.05)
         return self
+
+    def boots(self):
+        """How many times it has come up, all of it: one that is told to stop before that may hang."""
+        if not os.path.exists(self.log):
+            return 0
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return log.read().count(" completed with ")
+
+    @staticmethod
+    def answers(port):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return True
+        except OSError:
+            return False
 
     def speaks_amqp(self):
         """Whether a connection gets an AMQP method frame for its protocol header."""
@@ -103,9 +139,7 @@ class Broker:
             return False
 
     def ctl(self, *words):
-        """rabbitmqctl; returns what it prints."""
-        return subprocess.run([os.path.join(PROGRAMS, "rabbitmqctl"), "--quiet", "--node", self.node, *words],
-                              env=self.environment, capture_output=True, text=True, timeout=60, check=True).stdout
+        return rabbitmqctl(self.environment, self.node, *words)
 
     def stop(self, number=signal.SIGTERM):
         if "server" in self.pids:
@@ -121,8 +155,7 @@ class Broker:
 def main(words):
     if words[:1] == ["--stop"]:
         with open(words[1], encoding="utf-8") as file:
-            _, state = file.read().split("\n", 1)
-        state = json.loads(state)
+            state = json.loads(file.read().split("\n", 2)[2])
         for name in "server", "epmd":
             end(state["pids"][name])
         shutil.rmtree(state["room"], ignore_errors=True)
@@ -138,13 +171,16 @@ def main(words):
         signal.signal(number, leave)
     try:
         broker.start()
-        print(broker.url, flush=True)
+        print(broker.url, broker.tls_url, sep="\n", flush=True)
         if words[:1] == ["--detach"]:
             with open(words[1], "w", encoding="utf-8") as file:
-                file.write(broker.url + "\n" + json.dumps({"pids": broker.pids, "room": broker.room}))
+                file.write(f"{broker.url}\n{broker.tls_url}\n" + json.dumps({
+                    "pids": broker.pids, "room": broker.room, "node": broker.node, "environment": broker.environment}))
             broker = None
             return 0
-        signal.pause()
+        signals = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # from here on they wait for us, also those that are early
+        signal.sigwait(signals)
     finally:
         if broker:
             broker.close()

@@ -146,7 +146,6 @@ static crew_status pending_new(const crew_client *client, const char *method,
             call->deadline_ms = call->started_ms + left;
         call->options.within = NULL; /* it may be gone before this call is */
     }
-    call->due_ms = call->deadline_ms;
     *out = call;
     return CREW_OK;
 }
@@ -181,6 +180,7 @@ static crew_status hand_over(crew_client *client, struct crew_pending *call, cre
     crew_list_append(&one, message);
     pthread_mutex_lock(&client->mutex);
     call->link = crew_client_choose(client);
+    call->due_ms = crew_client_due(call);
     crew_status status = client->closing ? CREW_CLOSED : crew_due_add(&call->link->due, call);
     if (status == CREW_OK) {
         call->state = CREW_CALL_UNWRITTEN;

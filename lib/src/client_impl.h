@@ -38,6 +38,10 @@ extern const struct crew_endpoint_owner crew_client_owner;
  * the mutex. */
 struct crew_link *crew_client_choose(const crew_client *client);
 
+/* When a call that has just been handed over wants attention: its deadline, or, where the transport can find
+ * out why nobody answers, some time before. */
+int64_t crew_client_due(const struct crew_pending *call);
+
 /* Fills in what every error of a call says: method, endpoint, what, and after how long. */
 void crew_client_describe(const crew_client *client, const struct crew_pending *call, crew_status status,
                           crew_executed executed, const char *what, crew_error *why);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { BACKOFF_FIRST_MS = 50, BACKOFF_MOST_MS = 10000, SPARE_MESSAGES = 256 };
+enum { BACKOFF_FIRST_MS = 50, BACKOFF_MOST_MS = 10000, STABLE_MS = 5000 };
 
 /* Options that every endpoint has, whatever its transport. */
 static const crew_url_option_spec common_options[] = {
@@ -60,7 +60,7 @@ static void tell_first(struct crew_endpoint *e, const crew_error *why)
 /* Takes note of whether there is a peer to send to. */
 static void note_ready(struct crew_endpoint *e)
 {
-    bool ready = e->open && (!e->ops->ready || e->ops->ready(e->state));
+    bool ready = e->open && (!e->ops->ready || e->ops->ready(e->connection->state));
     bool before = atomic_exchange(&e->ready, ready);
     e->was_ready = e->open && (e->was_ready || ready);
     if (ready && !before && e->options.owner->ready)
@@ -72,18 +72,18 @@ static bool can_be_mended(crew_status status)
     return status == CREW_NO_SERVICE || status == CREW_DISCONNECTED;
 }
 
-static void try_open(struct crew_endpoint *e)
+/* The attempt is through. */
+static void conclude_opening(struct crew_endpoint *e, const crew_error *result)
 {
     assert(current == e);
-    crew_error why = { .status = CREW_OK };
-    why.status = e->ops->open(e->state, &e->config, &why);
+    crew_error why = *result;
     e->open = why.status == CREW_OK;
+    e->opened_at_ms = crew_now_ms();
     bool first = !e->tried;
     if (e->open) {
         e->epoch++;
         e->paused = false;
         e->ever_open = true;
-        e->backoff_ms = BACKOFF_FIRST_MS;
         crew_log(CREW_LOG_INFO, e->options.server ? "listening" : "connected", "{s:s}", "endpoint",
                  crew_url_text(e->url));
     } else {
@@ -107,11 +107,14 @@ static void lose(struct crew_endpoint *e, crew_status status)
 {
     crew_error why;
     crew_list unsent = { 0 };
-    crew_error_set(&why, status, "%s", *e->lost.message ? e->lost.message : crew_status_text(status));
-    e->lost.message[0] = '\0';
-    e->ops->close(e->state, 0, e->options.server ? NULL : &unsent);
+    char *words = e->connection->lost.message;
+    crew_error_set(&why, status, "%s", *words ? words : crew_status_text(status));
+    words[0] = '\0';
+    e->ops->close(e->connection->state, 0, e->options.server ? NULL : &unsent);
     e->open = false;
     note_ready(e);
+    if (crew_now_ms() - e->opened_at_ms >= STABLE_MS) /* else it may be our own doing that it was lost */
+        e->backoff_ms = BACKOFF_FIRST_MS;
     schedule_retry(e);
     crew_log(CREW_LOG_WARN, "connection lost", "{s:s,s:s}", "endpoint", crew_url_text(e->url), "why",
              why.message);
@@ -148,14 +151,14 @@ static crew_status send_all(struct crew_endpoint *e)
     if (!atomic_load(&e->ready) || !e->outgoing.count)
         return CREW_OK;
     trace(e, false, &e->outgoing);
-    return e->ops->send(e->state, &e->outgoing);
+    return e->ops->send(e->connection->state, &e->outgoing);
 }
 
 static crew_status receive_all(struct crew_endpoint *e, size_t room)
 {
     assert(current == e);
     crew_list incoming = { 0 };
-    crew_status status = e->ops->recv(e->state, &incoming, room);
+    crew_status status = e->ops->recv(e->connection->state, &incoming, room);
     for (crew_message *m = incoming.head; m; m = m->next) {
         m->endpoint = e;
         m->epoch = e->epoch;
@@ -173,7 +176,8 @@ static void step_open(struct crew_endpoint *e, bool no_wait)
     int due_ms = e->options.owner->due(e);
     bool sendable = e->outgoing.count && atomic_load(&e->ready);
     size_t room = e->options.owner->room(e);
-    crew_status status = e->ops->wait(e->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, room);
+    crew_status status =
+        e->ops->wait(e->connection->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, room);
     if (status == CREW_OK)
         status = send_all(e);
     if (status == CREW_OK)
@@ -186,13 +190,18 @@ static void step_open(struct crew_endpoint *e, bool no_wait)
 
 static void step_closed(struct crew_endpoint *e)
 {
-    int due_ms = e->options.owner->due(e);
-    int64_t left = e->retry_at_ms - crew_now_ms();
-    if (left <= 0) {
-        try_open(e);
+    crew_error result;
+    if (crew_connection_is_through(e->connection, &result)) {
+        conclude_opening(e, &result);
         return;
     }
-    int timeout_ms = due_ms >= 0 && due_ms < left ? due_ms : (int)left;
+    int due_ms = e->options.owner->due(e);
+    int64_t left = e->retry_at_ms - crew_now_ms();
+    if (!e->connection->opening && left <= 0) {
+        crew_connection_open(e->connection);
+        return;
+    }
+    int timeout_ms = e->connection->opening || (due_ms >= 0 && due_ms < left) ? due_ms : (int)left;
     struct pollfd fd = { .fd = e->queue.fd, .events = POLLIN };
     (void)poll(&fd, 1, timeout_ms);
     (void)send_all(e);
@@ -206,7 +215,8 @@ static void finish(struct crew_endpoint *e)
         crew_status status = e->options.server ? send_all(e) : CREW_OK;
         int64_t left_ms = atomic_load(&e->close_by_ms) - crew_now_ms();
         unsigned linger_ms = left_ms > e->options.linger_ms ? (unsigned)left_ms : e->options.linger_ms;
-        e->ops->close(e->state, status == CREW_OK ? linger_ms : 0, e->options.server ? NULL : &unsent);
+        e->ops->close(e->connection->state, status == CREW_OK ? linger_ms : 0,
+                      e->options.server ? NULL : &unsent);
         e->open = false;
         atomic_store(&e->ready, false);
         crew_list_free(&unsent);
@@ -216,7 +226,7 @@ static void finish(struct crew_endpoint *e)
 
 static bool nothing_to_do(struct crew_endpoint *e)
 {
-    bool pending = e->open && e->ops->pending && e->ops->pending(e->state);
+    bool pending = e->open && e->ops->pending && e->ops->pending(e->connection->state);
     return !pending && e->options.owner->idle(e);
 }
 
@@ -224,12 +234,15 @@ static bool nothing_to_do(struct crew_endpoint *e)
 static bool pause_round(struct crew_endpoint *e)
 {
     if (e->open && !e->paused && e->ops->pause)
-        e->ops->pause(e->state);
+        e->ops->pause(e->connection->state);
     e->paused = e->open;
-    if (e->open)
+    if (e->open) {
         step_open(e, nothing_to_do(e));
-    else
-        (void)send_all(e); /* drops what cannot be answered any more */
+    } else { /* not opened again: what runs cannot be answered any more, and others have it now */
+        struct pollfd fd = { .fd = e->queue.fd, .events = POLLIN };
+        (void)poll(&fd, 1, nothing_to_do(e) ? 0 : -1);
+        (void)send_all(e);
+    }
     return !nothing_to_do(e);
 }
 
@@ -242,7 +255,7 @@ static void *run(void *argument)
         int command = atomic_load(&e->command);
         if (command == CREW_ENDPOINT_CLOSE)
             more = false;
-        else if (command == CREW_ENDPOINT_PAUSE && (e->open || e->options.owner->idle(e)))
+        else if (command == CREW_ENDPOINT_PAUSE)
             more = pause_round(e);
         else if (e->open)
             step_open(e, false);
@@ -308,8 +321,15 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     o->limits.batch = limit_of(e->url, "max_batch", o->limits.batch);
     o->limits = crew_limits_resolve(&o->limits);
     e->ops = o->server ? transport->server : transport->client;
-    e->state = calloc(1, e->ops->size);
-    return e->state ? CREW_OK : crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    const crew_transport_config config = { .host = o->host,
+                                           .in_flight_max = o->in_flight_max,
+                                           .connect_timeout_ms = o->connect_timeout_ms,
+                                           .limits = o->limits };
+    e->connection = crew_connection_new(e->ops, o->server, e->url, &config, &e->queue);
+    if (!e->connection)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    e->messages = &e->connection->messages;
+    return CREW_OK;
 }
 
 static crew_status start_thread(struct crew_endpoint *e, crew_error *why)
@@ -318,14 +338,6 @@ static crew_status start_thread(struct crew_endpoint *e, crew_error *why)
     if (status != CREW_OK)
         return status;
     e->backoff_ms = BACKOFF_FIRST_MS;
-    e->messages.spare_max = SPARE_MESSAGES;
-    e->config = (crew_transport_config){ .url = e->url,
-                                         .host = e->options.host,
-                                         .in_flight_max = e->options.in_flight_max,
-                                         .connect_timeout_ms = e->options.connect_timeout_ms,
-                                         .limits = e->options.limits,
-                                         .lost = &e->lost,
-                                         .messages = &e->messages };
     (void)pthread_mutex_init(&e->mutex, NULL);
     (void)pthread_cond_init(&e->opened, NULL);
     atomic_store(&e->started, true);
@@ -348,7 +360,7 @@ crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
     if (status == CREW_OK)
         status = start_thread(e, why);
     if (status != CREW_OK) {
-        free(e->state);
+        crew_connection_free(e->connection);
         crew_url_free(e->url);
         return status;
     }
@@ -376,10 +388,9 @@ void crew_endpoint_join(struct crew_endpoint *endpoint)
 void crew_endpoint_fini(struct crew_endpoint *endpoint)
 {
     struct crew_endpoint *e = endpoint;
+    crew_connection_free(e->connection); /* before the queue, which it may wake */
     crew_queue_fini(&e->queue);
     crew_list_free(&e->outgoing);
-    crew_list_free(&e->messages.spare);
-    free(e->state);
     crew_url_free(e->url);
     (void)pthread_cond_destroy(&e->opened);
     (void)pthread_mutex_destroy(&e->mutex);

@@ -5,7 +5,7 @@
 #ifndef ENDPOINT_H
 #define ENDPOINT_H
 
-#include "core/queue.h"
+#include "connection.h"
 
 #include <rpcrew/impl/transport.h>
 #include <rpcrew/log.h>
@@ -72,14 +72,13 @@ struct crew_endpoint {
     atomic_size_t in_flight;      /* the owner's: written on the I/O thread, read by any */
 
     /* the I/O thread's */
-    void *state;
-    crew_transport_config config;
-    crew_message_pool messages;
-    crew_error lost;    /* the transport's words */
-    crew_list outgoing; /* taken from the queue */
-    uint32_t epoch;     /* counts openings: settlements of an earlier one are stale */
+    struct crew_connection *connection;
+    crew_message_pool *messages; /* the connection's */
+    crew_list outgoing;          /* taken from the queue */
+    uint32_t epoch;              /* counts openings: settlements of an earlier one are stale */
     bool open, paused, ever_open;
     bool was_ready; /* since it was opened */
+    int64_t opened_at_ms;
     unsigned backoff_ms;
     int64_t retry_at_ms;
 

@@ -12,6 +12,7 @@ const char *crew_code_text(int64_t code)
     case CREW_CODE_INVALID_PARAMS: return "Invalid params";
     case CREW_CODE_INTERNAL_ERROR: return "Internal error";
     case CREW_CODE_OVERLOADED: return "Overloaded";
+    case CREW_CODE_REDELIVERED: return "Redelivered";
     default: return NULL;
     }
 }
@@ -144,14 +145,24 @@ crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data)
     return crew_fail_value(call, code, crew_str(crew_code_text(code)), data);
 }
 
-crew_status crew_call_shed(crew_call *call, const char *reason)
+static crew_status refuse_saying(crew_call *call, int code, crew_executed executed, const char *reason)
 {
     const crew_value *data = NULL;
-    atomic_fetch_add(&call->job->shed_count, 1);
-    if (crew_pack(&call->arena, &data, "{s:{s:s,s:s}}", "rpcrew", "executed", "no", "reason", reason) !=
-        CREW_OK)
+    if (crew_pack(&call->arena, &data, "{s:{s:s,s:s}}", "rpcrew", "executed", crew_executed_name(executed),
+                  "reason", reason) != CREW_OK)
         data = NULL;
-    return crew_call_refuse(call, CREW_CODE_OVERLOADED, data);
+    return crew_call_refuse(call, code, data);
+}
+
+crew_status crew_call_shed(crew_call *call, const char *reason)
+{
+    atomic_fetch_add(&call->job->shed_count, 1);
+    return refuse_saying(call, CREW_CODE_OVERLOADED, CREW_EXECUTED_NO, reason);
+}
+
+crew_status crew_call_refuse_redelivered(crew_call *call)
+{
+    return refuse_saying(call, CREW_CODE_REDELIVERED, CREW_EXECUTED_UNKNOWN, "redelivered");
 }
 
 void crew_call_settle(crew_call *call, crew_status returned)

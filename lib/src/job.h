@@ -37,6 +37,7 @@ struct crew_job {
     void (*done)(struct crew_job *job); /* once, on the thread that completes the last call */
     void *owner;
     const char *shed; /* NULL, or the reason why its calls are answered 'overloaded, not executed' */
+    bool redelivered; /* its calls are refused, since they may have killed a worker */
     const atomic_bool *stopping; /* NULL, or: from when this is true, calls not yet run are shed */
 
     /* the calls */
@@ -57,6 +58,8 @@ void crew_job_run(struct crew_job *job, size_t index, crew_arena *scratch);
 
 /* Completes a call with an error that tells the caller that nothing was executed. */
 crew_status crew_call_shed(crew_call *call, const char *reason);
+/* Completes a call with an error that tells that it was given to a worker before. */
+crew_status crew_call_refuse_redelivered(crew_call *call);
 
 /* Completes a call with one of the codes that the protocols define, in its standard words. */
 crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data);

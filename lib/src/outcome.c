@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000 };
+enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000, INQUIRY_MS = 500 };
 
 /* One answer; in its message's arena, which it shares with the others of the same message. */
 struct crew_result {
@@ -161,7 +161,7 @@ static void keep_or_give(struct crew_endpoint *endpoint, struct crew_pending *ca
     if (call && !call->kept && (call->options.idempotent || call->options.retry))
         call->kept = message;
     else
-        crew_message_give(&endpoint->messages, message);
+        crew_message_give(endpoint->messages, message);
 }
 
 /* ---- events of the transport ---- */
@@ -184,7 +184,7 @@ static void on_confirmed(struct crew_endpoint *endpoint, crew_message *message)
     struct crew_pending *call = find(client, message->correlation);
     call = call && call->options.one_way ? take_out(client, call) : NULL;
     pthread_mutex_unlock(&client->mutex);
-    crew_message_give(&endpoint->messages, message);
+    crew_message_give(endpoint->messages, message);
     if (call && call->cancelled)
         complete_without(client, call, CREW_CANCELLED, CREW_EXECUTED_UNKNOWN, NULL);
     else if (call)
@@ -326,7 +326,7 @@ static void on_rubbish(struct crew_endpoint *endpoint, crew_message *message, co
     crew_wire_reply reply = { .id_kind = CREW_ID_NULL, .reason = reason };
     struct answer answer = { .message = message }; /* no result is made of it */
     on_one_reply(link_of(endpoint), &answer, &reply);
-    crew_message_give(&endpoint->messages, message);
+    crew_message_give(endpoint->messages, message);
 }
 
 static void on_reply(struct crew_endpoint *endpoint, crew_message *message)
@@ -357,6 +357,15 @@ static void on_reply(struct crew_endpoint *endpoint, crew_message *message)
     release(answer);
 }
 
+static void on_stray(struct crew_endpoint *endpoint, crew_message *message)
+{
+    crew_client *client = client_of(endpoint);
+    pthread_mutex_lock(&client->mutex);
+    client->stats.stray_replies++;
+    pthread_mutex_unlock(&client->mutex);
+    crew_message_give(endpoint->messages, message);
+}
+
 static void received(struct crew_endpoint *endpoint, crew_list *messages)
 {
     for (crew_message *m; (m = crew_list_take(messages));) {
@@ -365,6 +374,7 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
         case CREW_EVENT_CONFIRMED: on_confirmed(endpoint, m); break;
         case CREW_EVENT_UNROUTABLE: on_not_taken(endpoint, m, CREW_NO_SERVICE, CREW_RETRY_NO_SERVICE); break;
         case CREW_EVENT_REFUSED: on_not_taken(endpoint, m, CREW_OVERLOADED, CREW_RETRY_OVERLOADED); break;
+        case CREW_EVENT_STRAY: on_stray(endpoint, m); break;
         default: on_reply(endpoint, m); break;
         }
     }
@@ -424,7 +434,7 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
         if (call && !call->cancelled)
             crew_list_append(messages, m);
         else
-            crew_message_give(&endpoint->messages, m);
+            crew_message_give(endpoint->messages, m);
     }
     if (client->link_count > 1 && messages->count && !atomic_load(&endpoint->ready))
         move_to_ready_link(link_of(endpoint), messages);
@@ -485,14 +495,32 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
 
 /* ---- time ---- */
 
-/* A call is due. Returns it, taken out, if it has ended; else it is tried again. Under the lock. */
-static struct crew_pending *end_or_retry(struct crew_endpoint *endpoint, struct crew_pending *call)
+int64_t crew_client_due(const struct crew_pending *call)
+{
+    int64_t half = (call->deadline_ms - call->started_ms) / 2;
+    bool asks = call->link->endpoint.ops->silence && !call->options.one_way;
+    return call->deadline_ms - (!asks ? 0 : half < INQUIRY_MS ? half : INQUIRY_MS);
+}
+
+static const char *silence(const struct crew_endpoint *endpoint)
+{
+    return endpoint->open && endpoint->ops->silence ? endpoint->ops->silence(endpoint->connection->state)
+                                                    : NULL;
+}
+
+/* A call is due. Returns it, taken out, if it has ended; else it is tried again, or asked after. Under the
+ * lock. */
+static struct crew_pending *end_or_go_on(struct crew_endpoint *endpoint, struct crew_pending *call)
 {
     crew_client *client = client_of(endpoint);
     if (call->cancelled || call->due_ms >= call->deadline_ms)
         return take_out(client, call);
-    crew_list_append(&endpoint->outgoing, take_kept(call));
-    client->stats.retried++;
+    if (call->state == CREW_CALL_RETRYING) {
+        crew_list_append(&endpoint->outgoing, take_kept(call));
+        client->stats.retried++;
+    } else if (call->state == CREW_CALL_WRITTEN) {
+        (void)silence(endpoint);
+    }
     call->due_ms = call->deadline_ms;
     crew_due_update(&call->link->due, call);
     return NULL;
@@ -505,7 +533,11 @@ static void complete_late(const struct crew_endpoint *endpoint, struct crew_pend
     crew_status status = CREW_TIMEOUT;
     if (call->state != CREW_CALL_WRITTEN)
         status = nobody ? CREW_NO_SERVICE : CREW_EXPIRED;
-    complete_without(client_of(endpoint), call, status, executed_so_far(call), NULL);
+    const char *reason = status == CREW_TIMEOUT ? silence(endpoint) : NULL;
+    char what[400];
+    if (reason)
+        (void)snprintf(what, sizeof what, "%s (%s)", crew_status_text(status), reason);
+    complete_without(client_of(endpoint), call, status, executed_so_far(call), reason ? what : NULL);
 }
 
 static int due(struct crew_endpoint *endpoint)
@@ -518,7 +550,7 @@ static int due(struct crew_endpoint *endpoint)
         struct crew_pending *first = crew_due_first(&link_of(endpoint)->due);
         int64_t left = first ? first->due_ms - now : 0;
         if (first && left <= 0)
-            ended = end_or_retry(endpoint, first);
+            ended = end_or_go_on(endpoint, first);
         pthread_mutex_unlock(&client->mutex);
         if (!first)
             return -1;

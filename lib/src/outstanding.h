@@ -21,7 +21,7 @@ struct crew_pending {
     enum crew_call_state state;
     struct crew_link *link; /* the one it is on, unless it is starting */
     size_t heap_index;      /* in its link's heap; SIZE_MAX: in none */
-    int64_t due_ms;         /* when something is to be done about it: its deadline, or a retry before that */
+    int64_t due_ms;         /* when something is to be done about it: its deadline, or before that */
     int64_t deadline_ms, started_ms;
     crew_call_options options;
     char *method;        /* owned */

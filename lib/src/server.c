@@ -95,7 +95,7 @@ static void job_done(struct crew_job *job)
     if (message->reply.size) {
         kind = CREW_SETTLE_REPLY;
         message->content_type = job->protocol->content_type;
-    } else if (job->wire.malformed && !job->answerable) {
+    } else if ((job->wire.malformed && !job->answerable) || job->redelivered) {
         kind = CREW_SETTLE_REJECT;
     }
     settle(message, kind);
@@ -149,6 +149,7 @@ static void start(crew_message *message, crew_arena *scratch)
     job->owner = request;
     /* A request without a deadline of its caller's is answered even when late: somebody may be waiting. */
     job->shed = message->refused ? "stopping" : late ? "deadline" : NULL;
+    job->redelivered = message->redelivered;
     job->stopping = &server->stopping;
     if (crew_job_decode(job) != CREW_OK) {
         give_up(message, protocol);
@@ -211,7 +212,7 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
         if (current)
             crew_list_append(messages, m);
         else
-            crew_message_give(&endpoint->messages, m);
+            crew_message_give(endpoint->messages, m);
     }
 }
 
@@ -476,6 +477,8 @@ void crew_server_stats_get(const crew_server *server, crew_server_stats *stats)
         .shed = n[SHED],
         .dropped = n[DROPPED],
     };
-    for (size_t i = 0; i < server->endpoint_count; i++)
+    for (size_t i = 0; i < server->endpoint_count; i++) {
         stats->in_flight += atomic_load(&server->endpoints[i]->in_flight);
+        stats->listening += atomic_load(&server->endpoints[i]->ready);
+    }
 }

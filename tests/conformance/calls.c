@@ -46,17 +46,23 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
+static void stop_all(void)
 {
-    (void)state;
-    gate_open(&gate);
     crew_client_free(client);
+    client = NULL;
     if (server) {
         crew_server_stop(server);
         assert_ok(crew_server_wait(server));
     }
     crew_server_free(server);
     server = NULL;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    gate_open(&gate);
+    stop_all();
     crew_dispatcher_free(dispatcher);
     return 0;
 }
@@ -365,16 +371,40 @@ static void an_idempotent_call_is_sent_again_to_the_next_service(void **state)
     assert_int_equal(gate_entered(&gate), 2);
 }
 
+static bool was_tried_again(void *context)
+{
+    (void)context;
+    crew_client_stats stats;
+    crew_client_stats_get(client, &stats);
+    return stats.retried >= 4;
+}
+
+static void what_waits_for_a_service_reaches_it_when_it_comes(void **state)
+{
+    (void)state;
+    struct outcome call = { 0 }, note = { 0 };
+    crew_call_options patient = { .retry = CREW_RETRY_NO_SERVICE },
+                      one_way = { .retry = CREW_RETRY_NO_SERVICE, .one_way = true };
+    stop_all();
+    (void)snprintf(url, sizeof url, "%s", test_url(pattern));
+    assert_ok(crew_client_new(&client, url, NULL, NULL));
+    assert_ok(crew_client_start_value(client, "get_data", NULL, &patient, note_outcome, &call, NULL, NULL));
+    assert_ok(crew_client_start_value(client, "update", NULL, &one_way, note_outcome, &note, NULL, NULL));
+    if (redelivers) /* elsewhere they may wait without being written */
+        assert_true(eventually(was_tried_again, NULL));
+    serve();
+    assert_true(eventually(has_ended, &call));
+    assert_true(eventually(has_ended, &note));
+    assert_int_equal(atomic_load(&call.status), CREW_OK);
+    assert_int_equal(atomic_load(&note.status), CREW_OK);
+}
+
 static void without_a_service_a_call_is_told_so(void **state)
 {
     (void)state;
     crew_error why;
     crew_call_options brief = { .timeout_ms = 300 };
-    crew_server_stop(server);
-    assert_ok(crew_server_wait(server));
-    crew_server_free(server);
-    server = NULL;
-    crew_client_free(client); /* one that was connected may still write to the connection that is ending */
+    stop_all();
     assert_ok_why(crew_client_new(&client, test_url(pattern), NULL, &why), why);
     assert_status(crew_client_call_value(client, "get_data", NULL, &brief, NULL, &why), CREW_NO_SERVICE);
     assert_int_equal(why.executed, CREW_EXECUTED_NO);
@@ -401,11 +431,12 @@ int main(int argc, char **argv)
         TEST(a_result_may_outlive_its_client),
         TEST(a_service_that_leaves_with_calls_unanswered_ends_them),
         TEST(an_idempotent_call_is_sent_again_to_the_next_service),
+        TEST(what_waits_for_a_service_reaches_it_when_it_comes),
         TEST(without_a_service_a_call_is_told_so),
     };
     if (argc < 2)
         return 2;
     pattern = argv[1];
-    redelivers = strstr(pattern, "{broker}") != NULL;
+    redelivers = strstr(pattern, "{broker") != NULL;
     return cmocka_run_group_tests_name(pattern, tests, NULL, NULL);
 }

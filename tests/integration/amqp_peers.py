@@ -14,14 +14,19 @@ import pika
 from support import PATIENCE, Case, eventually, main, program, request, rpcrew
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "broker-configs"))
-from broker import Broker  # noqa: E402
+from broker import Broker, rabbitmqctl  # noqa: E402
 
 with open(os.environ["RPCREW_BROKER"], encoding="utf-8") as shared_file:
-    SHARED = shared_file.readline().strip()
+    SHARED, SHARED_TLS = shared_file.readline().strip(), shared_file.readline().strip()
+    SHARED_STATE = json.load(shared_file)
 
 
 class Amqp(Case):
     broker_url = SHARED
+
+    @staticmethod
+    def shared_ctl(*words):
+        return rabbitmqctl(SHARED_STATE["environment"], SHARED_STATE["node"], *words)
 
     def setUp(self):
         super().setUp()
@@ -241,6 +246,32 @@ class Topology(Amqp):
         self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
         self.connect().queue_declare(self.queue, durable=True, arguments={"x-queue-type": "quorum"})
 
+    def test_of_several_hosts_one_that_answers_is_taken(self):
+        self.url = self.url.replace("@127", "@127.0.0.1:1,127")
+        self.serve()
+        self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
+
+    def test_tls(self):
+        tls = f"{SHARED_TLS}&queue={self.queue}"
+        self.url, query = tls, "&queue=" + self.queue
+        self.serve()
+        self.assertEqual(rpcrew("call", tls, "add", "1", "2").out, "3\n")
+        blob = rpcrew("--raw", "call", tls, "blob", "1000000")
+        self.assertEqual(blob.out, "x" * 1000000 + "\n")
+        plain, _, certificate = SHARED_TLS.partition("?cacertfile=")
+        refused = self.run_worker(f"{plain}?{query[1:]}")  # by an authority that nobody knows
+        self.assertIn("verif", refused.stderr)
+        self.assertEqual(refused.returncode, 1)
+        self.assertEqual(rpcrew("call", f"{plain}?verify=verify_none{query}", "add", "1", "2").out, "3\n")
+        by_address = self.run_worker(tls.replace("@localhost", "@127.0.0.1"))  # which the certificate does not name
+        self.assertIn("verif", by_address.stderr)
+        self.assertIn("/nowhere", self.run_worker(tls.replace(certificate, "/nowhere")).stderr)
+        self.assertIn("go together", self.run_worker(tls + "&certfile=x").stderr)
+        self.assertIn("no option 'verify'", self.run_worker(self.broker_url + "?queue=x&verify=verify_none").stderr)
+
+    def test_a_name_that_is_too_long_is_refused(self):
+        self.assertIn("255 bytes", self.run_worker(self.broker_url + "?queue=" + "q" * 256).stderr)
+
     def test_what_cannot_be_opened_is_explained(self):
         self.assertIn("wants ?queue=NAME", self.run_worker(self.broker_url).stderr)
         self.assertIn("NOT_FOUND", self.run_worker(self.url + "&declare=passive").stderr)
@@ -254,8 +285,8 @@ class Topology(Amqp):
 class Load:
     """Calls from one thread after another, each to its outcome."""
 
-    def __init__(self, url, count, *words):
-        self.processes = [subprocess.Popen([program("rpcrew"), "call", url, *words], stdout=subprocess.PIPE,
+    def __init__(self, url, count, *words, command="call"):
+        self.processes = [subprocess.Popen([program("rpcrew"), command, url, *words], stdout=subprocess.PIPE,
                                            stderr=subprocess.PIPE, text=True) for _ in range(count)]
 
     def outcomes(self):
@@ -299,10 +330,127 @@ class Faults(Amqp):
         eventually(lambda: self.queue_length() <= 26)  # two handed out, two more on the way
         self.assertGreaterEqual(self.queue_length(), 20)
 
+    def test_a_queue_without_consumers_is_what_a_timeout_says(self):
+        self.connect().queue_declare(self.queue, durable=True)
+        got = rpcrew("call", "-t", "1", self.url, "add", "1", "2")
+        self.assertEqual(got.code, 4)
+        self.assertIn(f"queue '{self.queue}' has no consumers", got.err)
+
+    def test_a_timeout_with_consumers_does_not_blame_them(self):
+        self.serve()
+        got = rpcrew("call", "-t", "0.5", self.url, "sleep_ms", "3000")
+        self.assertEqual(got.code, 4)
+        self.assertNotIn("queue", got.err.replace("?queue=", ""))
+
+    def test_a_full_queue_s_broker_refuses_what_is_confirmed(self):
+        self.connect().queue_declare(self.queue, durable=True,
+                                     arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+        codes = [rpcrew("notify", self.url, "m").code for _ in range(3)]
+        self.assertEqual((codes[0], codes[2]), (0, 5))
+        for reply in "queue", "direct":
+            self.assertEqual(rpcrew("call", f"{self.url}&confirm=all&reply={reply}", "m").code, 5)
+        self.assertEqual(rpcrew("call", "-t", "0.3", self.url, "m").code, 4)
+
+    def test_all_calls_may_be_confirmed(self):
+        self.serve()
+        for reply in "queue", "direct":
+            url = f"{self.url}&confirm=all&reply={reply}"
+            self.assertEqual(rpcrew("call", url, "add", "1", "2").out, "3\n")
+            self.assertEqual(rpcrew("notify", url, "update").code, 0)
+
+    def test_an_exchange_that_is_not_there(self):
+        before = time.monotonic()
+        got = rpcrew("call", f"{self.broker_url}?exchange=none-{self.queue}&routing_key=k", "m")
+        self.assertEqual(got.code, 3)
+        self.assertIn("no exchange", got.err)
+        self.assertLess(time.monotonic() - before, PATIENCE)
+
+    def test_an_exchange(self):
+        self.serve()
+        channel = self.connect()
+        channel.exchange_declare(self.queue, "topic")
+        channel.queue_bind(self.queue, self.queue, "a.*")
+        url = f"{self.broker_url}?exchange={self.queue}&routing_key="
+        self.assertEqual(rpcrew("call", url + "a.b", "add", "1", "2").out, "3\n")
+        self.assertEqual(rpcrew("call", url + "b.b", "add", "1", "2").code, 3)
+
+    def test_an_answer_that_the_broker_refuses_does_not_come_round_at_full_speed(self):
+        worker = self.serve("--threads", "2")
+        self.shared_ctl("set_permissions", "rpcrew", ".*", "^(?!amq.default$).*", ".*")
+        self.addCleanup(self.shared_ctl, "set_permissions", "rpcrew", ".*", ".*", ".*")
+        TutorialClient(self.connect(), self.queue)
+        channel = self.connect()
+        channel.exchange_declare(self.queue, "fanout")
+        channel.queue_bind(self.queue, self.queue)
+        before = time.monotonic()
+        channel.basic_publish(self.queue, "", request("add", [1, 2]), pika.BasicProperties(reply_to="somewhere"))
+        eventually(lambda: worker.text().count("connection lost") >= 5)
+        self.assertGreater(time.monotonic() - before, 0.5)  # the pauses grow: 25 ms at least, 50, 100, 200, 400
+
+    def test_what_may_have_killed_a_worker_is_refused(self):
+        first = self.serve("--threads", "1", query="&redelivered=refuse")
+        client = TutorialClient(self.connect(), self.queue)
+        client.send(request("sleep_ms", [60000]))
+        client.send(request("update", [], None), reply_to=None)
+        eventually(lambda: self.queue_length() == 0)
+        first.stop(signal.SIGKILL)
+        self.serve(query="&redelivered=refuse")
+        error = json.loads(client.wait()[0][1])["error"]
+        self.assertEqual(error["code"], -32001)
+        self.assertEqual(error["data"]["rpcrew"], {"executed": "unknown", "reason": "redelivered"})
+        self.assertEqual(client.call("count")["result"], 0)
+
+    def test_what_may_have_killed_a_worker_is_run_by_default(self):
+        first = self.serve("--threads", "1")
+        client = TutorialClient(self.connect(), self.queue)
+        client.send(request("sleep_ms", [500]))
+        eventually(lambda: self.queue_length() == 0)
+        first.stop(signal.SIGKILL)
+        self.serve()
+        self.assertEqual(json.loads(client.wait()[0][1])["result"], 500)
+
+    def test_a_deadline_that_passes_in_the_queue(self):
+        self.connect().queue_declare(self.queue, durable=True)
+        client = TutorialClient(self.connect(), self.queue)
+        self.assertEqual(rpcrew("call", "-t", "0.3", self.url, "update").code, 4)
+        self.serve()
+        self.assertEqual(client.call("count")["result"], 0)
+
+    def test_a_deadline_that_passes_in_the_pool(self):
+        worker = self.serve("--threads", "1")
+        client = TutorialClient(self.connect(), self.queue)
+        client.send(request("sleep_ms", [1000], 7))
+        self.assertEqual(rpcrew("call", "-t", "0.3", self.url, "update").code, 4)
+        client.wait()
+        self.assertEqual(client.call("count")["result"], 0)
+        self.assertEqual(worker.stop(), 0)
+
+    def test_a_deadline_that_passes_in_the_handler(self):
+        worker = self.serve("--threads", "1")
+        self.assertEqual(rpcrew("call", "-t", "0.3", self.url, "sleep_ms", "1000").code, 4)
+        self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
+        self.assertEqual(worker.stop(), 0)
+
+    def test_a_consumer_that_is_lost_without_a_word_is_noticed(self):
+        worker = self.serve(query="&heartbeat=1")
+        self.forget_consumers()
+        eventually(lambda: worker.said("the broker has lost the consumer"))
+        self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
+
+    def forget_consumers(self):
+        """Takes the queue's consumers away behind their channels' backs."""
+        self.shared_ctl("eval", f"""
+            {{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{self.queue}">>)),
+            [gen_server2:call(amqqueue:get_pid(Q), {{basic_cancel, element(1, C), element(2, C), undefined, <<"test">>}})
+             || C <- rabbit_amqqueue:consumers(Q)].""")
+
     def test_a_deleted_queue_is_declared_and_consumed_again(self):
         worker = self.serve()
         self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
+        running = Load(self.url, 1, "sleep_ms", "1500")
+        eventually(lambda: self.queue_length() == 0 and worker.pulse() == 1)
         self.connect().queue_delete(self.queue)
+        self.assertEqual(running.outcomes(), [(0, "1500\n", "")])  # what runs is answered
         eventually(lambda: rpcrew("call", "-t", "5", self.url, "add", "1", "2").out == "3\n")
         self.assertTrue(worker.said("cancelled the consumer"))
 
@@ -315,6 +463,25 @@ class BrokerFaults(Amqp):
         cls.broker = Broker().start()
         cls.addClassCleanup(cls.broker.close)
         cls.broker_url = cls.broker.url
+
+    def test_idle_connections_stay(self):
+        worker = self.serve(query="&heartbeat=1")
+        self.assertEqual(rpcrew("call", self.url + "&heartbeat=1", "sleep_ms", "4500").out, "4500\n")
+        self.assertFalse(worker.said("connection lost"), worker.text())
+
+    def test_one_way_calls_that_are_written_and_not_confirmed(self):
+        self.serve()
+        self.assertEqual(rpcrew("notify", self.url, "update").code, 0)
+        self.broker.ctl("set_vm_memory_high_watermark", "0")
+        self.addCleanup(self.broker.ctl, "set_vm_memory_high_watermark", "0.9")
+        silent = rpcrew("notify", "-t", "1", self.url, "update")  # perhaps it is written, perhaps it could not connect
+        self.assertIn(silent.code, (3, 4), silent.err)
+        waiting = Load(self.url, 3, "update", command="notify")
+        eventually(lambda: int(self.broker.ctl("list_connections", "pid").count("\n")) >= 4)
+        self.broker.stop()
+        for code, _, err in waiting.outcomes():  # at once, not at their deadlines
+            self.assertIn(code, (3, 6), err)
+        self.broker.start()
 
     def test_the_broker_stops_and_starts_again(self):
         worker = self.serve()

@@ -93,7 +93,12 @@ static void send_one(struct raw_end *end, crew_message *message)
 {
     crew_list one = { 0 };
     crew_list_append(&one, message);
-    assert_ok(end->ops->send(end->state, &one));
+    for (int64_t until = crew_now_ms() + PATIENCE_MS; one.count && crew_now_ms() < until;) {
+        if (!end->ops->ready || end->ops->lazy_open || end->ops->ready(end->state))
+            assert_ok(end->ops->send(end->state, &one));
+        if (one.count)
+            drive(end, 5);
+    }
     assert_int_equal(one.count, 0);
 }
 

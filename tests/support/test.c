@@ -66,16 +66,15 @@ static int free_port(void)
     return ntohs(address.sin_port);
 }
 
-/* scheme://user:password@host:port, without the path. */
-static void broker_address(char *out, size_t room)
+/* The first line, or with TLS the second, of the broker's file. */
+static void broker_url(char *out, size_t room, bool tls)
 {
     const char *name = getenv("RPCREW_BROKER");
     FILE *file = name ? fopen(name, "r") : NULL;
-    if (!file || !fgets(out, (int)room, file))
-        fail_msg("RPCREW_BROKER names no file with a broker's URL");
+    if (!file || !fgets(out, (int)room, file) || (tls && !fgets(out, (int)room, file)))
+        fail_msg("RPCREW_BROKER names no file with a broker's URLs");
     (void)fclose(file);
     out[strcspn(out, "\n")] = '\0';
-    *strrchr(out, '/') = '\0';
 }
 
 const char *test_url(const char *pattern)
@@ -93,7 +92,7 @@ const char *test_url(const char *pattern)
         else if (strncmp(pattern, "{new}", 5) == 0)
             (void)snprintf(url + size, 200, "%d-%d", (int)getpid(), ++count);
         else
-            broker_address(url + size, 200);
+            broker_url(url + size, 200, strncmp(pattern, "{brokers}", 9) == 0);
         size += strlen(url + size);
         pattern = strchr(pattern, '}') + 1;
     }

@@ -71,6 +71,7 @@ typedef struct crew_server_stats {
     uint64_t shed;      /* answered 'overloaded, not executed' */
     uint64_t dropped;   /* settled after their connection was lost */
     uint64_t in_flight; /* messages, now */
+    uint64_t listening; /* endpoints that are open (RabbitMQ: and consume), now */
 } crew_server_stats;
 CREW_API void crew_server_stats_get(const crew_server *server, crew_server_stats *stats);
 

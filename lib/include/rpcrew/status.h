@@ -75,7 +75,9 @@ enum {
     CREW_CODE_METHOD_NOT_FOUND = -32601,
     CREW_CODE_INVALID_PARAMS = -32602,
     CREW_CODE_INTERNAL_ERROR = -32603,
-    CREW_CODE_OVERLOADED = -32000 /* ours: shed, not executed; data.rpcrew says so */
+    /* ours; data.rpcrew says more */
+    CREW_CODE_OVERLOADED = -32000, /* shed, not executed */
+    CREW_CODE_REDELIVERED = -32001 /* not run, since a worker that had it before may have died of it */
 };
 
 #ifdef __cplusplus

@@ -14,6 +14,9 @@ typedef struct crew_url crew_url;
 /* Parses a URL (NUL-terminated, 4 KiB at most). Percent escapes are decoded in all parts; a NUL is refused.
  * CREW_BAD_ARGUMENT with what is wrong and where, CREW_NO_MEMORY. */
 CREW_NODISCARD CREW_API crew_status crew_url_parse(const char *text, crew_url **url, crew_error *why);
+/* One more holder, who frees it as well; returns it. A url is read-only, and for any thread. */
+CREW_API crew_url *crew_url_hold(crew_url *url);
+/* The last holder's ends it. NULL is fine. */
 CREW_API void crew_url_free(crew_url *url);
 
 /* All texts are borrowed for the url's life. Absent parts are NULL. */

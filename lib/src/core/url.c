@@ -2,6 +2,7 @@
 #include <rpcrew/impl/memory.h>
 #include <rpcrew/url.h>
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,6 +18,7 @@ struct option {
 };
 
 struct crew_url {
+    atomic_uint holds;
     crew_arena arena;
     const char *scheme, *user, *password, *path, *text;
     struct host hosts[HOSTS_MAX];
@@ -223,6 +225,7 @@ crew_status crew_url_parse(const char *text, crew_url **url, crew_error *why)
     crew_url *made = calloc(1, sizeof *made);
     if (!made)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    atomic_init(&made->holds, 1);
     made->text = redact(&made->arena, text);
     struct parser p = { .url = made, .text = made->text, .why = why };
     crew_status status = made->text ? parse(&p, crew_str(text)) : CREW_NO_MEMORY;
@@ -236,9 +239,15 @@ crew_status crew_url_parse(const char *text, crew_url **url, crew_error *why)
     return CREW_OK;
 }
 
+crew_url *crew_url_hold(crew_url *url)
+{
+    atomic_fetch_add(&url->holds, 1);
+    return url;
+}
+
 void crew_url_free(crew_url *url)
 {
-    if (!url)
+    if (!url || atomic_fetch_sub(&url->holds, 1) > 1)
         return;
     crew_arena_fini(&url->arena);
     free(url);

@@ -1,4 +1,4 @@
-/* amqp://user:password@host:port/vhost?queue=…: RabbitMQ.
+/* amqp://user:password@host:port/vhost?queue=…: RabbitMQ; amqps://…: the same over TLS.
  *
  * A worker consumes a queue with manual acks, and answers to the request's reply_to; the ack goes in the same
  * write behind the answer, so that the work of a worker that dies is given to another. A caller publishes to
@@ -7,10 +7,12 @@
 #include "transport/amqp_link.h"
 #include "transport/transports.h"
 
+#include <rpcrew/log.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BURST_BYTES = 256 << 10 };
+enum { BURST_BYTES = 256 << 10, EVENTS_MOST = 1000 };
 
 static const char direct_reply_to[] = "amq.rabbitmq.reply-to";
 
@@ -20,8 +22,6 @@ static const char *option_or(const crew_transport_config *config, const char *na
     return text ? text : fallback;
 }
 
-/* The connection is over: by our own doing when the consumer is cancelled, since opening anew declares the
- * queue and consumes it again. */
 static crew_status lost(const crew_transport_config *config, const struct amqp_event *e,
                         const crew_error *why)
 {
@@ -35,8 +35,13 @@ static crew_status lost(const crew_transport_config *config, const struct amqp_e
 struct worker {
     const crew_transport_config *config;
     struct amqp_link *link;
-    bool ack_early, paused;
+    bool ack_early, refuse_redelivered, paused;
     crew_list ready; /* received, and not handed out for want of room */
+
+    /* whether the broker still knows our consumer */
+    size_t unsettled;
+    bool delivered, suspected; /* since the last inquiry; by it */
+    int64_t inquire_at_ms;
 };
 
 /* In a request's arena. */
@@ -57,8 +62,10 @@ static crew_status declare(const crew_transport_config *config, struct amqp_link
 static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct worker *w = state;
-    *w = (struct worker){ .config = config, .ack_early = crew_url_option_is(config->url, "ack", "early") };
-    crew_status status = amqp_link_open(&w->link, config, false, why);
+    *w = (struct worker){ .config = config,
+                          .ack_early = crew_url_option_is(config->url, "ack", "early"),
+                          .refuse_redelivered = crew_url_option_is(config->url, "redelivered", "refuse") };
+    crew_status status = amqp_link_open(&w->link, config, 0, why);
     if (status != CREW_OK)
         return status;
     unsigned prefetch = (unsigned)crew_url_number(config->url, "prefetch", config->in_flight_max);
@@ -84,8 +91,8 @@ static int64_t deadline_of(const struct amqp_event *e)
     if (e->deadline_unix_ms > 0)
         left = e->deadline_unix_ms - crew_unix_ms();
     else if (e->expiration.data)
-        left = strtoll(e->expiration.data, NULL, 10);
-    else
+        left = strtoll(e->expiration.data, NULL, 10); /* "0": at once or not at all, and here it is */
+    if (!left)
         return 0;
     return crew_now_ms() + (left < most ? left : most);
 }
@@ -103,13 +110,15 @@ static crew_message *make_request(struct worker *w, const struct amqp_event *e)
     if (e->correlation_id.data)
         route->correlation_id = crew_arena_string(&m->arena, e->correlation_id);
     crew_buffer_append(&m->body, e->body.data, e->body.size);
-    if (!route->reply_to.data || m->body.failed) {
+    bool all = route->reply_to.data && (route->correlation_id.data || !e->correlation_id.data);
+    if (!all || m->body.failed) {
         crew_message_give(w->config->messages, m);
         return NULL;
     }
     m->kind = CREW_MESSAGE_REQUEST;
     m->route = route;
     m->one_way = e->reply_to.size == 0;
+    m->redelivered = e->redelivered && w->refuse_redelivered;
     m->content_type = e->content_type.data ? crew_arena_string(&m->arena, e->content_type).data : NULL;
     m->deadline_ms = deadline_of(e);
     return m;
@@ -119,23 +128,66 @@ static bool on_delivery(struct worker *w, const struct amqp_event *e)
 {
     if (w->paused)
         return amqp_link_reject(w->link, e->tag, true);
-    crew_message *m = make_request(w, e);
+    crew_message *m = e->incomplete ? NULL : make_request(w, e);
     if (!m)
         return amqp_link_reject(w->link, e->tag, true); /* no memory: for another worker */
     crew_list_append(&w->ready, m);
+    w->unsettled++;
+    w->delivered = true;
     return true;
+}
+
+/* A consumer can be lost without a word. Once an interval of heartbeats the queue is asked after. */
+static bool inquire(struct worker *w)
+{
+    int64_t now = crew_now_ms();
+    unsigned interval_ms = amqp_link_heartbeat_ms(w->link);
+    if (w->paused || !interval_ms || now < w->inquire_at_ms)
+        return true;
+    bool first = !w->inquire_at_ms;
+    w->inquire_at_ms = now + interval_ms;
+    return first || amqp_link_inquire(w->link, crew_url_option(w->config->url, "queue"));
+}
+
+/* Whether the queue is served by nobody, or, twice in a row, has messages that do not come although nothing
+ * is in our way. */
+static bool consumer_is_gone(struct worker *w, const struct amqp_event *e)
+{
+    bool waits = e->exists && e->messages && !w->unsettled && !w->delivered;
+    bool gone = !e->consumers || (waits && w->suspected);
+    w->suspected = waits;
+    w->delivered = false;
+    return gone && !w->paused;
+}
+
+/* The queue was deleted, or has moved. What runs goes on and is answered; if the queue cannot be had again,
+ * the broker closes the channel, and all is opened anew. */
+static bool consume_again(struct worker *w)
+{
+    const crew_url *url = w->config->url;
+    if (w->paused)
+        return true;
+    crew_log(CREW_LOG_WARN, "the broker cancelled the consumer; consuming again", "{s:s}", "endpoint",
+             crew_url_text(url));
+    bool declare = !crew_url_option(url, "declare") || crew_url_option_is(url, "declare", "yes");
+    return amqp_link_consume_again(w->link, crew_url_option(url, "queue"), declare,
+                                   crew_url_option_is(url, "queue_type", "quorum"));
 }
 
 static crew_status worker_recv(void *state, crew_list *messages, size_t room)
 {
     struct worker *w = state;
     crew_error why;
-    bool good = true;
-    for (bool more = true; more && good;) {
+    bool good = inquire(w), more = true;
+    for (int i = 0; i < EVENTS_MOST && more && good; i++) {
         struct amqp_event e = amqp_link_next(w->link, &why);
         switch (e.kind) {
         case AMQP_EVENT_DELIVER: good = on_delivery(w, &e); break;
-        case AMQP_EVENT_CANCEL:
+        case AMQP_EVENT_QUEUE:
+            if (consumer_is_gone(w, &e))
+                return crew_error_set(w->config->lost, CREW_DISCONNECTED, "the broker has lost the consumer");
+            break;
+        case AMQP_EVENT_CANCEL: good = consume_again(w); break;
         case AMQP_EVENT_LOST: return lost(w->config, &e, &why);
         case AMQP_EVENT_NONE: more = false; break;
         default: break;
@@ -187,6 +239,7 @@ static crew_status worker_send(void *state, crew_list *messages)
 {
     struct worker *w = state;
     bool good = true;
+    w->unsettled -= messages->count;
     for (crew_message *m; (m = crew_list_take(messages));) {
         good = good && settle_one(w, m);
         crew_message_give(w->config->messages, m);
@@ -218,34 +271,41 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
 
 /* Of a request that has been encoded; in its arena. */
 struct sending {
-    uint64_t end; /* where its bytes end in the stream */
-    uint64_t tag; /* of its confirm */
+    uint64_t end;         /* where its bytes end in the stream */
+    crew_message *ticket; /* what its confirm will be told by; NULL: it gets none */
 };
 
 struct caller {
     const crew_transport_config *config;
     struct amqp_link *link;
     const char *reply_to, *exchange, *routing_key;
-    bool confirms;
-    uint64_t last_tag;
-    crew_list waiting;     /* not encoded: the outbox is not empty, the broker does not read */
+    unsigned one_way_channel; /* where one-way calls are published */
+    bool confirms_one_way, confirms_calls;
+    uint64_t last_tag;     /* of what is to be confirmed */
     crew_list encoded;     /* in the outbox; empty but for a moment, or after a failure */
-    crew_list unconfirmed; /* one-way, written, waiting for their confirm; by tag */
+    crew_list unconfirmed; /* tickets, by tag */
     crew_list events;
+    char silence[320]; /* what the last inquiry found wrong with the queue */
 };
 
 static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct caller *c = state;
-    *c = (struct caller){ .config = config };
+    *c = (struct caller){ .config = config, .one_way_channel = AMQP_CALLS };
     c->exchange = option_or(config, "exchange", "");
     c->routing_key = option_or(config, "routing_key", option_or(config, "queue", ""));
-    c->confirms = !crew_url_option_is(config->url, "confirm", "no");
-    crew_status status = amqp_link_open(&c->link, config, c->confirms, why);
+    c->confirms_one_way = !crew_url_option_is(config->url, "confirm", "no");
+    c->confirms_calls = crew_url_option_is(config->url, "confirm", "all");
+    /* Calls are not confirmed unless that is asked for, so one-way calls then have a channel of their own. */
+    if (c->confirms_one_way && !c->confirms_calls)
+        c->one_way_channel = AMQP_CONFIRMS;
+    crew_status status = amqp_link_open(&c->link, config, c->confirms_one_way ? c->one_way_channel : 0, why);
     if (status != CREW_OK)
         return status;
     c->reply_to = direct_reply_to;
-    if (!crew_url_option_is(config->url, "reply", "direct"))
+    if (*c->exchange)
+        status = amqp_link_check_exchange(c->link, c->exchange, why);
+    if (status == CREW_OK && !crew_url_option_is(config->url, "reply", "direct"))
         status = amqp_link_declare_exclusive(c->link, &c->reply_to, why);
     if (status == CREW_OK)
         status = amqp_link_consume(c->link, c->reply_to, 0, true, why);
@@ -265,77 +325,101 @@ static bool publish_request(struct caller *c, const crew_message *m)
 {
     char id[16];
     (void)snprintf(id, sizeof id, "%u", m->correlation);
+    bool kept = m->one_way && c->confirms_one_way; /* by the broker, whatever time it takes */
     int64_t left = m->deadline_ms ? m->deadline_ms - crew_now_ms() : -1;
     if (m->deadline_ms && left < 0)
         left = 0;
     return amqp_link_publish(
         c->link,
-        &(struct amqp_publish){ .channel = m->one_way && c->confirms ? AMQP_CONFIRMS : AMQP_CALLS,
+        &(struct amqp_publish){ .channel = m->one_way ? c->one_way_channel : AMQP_CALLS,
                                 .exchange = c->exchange,
                                 .routing_key = crew_str(c->routing_key),
                                 .content_type = crew_str(m->content_type),
                                 .correlation_id = crew_str(id),
                                 .reply_to = crew_str(m->one_way ? NULL : c->reply_to),
-                                .expiration_ms = m->one_way && c->confirms ? -1 : left,
+                                .expiration_ms = kept ? -1 : left,
                                 .deadline_unix_ms = m->one_way || left < 0 ? 0 : crew_unix_ms() + left,
                                 .mandatory = true,
-                                .persistent = m->one_way && c->confirms,
+                                .persistent = kept,
                                 .body = crew_buffer_string(&m->body) });
+}
+
+/* What a confirm will be told by; its tag is in its arena. */
+static crew_message *new_ticket(struct caller *c, const crew_message *request)
+{
+    crew_message *ticket = crew_message_take(c->config->messages);
+    uint64_t *tag = ticket ? crew_arena_alloc(&ticket->arena, sizeof *tag) : NULL;
+    if (!tag) {
+        crew_message_give(c->config->messages, ticket);
+        return NULL;
+    }
+    *tag = c->last_tag + 1;
+    ticket->kind = CREW_EVENT_CONFIRMED;
+    ticket->correlation = request->correlation;
+    ticket->route = tag;
+    return ticket;
+}
+
+static uint64_t tag_of(const crew_message *ticket)
+{
+    return *(const uint64_t *)ticket->route;
+}
+
+/* Puts a request into the outbox; false without memory: then it is not. */
+static bool encode_one(struct caller *c, crew_message *m)
+{
+    bool confirmed = m->one_way ? c->confirms_one_way : c->confirms_calls;
+    struct sending *sending = crew_arena_zalloc(&m->arena, sizeof *sending);
+    if (sending && confirmed)
+        sending->ticket = new_ticket(c, m);
+    if (!sending || (confirmed && !sending->ticket) || !publish_request(c, m)) {
+        if (sending)
+            crew_message_give(c->config->messages, sending->ticket);
+        return false;
+    }
+    c->last_tag += confirmed;
+    sending->end = amqp_link_queued(c->link);
+    m->route = sending;
+    return true;
 }
 
 /* Requests that are written, or will be without our doing: they may be executed from now on. */
 static void note_written(struct caller *c, uint64_t up_to)
 {
     while (c->encoded.head && ((const struct sending *)c->encoded.head->route)->end <= up_to) {
-        crew_message *m = crew_list_take(&c->encoded);
-        bool waits = m->one_way && c->confirms;
-        m->kind = m->one_way ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
-        crew_list_append(waits ? &c->unconfirmed : &c->events, m);
+        crew_message *m = crew_list_take(&c->encoded), *ticket = ((const struct sending *)m->route)->ticket;
+        m->kind = m->one_way && !ticket ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
+        crew_list_append(&c->events, m);
+        if (ticket)
+            crew_list_append(&c->unconfirmed, ticket);
     }
 }
 
-/* Encodes what waits, up to a burst. */
-static crew_status encode_burst(struct caller *c)
+/* Takes a burst at a time, until the broker takes no more: so what it does not take can still expire, or be
+ * cancelled. A failure is recv's to tell, which gives out what was written before it. */
+static crew_status caller_send(void *state, crew_list *messages)
 {
-    uint64_t before = amqp_link_queued(c->link);
-    while (c->waiting.head && amqp_link_queued(c->link) - before < BURST_BYTES) {
-        crew_message *m = crew_list_take(&c->waiting);
-        if (m->deadline_ms && m->deadline_ms <= crew_now_ms()) {
-            crew_message_give(c->config->messages, m);
-            continue;
-        }
-        struct sending *sending = crew_arena_alloc(&m->arena, sizeof *sending);
-        if (!sending || !publish_request(c, m)) {
-            crew_list_append(&c->waiting, m);
-            return CREW_NO_MEMORY;
-        }
-        sending->end = amqp_link_queued(c->link);
-        sending->tag = m->one_way && c->confirms ? ++c->last_tag : 0;
-        m->route = sending;
-        crew_list_append(&c->encoded, m);
-    }
-    return CREW_OK;
-}
-
-/* Writes what waits, a burst at a time, until the broker takes no more. Nothing is encoded behind an outbox
- * that is not empty, so that what the broker does not take can still expire here. */
-static crew_status push_out(struct caller *c)
-{
+    struct caller *c = state;
     crew_status status = amqp_link_flush(c->link);
-    while (status == CREW_OK && c->waiting.head && amqp_link_written(c->link) == amqp_link_queued(c->link)) {
-        status = encode_burst(c);
+    while (status == CREW_OK && messages->head && amqp_link_writable(c->link)) {
+        uint64_t before = amqp_link_queued(c->link);
+        while (status == CREW_OK && messages->head && amqp_link_queued(c->link) - before < BURST_BYTES) {
+            if (encode_one(c, messages->head))
+                crew_list_append(&c->encoded, crew_list_take(messages));
+            else
+                status = CREW_NO_MEMORY;
+        }
         if (status == CREW_OK)
             status = amqp_link_flush(c->link);
         note_written(c, status == CREW_OK ? UINT64_MAX : amqp_link_written(c->link));
     }
-    return status;
+    return CREW_OK;
 }
 
-static crew_status caller_send(void *state, crew_list *messages)
+static bool caller_ready(const void *state)
 {
-    struct caller *c = state;
-    crew_list_move(&c->waiting, messages);
-    return push_out(c);
+    const struct caller *c = state;
+    return amqp_link_writable(c->link);
 }
 
 /* Ids that are not ours are 0. */
@@ -353,18 +437,35 @@ static uint32_t parse_id(crew_string text)
 /* Confirms come for one tag or for all up to it. */
 static void on_confirm(struct caller *c, const struct amqp_event *e)
 {
-    crew_list all = { 0 };
-    crew_list_move(&all, &c->unconfirmed);
-    for (crew_message *m; (m = crew_list_take(&all));) {
-        uint64_t tag = ((const struct sending *)m->route)->tag;
-        bool meant = e->multiple ? tag <= e->tag : tag == e->tag;
+    crew_list earlier = { 0 };
+    while (c->unconfirmed.head && tag_of(c->unconfirmed.head) <= e->tag) {
+        crew_message *ticket = crew_list_take(&c->unconfirmed);
+        bool meant = e->multiple || tag_of(ticket) == e->tag;
         if (meant && e->kind == AMQP_EVENT_NACK)
-            m->kind = CREW_EVENT_REFUSED;
-        crew_list_append(meant ? &c->events : &c->unconfirmed, m);
+            ticket->kind = CREW_EVENT_REFUSED;
+        crew_list_append(meant ? &c->events : &earlier, ticket);
     }
+    crew_list_move(&earlier, &c->unconfirmed);
+    c->unconfirmed = earlier;
 }
 
-/* A returned one-way call is confirmed as well, but later: the return is what it ends by. */
+/* What is returned is confirmed as well, but later: the return is what it ends by. */
+static void forget_ticket(struct caller *c, uint32_t correlation)
+{
+    crew_list earlier = { 0 };
+    bool found = false;
+    while (!found && c->unconfirmed.head) {
+        crew_message *ticket = crew_list_take(&c->unconfirmed);
+        found = ticket->correlation == correlation;
+        if (found)
+            crew_message_give(c->config->messages, ticket);
+        else
+            crew_list_append(&earlier, ticket);
+    }
+    crew_list_move(&earlier, &c->unconfirmed);
+    c->unconfirmed = earlier;
+}
+
 static bool on_return(struct caller *c, const struct amqp_event *e)
 {
     crew_message *m = crew_message_take(c->config->messages);
@@ -372,24 +473,40 @@ static bool on_return(struct caller *c, const struct amqp_event *e)
         return false;
     m->kind = CREW_EVENT_UNROUTABLE;
     m->correlation = parse_id(e->correlation_id);
+    forget_ticket(c, m->correlation);
     crew_list_append(&c->events, m);
-    return true;
+    return !e->incomplete;
 }
 
-/* An answer without an id of ours is nobody's. */
 static bool on_answer(struct caller *c, const struct amqp_event *e)
 {
     uint32_t id = parse_id(e->correlation_id);
-    if (!id)
-        return true;
     crew_message *m = crew_message_take(c->config->messages);
     if (!m)
         return false;
-    m->kind = CREW_EVENT_REPLY;
+    m->kind = id ? CREW_EVENT_REPLY : CREW_EVENT_STRAY;
     m->correlation = id;
-    crew_buffer_append(&m->body, e->body.data, e->body.size);
+    if (id)
+        crew_buffer_append(&m->body, e->body.data, e->body.size);
     crew_list_append(&c->events, m);
-    return !m->body.failed;
+    return !m->body.failed && !e->incomplete;
+}
+
+static void on_queue(struct caller *c, const struct amqp_event *e)
+{
+    const char *fault = !e->exists ? "is not there any more" : !e->consumers ? "has no consumers" : NULL;
+    c->silence[0] = '\0';
+    if (fault)
+        (void)snprintf(c->silence, sizeof c->silence, "queue '%s' %s", c->routing_key, fault);
+}
+
+/* Without memory for the question there is no answer, which is no worse than not to ask. */
+static const char *caller_silence(void *state)
+{
+    struct caller *c = state;
+    if (*c->exchange || !amqp_link_inquire(c->link, c->routing_key))
+        return NULL;
+    return *c->silence ? c->silence : NULL;
 }
 
 static crew_status caller_recv(void *state, crew_list *messages, size_t room)
@@ -397,21 +514,23 @@ static crew_status caller_recv(void *state, crew_list *messages, size_t room)
     struct caller *c = state;
     crew_error why;
     crew_status status = CREW_OK;
+    bool more = true;
     (void)room;
-    for (bool more = true; more && status == CREW_OK;) {
+    for (int i = 0; i < EVENTS_MOST && more && status == CREW_OK; i++) {
         struct amqp_event e = amqp_link_next(c->link, &why);
         switch (e.kind) {
         case AMQP_EVENT_DELIVER: status = on_answer(c, &e) ? CREW_OK : CREW_NO_MEMORY; break;
         case AMQP_EVENT_RETURN: status = on_return(c, &e) ? CREW_OK : CREW_NO_MEMORY; break;
         case AMQP_EVENT_ACK:
         case AMQP_EVENT_NACK: on_confirm(c, &e); break;
+        case AMQP_EVENT_QUEUE: on_queue(c, &e); break;
         case AMQP_EVENT_CANCEL:
         case AMQP_EVENT_LOST: status = lost(c->config, &e, &why); break;
         case AMQP_EVENT_NONE: more = false; break;
         }
     }
     if (status == CREW_OK)
-        status = push_out(c);
+        status = amqp_link_flush(c->link);
     crew_list_move(messages, &c->events);
     return status;
 }
@@ -419,8 +538,10 @@ static crew_status caller_recv(void *state, crew_list *messages, size_t room)
 static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
 {
     struct caller *c = state;
-    crew_list_move(unsent, &c->encoded);
-    crew_list_move(unsent, &c->waiting);
+    for (crew_message *m; (m = crew_list_take(&c->encoded));) {
+        crew_message_give(c->config->messages, ((const struct sending *)m->route)->ticket);
+        crew_list_append(unsent, m);
+    }
     crew_list_free(&c->unconfirmed);
     crew_list_free(&c->events);
     amqp_link_close(c->link, linger_ms);
@@ -430,26 +551,47 @@ static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
 
 static crew_status check(const crew_url *url, bool server, crew_error *why)
 {
+    static const char *const names[] = { "queue", "exchange", "routing_key" };
     const char *wants = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (crew_url_option(url, names[i]) && strlen(crew_url_option(url, names[i])) > 255)
+            wants = "the names of queues, exchanges and routing keys have 255 bytes at most";
     if (server && !crew_url_option(url, "queue"))
         wants = "a worker wants ?queue=NAME";
     else if (!server && !crew_url_option(url, "queue") && !crew_url_option(url, "routing_key"))
         wants = "a caller wants ?queue=NAME, or ?exchange=NAME&routing_key=KEY";
+    if (!crew_url_option(url, "certfile") != !crew_url_option(url, "keyfile"))
+        wants = "certfile and keyfile go together";
     return wants ? crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': %s", crew_url_text(url), wants)
                  : CREW_OK;
 }
 
-static const crew_url_option_spec options[] = {
-    { "queue", NULL, 0, 0, "the queue that requests go through" },
-    { "exchange", NULL, 0, 0, "caller: where requests are published; the default exchange" },
-    { "routing_key", NULL, 0, 0, "caller: with which key; the queue's name" },
-    { "heartbeat", NULL, 1, 3600, "seconds" },
-    { "prefetch", NULL, 1, 65535, "worker: in_flight" },
-    { "ack", "reply|early", 0, 0, "worker: with the answer, or on receipt (at most once)" },
-    { "reply", "queue|direct", 0, 0, "caller: an exclusive queue for answers, or direct reply-to" },
-    { "declare", "yes|passive|no", 0, 0, "worker: declares the queue, only checks it, neither" },
-    { "queue_type", "classic|quorum", 0, 0, "worker: as what it is declared" },
-    { "confirm", "yes|no", 0, 0, "caller: one-way calls are confirmed by the broker, and persistent" },
+/* Of both schemes. */
+#define OPTIONS                                                                                           \
+    { "queue", NULL, 0, 0, "the queue that requests go through" },                                        \
+        { "exchange", NULL, 0, 0, "caller: where requests are published; the default exchange" },         \
+        { "routing_key", NULL, 0, 0, "caller: with which key; the queue's name" },                        \
+        { "heartbeat", NULL, 1, 3600, "seconds" }, { "prefetch", NULL, 1, 65535, "worker: in_flight" },   \
+        { "ack", "reply|early", 0, 0, "worker: with the answer, or on receipt (at most once)" },          \
+        { "redelivered", "run|refuse", 0, 0, "worker: what to do with what a worker had before" },        \
+        { "reply", "queue|direct", 0, 0, "caller: an exclusive queue for answers, or direct reply-to" },  \
+        { "declare", "yes|passive|no", 0, 0, "worker: declares the queue, only checks it, neither" },     \
+        { "queue_type", "classic|quorum", 0, 0, "worker: as what it is declared" },                       \
+    {                                                                                                     \
+        "confirm", "yes|no|all", 0, 0, "caller: one-way calls are confirmed by the broker; none; all are" \
+    }
+
+static const crew_url_option_spec plain_options[] = {
+    OPTIONS,
+    { NULL, NULL, 0, 0, NULL },
+};
+
+static const crew_url_option_spec tls_options[] = {
+    OPTIONS,
+    { "cacertfile", NULL, 0, 0, "certificates of the authorities to trust (PEM); the system's" },
+    { "certfile", NULL, 0, 0, "our certificate, for brokers that want one (PEM)" },
+    { "keyfile", NULL, 0, 0, "its key (PEM)" },
+    { "verify", "verify_peer|verify_none", 0, 0, "whether the broker's certificate and name are checked" },
     { NULL, NULL, 0, 0, NULL },
 };
 
@@ -471,8 +613,14 @@ static const struct crew_transport_ops caller_ops = {
     .send = caller_send,
     .recv = caller_recv,
     .close = caller_close,
+    .ready = caller_ready,
+    .silence = caller_silence,
 };
 
 const crew_transport crew_amqp = {
-    .scheme = "amqp", .options = options, .check = check, .server = &worker_ops, .client = &caller_ops
+    .scheme = "amqp", .options = plain_options, .check = check, .server = &worker_ops, .client = &caller_ops
+};
+
+const crew_transport crew_amqps = {
+    .scheme = "amqps", .options = tls_options, .check = check, .server = &worker_ops, .client = &caller_ops
 };

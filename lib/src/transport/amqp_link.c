@@ -1,10 +1,10 @@
 /* The connection: login and topology by rabbitmq-c, frames in by rabbitmq-c, frames out by us. */
-#include "transport/amqp_link.h"
+#include "transport/amqp_link_impl.h"
 
-#include <amqp.h>
-#include <amqp_framing.h>
+#include <amqp_ssl_socket.h>
 #include <amqp_tcp_socket.h>
-#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,188 +12,13 @@
 #include <sys/time.h>
 #include <time.h>
 
-enum { FRAME_MAX = 131072, FRAME_OVERHEAD = 8, CODEC_ROOM = 4096, DEFAULT_PORT = 5672, HEARTBEAT_S = 30 };
+enum { FRAME_MAX = 131072, PORT = 5672, TLS_PORT = 5671, HEARTBEAT_S = 30 };
 
-struct amqp_link {
-    amqp_connection_state_t connection;
-    int fd;
-    unsigned connect_timeout_ms;
-    int frame_max, heartbeat_s;
-    int64_t last_in_ms, last_out_ms;
-    size_t message_most;
+static const char SYSTEM_CA[] = "/etc/ssl/certs/ca-certificates.crt"; /* where Debian and others have it */
 
-    crew_buffer outbox;
-    size_t sent; /* of the outbox */
-    uint64_t queued, written;
-
-    /* the content being assembled */
-    enum amqp_event_kind content;
-    struct amqp_event event;
-    uint64_t body_left;
-    crew_buffer body;
-    crew_arena texts;
-    bool close_answered;
-    char reply_queue[256];
-    char consumer_tag[256];
-};
-
-/* ---- the outbox ---- */
-
-static void put_u16(char *at, unsigned value)
+unsigned amqp_link_heartbeat_ms(const struct amqp_link *link)
 {
-    at[0] = (char)(value >> 8);
-    at[1] = (char)value;
-}
-
-static void put_u32(char *at, uint32_t value)
-{
-    put_u16(at, value >> 16);
-    put_u16(at + 2, value & 0xFFFF);
-}
-
-static void append(struct amqp_link *link, const void *bytes, size_t size)
-{
-    crew_buffer_append(&link->outbox, bytes, size);
-    link->queued += size;
-}
-
-static void append_frame(struct amqp_link *link, int type, unsigned channel, const void *payload, size_t size)
-{
-    char head[7];
-    head[0] = (char)type;
-    put_u16(head + 1, channel);
-    put_u32(head + 3, (uint32_t)size);
-    append(link, head, sizeof head);
-    append(link, payload, size);
-    append(link, "\xCE", 1);
-}
-
-static bool append_method(struct amqp_link *link, unsigned channel, amqp_method_number_t id, void *decoded)
-{
-    char payload[CODEC_ROOM];
-    put_u32(payload, id);
-    int size = amqp_encode_method(id, decoded, (amqp_bytes_t){ sizeof payload - 4, payload + 4 });
-    if (size < 0)
-        return false;
-    append_frame(link, AMQP_FRAME_METHOD, channel, payload, (size_t)size + 4);
-    return !link->outbox.failed;
-}
-
-uint64_t amqp_link_queued(const struct amqp_link *link)
-{
-    return link->queued;
-}
-
-uint64_t amqp_link_written(const struct amqp_link *link)
-{
-    return link->written;
-}
-
-crew_status amqp_link_flush(struct amqp_link *link)
-{
-    if (link->outbox.failed)
-        return CREW_NO_MEMORY;
-    while (link->sent < link->outbox.size) {
-        ssize_t size = send(link->fd, link->outbox.data + link->sent, link->outbox.size - link->sent,
-                            MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (size < 0 && errno == EINTR)
-            continue;
-        if (size < 0)
-            return errno == EAGAIN || errno == EWOULDBLOCK ? CREW_OK : CREW_DISCONNECTED;
-        link->sent += (size_t)size;
-        link->written += (uint64_t)size;
-        link->last_out_ms = crew_now_ms();
-    }
-    link->sent = 0;
-    crew_buffer_clear(&link->outbox);
-    return CREW_OK;
-}
-
-static amqp_bytes_t bytes_of(crew_string text)
-{
-    union {
-        const char *in;
-        void *out;
-    } data = { .in = text.data }; /* rabbitmq-c has no const, and only reads here */
-    return (amqp_bytes_t){ text.size, data.out };
-}
-
-static amqp_bytes_t optional(crew_string text, amqp_flags_t *flags, amqp_flags_t flag)
-{
-    if (text.data)
-        *flags |= flag;
-    return text.data ? bytes_of(text) : amqp_empty_bytes;
-}
-
-static bool append_header(struct amqp_link *link, const struct amqp_publish *p)
-{
-    char payload[CODEC_ROOM], expiration[24];
-    amqp_table_entry_t deadline = { .key = amqp_cstring_bytes("rpcrew-deadline"),
-                                    .value = { .kind = AMQP_FIELD_KIND_I64,
-                                               .value.i64 = p->deadline_unix_ms } };
-    amqp_basic_properties_t properties = { ._flags = AMQP_BASIC_DELIVERY_MODE_FLAG };
-    properties.delivery_mode = p->persistent ? AMQP_DELIVERY_PERSISTENT : AMQP_DELIVERY_NONPERSISTENT;
-    properties.content_type = optional(p->content_type, &properties._flags, AMQP_BASIC_CONTENT_TYPE_FLAG);
-    properties.correlation_id =
-        optional(p->correlation_id, &properties._flags, AMQP_BASIC_CORRELATION_ID_FLAG);
-    properties.reply_to = optional(p->reply_to, &properties._flags, AMQP_BASIC_REPLY_TO_FLAG);
-    if (p->expiration_ms >= 0) {
-        (void)snprintf(expiration, sizeof expiration, "%lld", (long long)p->expiration_ms);
-        properties.expiration =
-            optional(crew_str(expiration), &properties._flags, AMQP_BASIC_EXPIRATION_FLAG);
-    }
-    if (p->deadline_unix_ms) {
-        properties.headers = (amqp_table_t){ 1, &deadline };
-        properties._flags |= AMQP_BASIC_HEADERS_FLAG;
-    }
-    put_u16(payload, AMQP_BASIC_CLASS);
-    put_u16(payload + 2, 0);
-    put_u32(payload + 4, (uint32_t)((uint64_t)p->body.size >> 32));
-    put_u32(payload + 8, (uint32_t)p->body.size);
-    int size = amqp_encode_properties(AMQP_BASIC_CLASS, &properties,
-                                      (amqp_bytes_t){ sizeof payload - 12, payload + 12 });
-    if (size < 0)
-        return false;
-    append_frame(link, AMQP_FRAME_HEADER, p->channel, payload, (size_t)size + 12);
-    return true;
-}
-
-bool amqp_link_publish(struct amqp_link *link, const struct amqp_publish *p)
-{
-    size_t before = link->outbox.size;
-    uint64_t queued = link->queued;
-    amqp_basic_publish_t method = { .exchange = bytes_of(crew_str(p->exchange)),
-                                    .routing_key = bytes_of(p->routing_key),
-                                    .mandatory = p->mandatory };
-    if (!append_method(link, p->channel, AMQP_BASIC_PUBLISH_METHOD, &method) || !append_header(link, p)) {
-        link->outbox.size = before; /* nothing of it may be sent */
-        link->queued = queued;
-        return false;
-    }
-    size_t most = (size_t)link->frame_max - FRAME_OVERHEAD;
-    for (size_t at = 0; at < p->body.size; at += most) {
-        size_t size = p->body.size - at < most ? p->body.size - at : most;
-        append_frame(link, AMQP_FRAME_BODY, p->channel, p->body.data + at, size);
-    }
-    return !link->outbox.failed;
-}
-
-bool amqp_link_ack(struct amqp_link *link, uint64_t tag)
-{
-    amqp_basic_ack_t method = { .delivery_tag = tag };
-    return append_method(link, AMQP_CALLS, AMQP_BASIC_ACK_METHOD, &method);
-}
-
-bool amqp_link_reject(struct amqp_link *link, uint64_t tag, bool requeue)
-{
-    amqp_basic_reject_t method = { .delivery_tag = tag, .requeue = requeue };
-    return append_method(link, AMQP_CALLS, AMQP_BASIC_REJECT_METHOD, &method);
-}
-
-bool amqp_link_cancel(struct amqp_link *link)
-{
-    amqp_basic_cancel_t method = { .consumer_tag = bytes_of(crew_str(link->consumer_tag)), .nowait = 1 };
-    return append_method(link, AMQP_CALLS, AMQP_BASIC_CANCEL_METHOD, &method);
+    return (unsigned)link->heartbeat_s * 1000;
 }
 
 /* ---- opening ---- */
@@ -201,17 +26,23 @@ bool amqp_link_cancel(struct amqp_link *link)
 /* The broker's words for a refusal, and whether trying again can mend it. */
 static crew_status explain(amqp_rpc_reply_t reply, const char *what, crew_error *why)
 {
-    if (reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION) {
-        const char *text = amqp_error_string2(reply.library_error);
-        /* RabbitMQ closes the socket on a wrong vhost or password before 3.x sends a reason */
-        return crew_error_set(why, CREW_NO_SERVICE, "%s: %s", what, text);
-    }
+    if (reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION)
+        return crew_error_set(why, CREW_NO_SERVICE, "%s: %s", what, amqp_error_string2(reply.library_error));
     amqp_bytes_t text = amqp_cstring_bytes("refused");
-    if (reply.reply.id == AMQP_CHANNEL_CLOSE_METHOD)
-        text = ((const amqp_channel_close_t *)reply.reply.decoded)->reply_text;
-    else if (reply.reply.id == AMQP_CONNECTION_CLOSE_METHOD)
-        text = ((const amqp_connection_close_t *)reply.reply.decoded)->reply_text;
-    return crew_error_set(why, CREW_BAD_ARGUMENT, "%s: %.*s", what, (int)text.len, (const char *)text.bytes);
+    unsigned code = 0;
+    if (reply.reply.id == AMQP_CHANNEL_CLOSE_METHOD) {
+        const amqp_channel_close_t *m = reply.reply.decoded;
+        text = m->reply_text;
+        code = m->reply_code;
+    } else if (reply.reply.id == AMQP_CONNECTION_CLOSE_METHOD) {
+        const amqp_connection_close_t *m = reply.reply.decoded;
+        text = m->reply_text;
+        code = m->reply_code;
+    }
+    bool passes =
+        code == AMQP_CONNECTION_FORCED || code == AMQP_INTERNAL_ERROR || code == AMQP_RESOURCE_ERROR;
+    return crew_error_set(why, passes ? CREW_NO_SERVICE : CREW_BAD_ARGUMENT, "%s: %.*s", what, (int)text.len,
+                          (const char *)text.bytes);
 }
 
 static bool succeeded(const struct amqp_link *link)
@@ -229,21 +60,57 @@ static struct timeval timeval_of(unsigned ms)
     return (struct timeval){ .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
 }
 
+/* A socket for TLS, with the URL's certificates; names and values are those of RabbitMQ's URIs. */
+static amqp_socket_t *new_tls_socket(const struct amqp_link *link, const crew_url *url, crew_error *why)
+{
+    const char *ca = crew_url_option(url, "cacertfile"), *cert = crew_url_option(url, "certfile");
+    const char *key = crew_url_option(url, "keyfile");
+    bool verify = !crew_url_option_is(url, "verify", "verify_none");
+    amqp_socket_t *sock = amqp_ssl_socket_new(link->connection);
+    if (!sock) {
+        crew_error_set(why, CREW_NO_MEMORY, "no memory");
+        return NULL;
+    }
+    amqp_ssl_socket_set_verify_peer(sock, verify);
+    amqp_ssl_socket_set_verify_hostname(sock, verify);
+    if ((ca || verify) && amqp_ssl_socket_set_cacert(sock, ca ? ca : SYSTEM_CA) != AMQP_STATUS_OK)
+        crew_error_set(why, CREW_BAD_ARGUMENT, "cacertfile: no certificates could be read from '%s'",
+                       ca ? ca : SYSTEM_CA);
+    else if (cert && amqp_ssl_socket_set_key(sock, cert, key) != AMQP_STATUS_OK)
+        crew_error_set(why, CREW_BAD_ARGUMENT,
+                       "certfile, keyfile: '%s' and '%s' are no certificate and its key", cert, key);
+    else
+        return sock;
+    return NULL; /* the socket is the connection's */
+}
+
+static crew_status explain_connect(int status, const char *name, unsigned port, crew_error *why)
+{
+    bool untrusted =
+        status == AMQP_STATUS_SSL_PEER_VERIFY_FAILED || status == AMQP_STATUS_SSL_HOSTNAME_VERIFY_FAILED;
+    return crew_error_set(
+        why, untrusted ? CREW_BAD_ARGUMENT : CREW_NO_SERVICE, "connecting to %s:%u: %s", name, port,
+        status == AMQP_STATUS_SOCKET_ERROR ? "refused or unreachable" : amqp_error_string2(status));
+}
+
 static crew_status connect_host(struct amqp_link *link, const crew_url *url, size_t host, crew_error *why)
 {
     struct timeval timeout = timeval_of(link->connect_timeout_ms);
-    uint16_t port = crew_url_port(url, host) ? crew_url_port(url, host) : DEFAULT_PORT;
+    unsigned port = crew_url_port(url, host) ? crew_url_port(url, host) : link->tls ? TLS_PORT : PORT;
     const char *name = *crew_url_host(url, host) ? crew_url_host(url, host) : "localhost";
     link->connection = amqp_new_connection();
-    amqp_socket_t *sock = link->connection ? amqp_tcp_socket_new(link->connection) : NULL;
-    if (!sock)
+    if (!link->connection)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
-    int status = amqp_socket_open_noblock(sock, name, port, &timeout);
+    amqp_socket_t *sock = link->tls ? new_tls_socket(link, url, why) : amqp_tcp_socket_new(link->connection);
+    if (!sock)
+        return link->tls ? why->status : crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    int status = amqp_socket_open_noblock(sock, name, (int)port, &timeout);
     if (status != AMQP_STATUS_OK)
-        return crew_error_set(why, CREW_NO_SERVICE, "connecting to %s:%u: %s", name, port,
-                              status == AMQP_STATUS_SOCKET_ERROR ? "refused or unreachable"
-                                                                 : amqp_error_string2(status));
+        return explain_connect(status, name, port, why);
     link->fd = amqp_socket_get_sockfd(sock);
+    if (link->tls) /* where writing blocks, the kernel is the watchdog of a peer that does not read */
+        (void)setsockopt(link->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &link->connect_timeout_ms,
+                         sizeof link->connect_timeout_ms);
     (void)amqp_set_handshake_timeout(link->connection, &timeout);
     (void)amqp_set_rpc_timeout(link->connection, &timeout);
     return CREW_OK;
@@ -280,17 +147,14 @@ static crew_status login(struct amqp_link *link, const crew_url *url, crew_error
     return CREW_OK;
 }
 
-static crew_status open_channels(struct amqp_link *link, bool confirms, crew_error *why)
+static crew_status open_channels(struct amqp_link *link, unsigned confirm_channel, crew_error *why)
 {
     amqp_channel_open(link->connection, AMQP_CALLS);
-    if (!succeeded(link))
-        return failed(link, "opening a channel", why);
-    if (!confirms)
-        return CREW_OK;
-    amqp_channel_open(link->connection, AMQP_CONFIRMS);
-    if (succeeded(link))
-        amqp_confirm_select(link->connection, AMQP_CONFIRMS);
-    return succeeded(link) ? CREW_OK : failed(link, "opening a channel with confirms", why);
+    if (succeeded(link) && confirm_channel == AMQP_CONFIRMS)
+        amqp_channel_open(link->connection, AMQP_CONFIRMS);
+    if (succeeded(link) && confirm_channel)
+        amqp_confirm_select(link->connection, (amqp_channel_t)confirm_channel);
+    return succeeded(link) ? CREW_OK : failed(link, "opening a channel", why);
 }
 
 static void destroy(struct amqp_link *link)
@@ -303,16 +167,17 @@ static void destroy(struct amqp_link *link)
     free(link);
 }
 
-crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *config, bool confirms,
-                           crew_error *why)
+crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *config,
+                           unsigned confirm_channel, crew_error *why)
 {
     struct amqp_link *link = calloc(1, sizeof *link);
     if (!link)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     link->connect_timeout_ms = config->connect_timeout_ms;
     link->message_most = config->limits.message_bytes;
+    link->tls = strcmp(crew_url_scheme(config->url), "amqps") == 0;
     crew_status status = CREW_NO_SERVICE;
-    for (size_t i = 0; i < crew_url_host_count(config->url) && status == CREW_NO_SERVICE; i++) {
+    for (size_t i = 0; i < crew_url_host_count(config->url) && status != CREW_OK; i++) {
         if (link->connection)
             (void)amqp_destroy_connection(link->connection);
         link->connection = NULL;
@@ -320,7 +185,7 @@ crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *
         if (status == CREW_OK)
             status = login(link, config->url, why);
         if (status == CREW_OK)
-            status = open_channels(link, confirms, why);
+            status = open_channels(link, confirm_channel, why);
     }
     if (status != CREW_OK) {
         destroy(link);
@@ -331,12 +196,17 @@ crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *
     return CREW_OK;
 }
 
+amqp_table_entry_t amqp_link_quorum_type(void)
+{
+    return (amqp_table_entry_t){ .key = amqp_cstring_bytes("x-queue-type"),
+                                 .value = { .kind = AMQP_FIELD_KIND_UTF8,
+                                            .value.bytes = amqp_cstring_bytes("quorum") } };
+}
+
 crew_status amqp_link_declare(struct amqp_link *link, const char *queue, bool passive, bool quorum,
                               crew_error *why)
 {
-    amqp_table_entry_t type = { .key = amqp_cstring_bytes("x-queue-type"),
-                                .value = { .kind = AMQP_FIELD_KIND_UTF8,
-                                           .value.bytes = amqp_cstring_bytes("quorum") } };
+    amqp_table_entry_t type = amqp_link_quorum_type();
     amqp_table_t arguments = quorum ? (amqp_table_t){ 1, &type } : amqp_empty_table;
     amqp_queue_declare(link->connection, AMQP_CALLS, amqp_cstring_bytes(queue), passive, true, false, false,
                        arguments);
@@ -353,6 +223,16 @@ crew_status amqp_link_declare_exclusive(struct amqp_link *link, const char **que
     link->reply_queue[ok->queue.len] = '\0';
     *queue = link->reply_queue;
     return CREW_OK;
+}
+
+crew_status amqp_link_check_exchange(struct amqp_link *link, const char *exchange, crew_error *why)
+{
+    amqp_exchange_declare(link->connection, AMQP_CALLS, amqp_cstring_bytes(exchange),
+                          amqp_cstring_bytes("direct"), true, false, false, false, amqp_empty_table);
+    if (succeeded(link))
+        return CREW_OK;
+    (void)failed(link, "the exchange", why);
+    return why->status = CREW_NO_SERVICE; /* somebody may declare it yet */
 }
 
 crew_status amqp_link_consume(struct amqp_link *link, const char *queue, unsigned prefetch, bool no_ack,
@@ -389,17 +269,22 @@ crew_status amqp_link_wait(struct amqp_link *link, int wake_fd, int timeout_ms)
         if (timeout_ms < 0 || timeout_ms > tick_ms)
             timeout_ms = tick_ms;
     }
-    short events = link->outbox.size > link->sent ? POLLIN | POLLOUT : POLLIN;
+    short events = link->outbox.size > link->sent && !link->blocked ? POLLIN | POLLOUT : POLLIN;
     struct pollfd fds[] = { { .fd = link->fd, .events = events }, { .fd = wake_fd, .events = POLLIN } };
     (void)poll(fds, 2, timeout_ms);
+    if (fds[0].revents & POLLIN) /* any bytes count as a heartbeat; rabbitmq-c keeps the beats to itself */
+        link->last_in_ms = crew_now_ms();
     return amqp_link_flush(link);
 }
 
 /* data is NULL if the property is absent, or there is no memory for it. */
 static crew_string keep_text(struct amqp_link *link, amqp_bytes_t text, bool present)
 {
-    return present ? crew_arena_string(&link->texts, (crew_string){ text.bytes, text.len })
-                   : (crew_string){ 0 };
+    crew_string copy = { 0 };
+    if (present)
+        copy = crew_arena_string(&link->texts, (crew_string){ text.bytes, text.len });
+    link->event.incomplete |= present && !copy.data;
+    return copy;
 }
 
 static int64_t deadline_of(const amqp_basic_properties_t *properties)
@@ -410,10 +295,11 @@ static int64_t deadline_of(const amqp_basic_properties_t *properties)
         crew_string key = { entry->key.bytes, entry->key.len };
         if (!crew_string_equal(key, crew_str("rpcrew-deadline")))
             continue;
+        uint64_t seconds = entry->value.value.u64;
         if (entry->value.kind == AMQP_FIELD_KIND_I64)
             return entry->value.value.i64;
-        if (entry->value.kind == AMQP_FIELD_KIND_TIMESTAMP || entry->value.kind == AMQP_FIELD_KIND_U64)
-            return (int64_t)entry->value.value.u64;
+        if (entry->value.kind == AMQP_FIELD_KIND_TIMESTAMP)
+            return seconds < INT64_MAX / 1000 ? (int64_t)seconds * 1000 : 0;
     }
     return 0;
 }
@@ -432,21 +318,50 @@ static void on_header(struct amqp_link *link, const amqp_frame_t *frame)
     link->body_left = frame->payload.properties.body_size;
 }
 
+/* On the channel of inquiries. A queue that is not there closes the channel, so the next one opens it anew.
+ */
+static void on_inquiry(struct amqp_link *link, const amqp_frame_t *frame, struct amqp_event *out)
+{
+    const void *decoded = frame->payload.method.decoded;
+    if (frame->payload.method.id == AMQP_QUEUE_DECLARE_OK_METHOD) {
+        const amqp_queue_declare_ok_t *m = decoded;
+        *out = (struct amqp_event){ .kind = AMQP_EVENT_QUEUE,
+                                    .exists = true,
+                                    .messages = m->message_count,
+                                    .consumers = m->consumer_count };
+        link->inquiring = false;
+    } else if (frame->payload.method.id == AMQP_CHANNEL_CLOSE_METHOD) {
+        amqp_channel_close_ok_t ok = { 0 };
+        if (((const amqp_channel_close_t *)decoded)->reply_code == AMQP_NOT_FOUND)
+            *out = (struct amqp_event){ .kind = AMQP_EVENT_QUEUE };
+        (void)amqp_link_append_method(link, AMQP_INQUIRIES, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
+        link->inquiring = link->inquiry_open = false;
+    }
+}
+
+static void begin_content(struct amqp_link *link, const amqp_frame_t *frame, enum amqp_event_kind kind)
+{
+    link->content = kind;
+    link->content_channel = frame->channel;
+    link->event = (struct amqp_event){ 0 };
+}
+
 static void on_method(struct amqp_link *link, const amqp_frame_t *frame, struct amqp_event *out,
                       crew_error *why)
 {
     const void *decoded = frame->payload.method.decoded;
+    if (frame->channel == AMQP_INQUIRIES) {
+        on_inquiry(link, frame, out);
+        return;
+    }
     switch (frame->payload.method.id) {
     case AMQP_BASIC_DELIVER_METHOD: {
         const amqp_basic_deliver_t *m = decoded;
-        link->content = AMQP_EVENT_DELIVER;
+        begin_content(link, frame, AMQP_EVENT_DELIVER);
         link->event = (struct amqp_event){ .tag = m->delivery_tag, .redelivered = m->redelivered };
         break;
     }
-    case AMQP_BASIC_RETURN_METHOD:
-        link->content = AMQP_EVENT_RETURN;
-        link->event = (struct amqp_event){ 0 };
-        break;
+    case AMQP_BASIC_RETURN_METHOD: begin_content(link, frame, AMQP_EVENT_RETURN); break;
     case AMQP_BASIC_ACK_METHOD: {
         const amqp_basic_ack_t *m = decoded;
         *out = (struct amqp_event){ .kind = AMQP_EVENT_ACK, .tag = m->delivery_tag, .multiple = m->multiple };
@@ -474,7 +389,9 @@ static void on_method(struct amqp_link *link, const amqp_frame_t *frame, struct 
         break;
     }
     case AMQP_CONNECTION_CLOSE_OK_METHOD: link->close_answered = true; break;
-    default: break; /* blocked, unblocked, cancel-ok: what is sent waits in the outbox in any case */
+    case AMQP_CONNECTION_BLOCKED_METHOD: link->blocked = true; break;
+    case AMQP_CONNECTION_UNBLOCKED_METHOD: link->blocked = false; break;
+    default: break;
     }
 }
 
@@ -496,47 +413,63 @@ static crew_status beat(struct amqp_link *link)
     if (now - link->last_in_ms > 2 * interval_ms)
         return CREW_DISCONNECTED;
     if (now - link->last_out_ms >= interval_ms / 2 && link->outbox.size == link->sent) {
-        append_frame(link, AMQP_FRAME_HEARTBEAT, 0, "", 0);
+        amqp_link_append_frame(link, AMQP_FRAME_HEARTBEAT, 0, "", 0);
         return amqp_link_flush(link);
     }
     return CREW_OK;
 }
 
+/* A frame of a content, which completes it or not. The specification lets the contents of two channels come
+ * frame by frame by turns; RabbitMQ sends each in one piece, and here they must. */
+static void on_content(struct amqp_link *link, const amqp_frame_t *frame, struct amqp_event *out,
+                       crew_error *why)
+{
+    if (link->content == AMQP_EVENT_NONE || frame->channel != link->content_channel) {
+        out->kind = AMQP_EVENT_LOST;
+        crew_error_set(why, CREW_DISCONNECTED, "the broker mixes the contents of channels");
+        return;
+    }
+    if (frame->frame_type == AMQP_FRAME_HEADER)
+        on_header(link, frame);
+    else
+        on_body(link, frame);
+    if (link->body_left)
+        return;
+    *out = link->event;
+    out->kind = link->content;
+    out->body = crew_buffer_string(&link->body);
+    out->incomplete |= link->body.failed;
+    link->content = AMQP_EVENT_NONE;
+}
+
+/* One frame; false if there is none. */
+static bool read_frame(struct amqp_link *link, struct amqp_event *out, crew_error *why)
+{
+    amqp_frame_t frame;
+    struct timeval none = { 0 };
+    int status = amqp_simple_wait_frame_noblock(link->connection, &frame, &none);
+    if (status == AMQP_STATUS_TIMEOUT)
+        return false;
+    if (status != AMQP_STATUS_OK) {
+        crew_error_set(why, CREW_DISCONNECTED, "%s", amqp_error_string2(status));
+        out->kind = AMQP_EVENT_LOST;
+    } else if (frame.frame_type == AMQP_FRAME_METHOD) {
+        on_method(link, &frame, out, why);
+    } else if (frame.frame_type == AMQP_FRAME_HEADER || frame.frame_type == AMQP_FRAME_BODY) {
+        on_content(link, &frame, out, why);
+    }
+    amqp_maybe_release_buffers(link->connection); /* each time: a body of many frames would all be kept */
+    return true;
+}
+
 struct amqp_event amqp_link_next(struct amqp_link *link, crew_error *why)
 {
     struct amqp_event out = { .kind = AMQP_EVENT_NONE };
-    while (out.kind == AMQP_EVENT_NONE) {
-        amqp_frame_t frame;
-        struct timeval none = { 0 };
-        int status = amqp_simple_wait_frame_noblock(link->connection, &frame, &none);
-        if (status == AMQP_STATUS_TIMEOUT) {
-            if (beat(link) != CREW_OK) {
-                crew_error_set(why, CREW_DISCONNECTED, "nothing was heard of the broker for two heartbeats");
-                out.kind = AMQP_EVENT_LOST;
-            }
-            return out;
-        }
-        if (status != AMQP_STATUS_OK) {
-            crew_error_set(why, CREW_DISCONNECTED, "%s", amqp_error_string2(status));
-            out.kind = AMQP_EVENT_LOST;
-            return out;
-        }
-        link->last_in_ms = crew_now_ms();
-        if (frame.frame_type == AMQP_FRAME_METHOD)
-            on_method(link, &frame, &out, why);
-        else if (frame.frame_type == AMQP_FRAME_HEADER)
-            on_header(link, &frame);
-        else if (frame.frame_type == AMQP_FRAME_BODY)
-            on_body(link, &frame);
-        bool content_ends = frame.frame_type == AMQP_FRAME_HEADER || frame.frame_type == AMQP_FRAME_BODY;
-        if (content_ends && link->body_left == 0 && link->content != AMQP_EVENT_NONE) {
-            out = link->event;
-            out.kind = link->content;
-            out.body = crew_buffer_string(&link->body);
-            link->content = AMQP_EVENT_NONE;
-        }
-        if (!has_input(link))
-            amqp_maybe_release_buffers(link->connection);
+    while (out.kind == AMQP_EVENT_NONE && read_frame(link, &out, why))
+        continue;
+    if (out.kind == AMQP_EVENT_NONE && beat(link) != CREW_OK) {
+        crew_error_set(why, CREW_DISCONNECTED, "nothing was heard of the broker for two heartbeats");
+        out.kind = AMQP_EVENT_LOST;
     }
     return out;
 }
@@ -550,7 +483,7 @@ static void close_in_order(struct amqp_link *link, unsigned linger_ms)
     amqp_connection_close_t method = { .reply_code = AMQP_REPLY_SUCCESS };
     int64_t until = crew_now_ms() + linger_ms;
     crew_error why;
-    if (!append_method(link, 0, AMQP_CONNECTION_CLOSE_METHOD, &method))
+    if (!amqp_link_append_method(link, 0, AMQP_CONNECTION_CLOSE_METHOD, &method))
         return;
     while (!link->close_answered && crew_now_ms() < until) {
         if (amqp_link_wait(link, -1, (int)(until - crew_now_ms())) != CREW_OK ||

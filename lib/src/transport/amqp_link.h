@@ -18,6 +18,7 @@ enum amqp_event_kind {
     AMQP_EVENT_RETURN,  /* the properties of what could not be routed */
     AMQP_EVENT_ACK,     /* tag, multiple: confirms */
     AMQP_EVENT_NACK,
+    AMQP_EVENT_QUEUE,  /* what an inquiry found */
     AMQP_EVENT_CANCEL, /* the consumer is gone */
     AMQP_EVENT_LOST    /* the connection or channel is; why says it */
 };
@@ -26,6 +27,9 @@ struct amqp_event {
     enum amqp_event_kind kind;
     uint64_t tag;
     bool multiple, redelivered;
+    bool incomplete; /* there was no memory for all of it */
+    bool exists;     /* an inquiry's queue; and what waits in it, and who consumes it */
+    uint32_t messages, consumers;
     crew_string content_type, correlation_id, reply_to, expiration; /* data NULL: absent */
     int64_t deadline_unix_ms; /* the header rpcrew-deadline; 0: absent */
     crew_string body;
@@ -42,13 +46,14 @@ struct amqp_publish {
     crew_string body;
 };
 
-enum { AMQP_CALLS = 1, AMQP_CONFIRMS = 2 }; /* the channels */
+enum { AMQP_CALLS = 1, AMQP_CONFIRMS = 2, AMQP_INQUIRIES = 3 }; /* the channels */
 
-/* Connects and logs in, to the first of the URL's hosts that answers; opens the channels. Blocks up to the
+/* Connects and logs in, to the first of the URL's hosts that takes us; opens the channel of calls, and
+ * confirm_channel (0: none), the same or another, with confirms. Blocks up to the
  * config's connect_timeout_ms a host. CREW_NO_SERVICE: refused or not found; CREW_BAD_ARGUMENT: vhost or
  * login. */
-crew_status amqp_link_open(struct amqp_link **link, const crew_transport_config *config, bool confirms,
-                           crew_error *why);
+crew_status amqp_link_open(struct amqp_link **link, const crew_transport_config *config,
+                           unsigned confirm_channel, crew_error *why);
 /* Flushes and closes in order, for linger_ms at most, then drops the socket. */
 void amqp_link_close(struct amqp_link *link, unsigned linger_ms);
 
@@ -58,6 +63,8 @@ void amqp_link_close(struct amqp_link *link, unsigned linger_ms);
 crew_status amqp_link_declare(struct amqp_link *link, const char *queue, bool passive, bool quorum,
                               crew_error *why);
 crew_status amqp_link_declare_exclusive(struct amqp_link *link, const char **queue, crew_error *why);
+/* CREW_NO_SERVICE if there is no such exchange. */
+crew_status amqp_link_check_exchange(struct amqp_link *link, const char *exchange, crew_error *why);
 crew_status amqp_link_consume(struct amqp_link *link, const char *queue, unsigned prefetch, bool no_ack,
                               crew_error *why);
 
@@ -66,12 +73,20 @@ bool amqp_link_publish(struct amqp_link *link, const struct amqp_publish *publis
 bool amqp_link_ack(struct amqp_link *link, uint64_t tag);
 bool amqp_link_reject(struct amqp_link *link, uint64_t tag, bool requeue);
 bool amqp_link_cancel(struct amqp_link *link);
+/* After the broker has cancelled the consumer: declares the queue, if declare, and consumes it again. */
+bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool declare, bool quorum);
+/* Asks how the queue is (AMQP_EVENT_QUEUE), unless that was asked and not answered yet. */
+bool amqp_link_inquire(struct amqp_link *link, const char *queue);
 
+unsigned amqp_link_heartbeat_ms(const struct amqp_link *link); /* as agreed; 0: none */
+
+/* Whether what is put into the outbox now may be written at once: nothing waits there, no alarm. */
+bool amqp_link_writable(const struct amqp_link *link);
 /* All bytes ever put into the outbox, and how many of them are written. */
 uint64_t amqp_link_queued(const struct amqp_link *link);
 uint64_t amqp_link_written(const struct amqp_link *link);
 
-/* Writes what the socket takes. CREW_DISCONNECTED. */
+/* Writes what the socket takes; nothing while the broker has an alarm. CREW_DISCONNECTED. */
 crew_status amqp_link_flush(struct amqp_link *link);
 /* Until there is something to read or to write, wake_fd is readable, a heartbeat is due, or time is over. */
 crew_status amqp_link_wait(struct amqp_link *link, int wake_fd, int timeout_ms);

@@ -5,6 +5,7 @@
 #include <rpcrew/impl/transport.h>
 
 extern const crew_transport crew_amqp;
+extern const crew_transport crew_amqps;
 extern const crew_transport crew_inproc;
 extern const crew_transport crew_zmq_inproc;
 extern const crew_transport crew_zmq_ipc;

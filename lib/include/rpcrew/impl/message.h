@@ -19,7 +19,8 @@ typedef enum crew_message_kind {
     CREW_EVENT_CONFIRMED,  /* the one-way request itself, given back: handed over */
     CREW_EVENT_UNROUTABLE, /* nobody is there to take it: not executed */
     CREW_EVENT_REFUSED,    /* the broker has no room: not executed */
-    CREW_EVENT_REPLY       /* an answer, in body */
+    CREW_EVENT_REPLY,      /* an answer, in body */
+    CREW_EVENT_STRAY       /* an answer of nobody's */
 } crew_message_kind;
 
 typedef struct crew_message {
@@ -30,6 +31,7 @@ typedef struct crew_message {
     void *endpoint;           /* worker: where it came in, and its settlement goes; the core's own */
     uint32_t epoch;           /* which opening of that endpoint; the core's own */
     bool refused;             /* worker: came while draining: to be answered, not to be run */
+    bool redelivered;         /* worker: had been given out before, and is to be refused for that */
     bool own_deadline;        /* worker: deadline_ms is the server's bound, the caller gave none */
     int64_t deadline_ms;      /* crew_now_ms's clock; 0: none */
     const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */

@@ -1,16 +1,18 @@
 /* The contract of a transport: messages in and out, nothing of RPC.
  *
  * A transport is two of these tables, one for workers and one for clients, listed in
- * lib/src/transport/registry.c. All operations are called by one thread, the endpoint's I/O thread, on a
- * state of .size bytes that was all zero before the first open. Signals are blocked there. Nothing but open
- * and close may block, and those no longer than they are told.
+ * lib/src/transport/registry.c. All operations are called by one thread at a time, on a state of .size bytes
+ * that was all zero before the first open: the endpoint's I/O thread, but for open, which has a thread of its
+ * own (so that deadlines are kept while a host does not answer) and leaves config->messages alone. Signals
+ * are blocked in both. Nothing but open and close may block, and those no longer than they are told.
  *
  * Life of a state:  open (wait | send | recv)* [pause (wait | send | recv)*] close, and then perhaps open
  * again. When wait, send or recv return another status than CREW_OK, the connection is over: the caller
  * closes, and opens again after a while. CREW_DISCONNECTED is the status for a connection that was lost. What
  * the state keeps from one opening to the next is its own affair; close leaves nothing that needs freeing.
  *
- * Ownership: send takes all messages of the list; recv and close append messages that are the caller's then.
+ * Ownership: send takes messages off the front of the list, those that it leaves stay the caller's; recv and
+ * close append messages that are the caller's then.
  */
 #ifndef RPCREW_IMPL_TRANSPORT_H
 #define RPCREW_IMPL_TRANSPORT_H
@@ -47,10 +49,13 @@ struct crew_transport_ops {
     /* Worker: takes settlements of requests that this opening gave, sends the answers, and gives the messages
      * to config->messages when they are done with. A settlement whose peer has gone is dropped.
      *
-     * Client: takes requests. Each comes back from recv as CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED, or, if it
-     * is one_way, CONFIRMED; or from close. UNROUTABLE may also follow after WRITTEN, as a message of its own
-     * with nothing but the correlation. What cannot be written now is kept, in order; when its deadline_ms
-     * passes it is freed instead of written. Writes all there is in as few system calls as can be. */
+     * Takes all of them.
+     *
+     * Client: takes requests, as many as can be written now (those that it takes nevertheless it frees when
+     * their deadline_ms passes); while it leaves some, ready is false. Each comes back from recv as
+     * CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED, or, if it is one_way, CONFIRMED; or from close, if it was
+     * never written. After WRITTEN, the others may still follow, as messages of their own with nothing but
+     * the correlation. Writes all there is in as few system calls as can be. */
     crew_status (*send)(void *state, crew_list *messages);
 
     /* Worker: appends up to room requests, with body, route, content_type, deadline_ms and one_way set.
@@ -73,6 +78,11 @@ struct crew_transport_ops {
     /* Client: whether there is a peer that takes requests now; until then, send is not called. NULL: always.
      */
     bool (*ready)(const void *state);
+
+    /* Client: why calls may go unanswered, in words that live until the next operation, or NULL: nothing is
+     * known. Asks the peer anew, too, so that the next time it is known: called some time before the deadline
+     * of a call that nobody has answered, and at it. NULL: nothing is ever known. */
+    const char *(*silence)(void *state);
 };
 
 typedef struct crew_transport {

@@ -1,0 +1,49 @@
+/* What a link is: amqp_link.c opens, reads and closes, amqp_out.c writes. These two know rabbitmq-c. */
+#ifndef TRANSPORT_AMQP_LINK_IMPL_H
+#define TRANSPORT_AMQP_LINK_IMPL_H
+
+#include "transport/amqp_link.h"
+
+#include <amqp.h>
+#include <amqp_framing.h>
+
+struct amqp_link {
+    amqp_connection_state_t connection;
+    int fd;
+    bool tls;
+    bool blocked; /* the broker has an alarm, and reads nothing until it says otherwise */
+    unsigned connect_timeout_ms;
+    int frame_max, heartbeat_s;
+    int64_t last_in_ms, last_out_ms;
+    size_t message_most;
+
+    crew_buffer outbox;
+    size_t sent; /* of the outbox */
+    uint64_t queued, written;
+
+    /* the content being assembled */
+    enum amqp_event_kind content;
+    unsigned content_channel;
+    struct amqp_event event;
+    uint64_t body_left;
+    crew_buffer body;
+    crew_arena texts;
+    bool inquiry_open; /* the channel of inquiries */
+    bool inquiring;    /* an answer is on its way */
+    bool close_answered;
+    char reply_queue[256];
+    char consumer_tag[256];
+};
+
+/* Into the outbox; false without memory, or if it cannot be encoded. */
+bool amqp_link_append_method(struct amqp_link *link, unsigned channel, amqp_method_number_t id,
+                             void *decoded);
+void amqp_link_append_frame(struct amqp_link *link, int type, unsigned channel, const void *payload,
+                            size_t size);
+
+amqp_bytes_t amqp_link_bytes(crew_string text);
+
+/* The argument of quorum queues. */
+amqp_table_entry_t amqp_link_quorum_type(void);
+
+#endif

@@ -1,0 +1,132 @@
+/* The I/O thread of an endpoint whose other end never gets as far as speaking. */
+#include "support/test.h"
+
+#include <rpcrew/client.h>
+#include <rpcrew/server.h>
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A host that takes connections and says nothing. */
+static int silent_host;
+static char url[100];
+
+static int setup(void **state)
+{
+    (void)state;
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof address;
+    silent_host = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(silent_host, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(silent_host, 8), 0);
+    assert_int_equal(getsockname(silent_host, (struct sockaddr *)&address, &size), 0);
+    (void)snprintf(url, sizeof url, "amqp://127.0.0.1:%d/?queue=x", ntohs(address.sin_port));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    close(silent_host);
+    return 0;
+}
+
+/* The connection that somebody is trying to log in on. */
+static int accept_one(void)
+{
+    struct pollfd fd = { .fd = silent_host, .events = POLLIN };
+    assert_int_equal(poll(&fd, 1, 10000), 1);
+    return accept(silent_host, NULL, NULL);
+}
+
+/* Whether the other end still waits to be spoken to. */
+static bool still_tries(int connection)
+{
+    char greeting[64];
+    for (;;) {
+        ssize_t got = recv(connection, greeting, sizeof greeting, MSG_DONTWAIT);
+        if (got <= 0)
+            return got < 0;
+    }
+}
+
+static void deadlines_are_kept_while_a_host_does_not_answer(void **state)
+{
+    (void)state;
+    crew_client *client;
+    crew_error why;
+    assert_ok(crew_client_new(&client, url, &(crew_client_options){ .connect_timeout_ms = 3000 }, &why));
+    int connection = accept_one();
+    const crew_call_options options = { .timeout_ms = 50 };
+    for (int i = 0; i < 3; i++) {
+        assert_status(crew_client_call_value(client, "m", NULL, &options, NULL, &why), CREW_NO_SERVICE);
+        assert_int_equal(why.executed, CREW_EXECUTED_NO);
+    }
+    assert_true(still_tries(connection)); /* so the calls did not wait for it */
+    close(connection);
+    crew_client_free(client);
+}
+
+static bool has_stopped(void *connection)
+{
+    return !still_tries(*(int *)connection);
+}
+
+static void an_attempt_ends_by_its_timeout(void **state)
+{
+    (void)state;
+    crew_client *client;
+    assert_ok(crew_client_new(&client, url, &(crew_client_options){ .connect_timeout_ms = 100 }, NULL));
+    int connection = accept_one();
+    assert_true(eventually(has_stopped, &connection));
+    close(connection);
+    close(accept_one()); /* the next one */
+    crew_client_free(client);
+}
+
+static void note_status(void *context, crew_result *result, const crew_error *why)
+{
+    *(crew_status *)context = why->status;
+    crew_result_free(result);
+}
+
+static void freeing_a_client_that_is_connecting_cancels_its_calls(void **state)
+{
+    (void)state;
+    crew_client *client;
+    crew_status ended = CREW_OK;
+    assert_ok(crew_client_new(&client, url, &(crew_client_options){ .connect_timeout_ms = 200 }, NULL));
+    assert_ok(crew_client_start(client, "m", note_status, &ended, NULL, NULL));
+    crew_client_free(client);
+    assert_status(ended, CREW_CANCELLED);
+}
+
+static void a_worker_says_what_it_waited_for(void **state)
+{
+    (void)state;
+    crew_dispatcher *dispatcher;
+    crew_server *server;
+    crew_error why;
+    assert_ok(crew_dispatcher_new(&dispatcher));
+    assert_ok(
+        crew_server_new(&server, dispatcher, &(crew_server_options){ .connect_timeout_ms = 100 }, &why));
+    assert_status(crew_server_listen(server, url, &why), CREW_NO_SERVICE);
+    assert_non_null(strstr(why.message, "login"));
+    crew_server_free(server);
+    crew_dispatcher_free(dispatcher);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(deadlines_are_kept_while_a_host_does_not_answer, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_attempt_ends_by_its_timeout, setup, teardown),
+        cmocka_unit_test_setup_teardown(freeing_a_client_that_is_connecting_cancels_its_calls, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_worker_says_what_it_waited_for, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
