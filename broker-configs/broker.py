@@ -30,24 +30,35 @@ def free_ports(count):
     return ports
 
 
-def end(pid, number=signal.SIGTERM):
-    """Ends a process that is ours, and waits until it is gone."""
+def lives(group):
+    """Whether a process group has members other than zombies."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+                state, _, its_group = stat.read().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(its_group) == group and state != "Z":
+            return True
+    return False
+
+
+def end(group, number=signal.SIGTERM):
+    """Ends what spawn() started, and waits until it is gone: rabbitmq-server is a shell around Erlang."""
     try:
-        os.kill(pid, number)
+        os.kill(group, number)
     except ProcessLookupError:
         return
     limit = time.monotonic() + 30
-    while time.monotonic() < limit:
-        try:
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                return
-        except ChildProcessError:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                return
+    while lives(group) and time.monotonic() < limit:
         time.sleep(0.02)
-    os.killpg(pid, signal.SIGKILL)  # spawn() makes each a group of its own: rabbitmq-server is a shell around Erlang
+    while lives(group):
+        os.killpg(group, signal.SIGKILL)
+        time.sleep(0.02)
+    try:
+        os.waitpid(group, os.WNOHANG)
+    except ChildProcessError:
+        pass
 
 
 def rabbitmqctl(environment, node, *words):

@@ -47,14 +47,13 @@ static int print_value(const struct cli *cli, const crew_value *value, FILE *fil
     return EXIT_OK; /* main sees to what could not be written */
 }
 
-/* The method and its params, from the words. */
-static crew_status read_call(const struct cli *cli, crew_arena *arena, const crew_value **params,
-                             crew_error *why)
+crew_status cli_read_call(const struct cli *cli, crew_arena *arena, const crew_value **params,
+                          crew_error *why)
 {
     if (cli->count == 0)
         return crew_error_set(why, CREW_BAD_ARGUMENT,
                               "wants a METHOD; rpcrew describe URL shows what there is");
-    return cli_params(arena, cli->words + 1, cli->count - 1, params, why);
+    return cli_params(arena, cli->words + 1, cli->count - 1, cli->bytes, params, why);
 }
 
 int cli_call(const struct cli *cli)
@@ -65,9 +64,9 @@ int cli_call(const struct cli *cli)
     crew_error why = { .status = CREW_NO_MEMORY, .message = "no memory" };
     crew_status status = crew_arena_new(&arena);
     if (status == CREW_OK)
-        status = read_call(cli, arena, &params, &why);
+        status = cli_read_call(cli, arena, &params, &why);
     if (status == CREW_OK)
-        status = crew_client_call_value(cli->client, cli->words[0], params, NULL, &result, &why);
+        status = crew_client_call_value(cli->client, cli->words[0], params, &cli->call, &result, &why);
     int code = status == CREW_OK ? print_value(cli, crew_result_value(result), stdout) : cli_fail(&why);
     if (crew_result_error_data(result))
         (void)print_value(cli, crew_result_error_data(result), stderr);
@@ -83,9 +82,9 @@ int cli_notify(const struct cli *cli)
     crew_error why = { .status = CREW_NO_MEMORY, .message = "no memory" };
     crew_status status = crew_arena_new(&arena);
     if (status == CREW_OK)
-        status = read_call(cli, arena, &params, &why);
+        status = cli_read_call(cli, arena, &params, &why);
     if (status == CREW_OK)
-        status = crew_client_notify_value(cli->client, cli->words[0], params, NULL, &why);
+        status = crew_client_notify_value(cli->client, cli->words[0], params, &cli->call, &why);
     crew_arena_free(arena);
     return status == CREW_OK ? EXIT_OK : cli_fail(&why);
 }

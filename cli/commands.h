@@ -4,6 +4,8 @@
 
 #include <rpcrew.h>
 
+#include <string.h>
+
 /* Exit status by outcome. */
 enum {
     EXIT_OK = 0,
@@ -22,12 +24,20 @@ struct cli {
     crew_client *client; /* connected */
     char *const *words;  /* behind the URL */
     size_t count;
-    bool raw, json, pretty;
+    crew_call_options call; /* timeouts are the client's */
+    unsigned concurrency;   /* batch, bench: calls at a time */
+    double duration_s;      /* bench */
+    const char *summary;    /* batch: the file for the figures */
+    bool raw, json, pretty, bytes;
 };
 
 typedef int cli_command(const struct cli *cli);
 
-cli_command cli_call, cli_notify, cli_ping, cli_describe;
+cli_command cli_call, cli_notify, cli_batch, cli_bench, cli_ping, cli_describe;
+
+/* The params of the call that the words are: a method and what follows it. */
+CREW_NODISCARD crew_status cli_read_call(const struct cli *cli, crew_arena *arena, const crew_value **params,
+                                         crew_error *why);
 
 /* Prints why to standard error; the exit status that goes with it. */
 int cli_fail(const crew_error *why);

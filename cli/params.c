@@ -35,9 +35,12 @@ static crew_status read_all(FILE *file, const char *name, crew_buffer *bytes, cr
 }
 
 /* A string if JSON can say it, else bytes. */
-static crew_status value_of_bytes(crew_arena *arena, crew_string bytes, const crew_value **value)
+static crew_status value_of_bytes(crew_arena *arena, crew_string bytes, bool as_bytes,
+                                  const crew_value **value)
 {
     crew_bytes probe;
+    if (as_bytes)
+        return crew_pack(arena, value, "y%", bytes.data, bytes.size);
     crew_status status = crew_pack(arena, value, "S", bytes);
     if (status != CREW_OK)
         return status;
@@ -49,7 +52,7 @@ static crew_status value_of_bytes(crew_arena *arena, crew_string bytes, const cr
     return status;
 }
 
-static crew_status value_of_file(crew_arena *arena, const char *name, const crew_value **value,
+static crew_status value_of_file(crew_arena *arena, const char *name, bool as_bytes, const crew_value **value,
                                  crew_error *why)
 {
     static bool stdin_read;
@@ -63,27 +66,27 @@ static crew_status value_of_file(crew_arena *arena, const char *name, const crew
     crew_status status = read_all(file, name, &bytes, why);
     if (file != stdin)
         (void)fclose(file);
-    if (status == CREW_OK && value_of_bytes(arena, crew_buffer_string(&bytes), value) != CREW_OK)
+    if (status == CREW_OK && value_of_bytes(arena, crew_buffer_string(&bytes), as_bytes, value) != CREW_OK)
         status = crew_error_set(why, CREW_NO_MEMORY, "no memory");
     crew_buffer_fini(&bytes);
     return status;
 }
 
-static crew_status value_of_word(crew_arena *arena, const char *word, const crew_value **value,
+static crew_status value_of_word(crew_arena *arena, const char *word, bool as_bytes, const crew_value **value,
                                  crew_error *why)
 {
     if (strcmp(word, "-") == 0)
-        return value_of_file(arena, word, value, why);
+        return value_of_file(arena, word, as_bytes, value, why);
     if (word[0] == '@')
-        return value_of_file(arena, word + 1, value, why);
+        return value_of_file(arena, word + 1, as_bytes, value, why);
     crew_status status = crew_json_decode(crew_str(word), NULL, arena, value, why);
     if (status != CREW_MALFORMED)
         return status;
     return crew_pack(arena, value, "s", word);
 }
 
-crew_status cli_params(crew_arena *arena, char *const *words, size_t count, const crew_value **params,
-                       crew_error *why)
+crew_status cli_params(crew_arena *arena, char *const *words, size_t count, bool as_bytes,
+                       const crew_value **params, crew_error *why)
 {
     *params = NULL;
     if (count == 0)
@@ -101,7 +104,7 @@ crew_status cli_params(crew_arena *arena, char *const *words, size_t count, cons
         for (size_t before = 0; named && before < i; before++)
             if (name_length(words[before]) == name && strncmp(words[before], words[i], name) == 0)
                 return crew_error_set(why, CREW_BAD_ARGUMENT, "'%s': that name is given twice", words[i]);
-        status = value_of_word(arena, words[i] + (named ? name + 1 : 0), &value, why);
+        status = value_of_word(arena, words[i] + (named ? name + 1 : 0), as_bytes, &value, why);
         if (status != CREW_OK)
             return status;
         status = named ? crew_object_add(arena, made, (crew_string){ words[i], name }, value)

@@ -11,9 +11,12 @@
 static const struct {
     const char *name, *words, *help;
     cli_command *run;
+    bool options_anywhere; /* else they end at the URL, so that params may begin with a dash: -5 */
 } commands[] = {
     { "call", "URL METHOD [ARG... | name=value...]", "calls a method and prints its result", cli_call },
     { "notify", "URL METHOD [ARG... | name=value...]", "calls one-way: no answer is waited for", cli_notify },
+    { "batch", "URL [FILE]", "a call for each line {\"method\":...,\"params\":...}", cli_batch, true },
+    { "bench", "URL METHOD [ARG...]", "calls for a while; prints calls/s and latencies", cli_bench, true },
     { "describe", "URL", "shows the methods of a service", cli_describe },
     { "ping", "URL", "sees whether somebody answers, and how fast", cli_ping },
 };
@@ -35,7 +38,13 @@ static void print_help(FILE *file)
                   "  -p, --protocol NAME     jsonrpc (the default), jsonrpc1\n"
                   "  -v, --verbose           shows on standard error what goes over the wire\n"
                   "  -r, --raw               prints a string result without quotes\n"
-                  "  -j, --json              describe: the whole OpenRPC document\n"
+                  "  -j, --json              describe: the whole OpenRPC document; bench: figures as JSON\n"
+                  "  -b, --bytes             @FILE and - are bytes (base64 in JSON), also if they are text\n"
+                  "  -i, --idempotent        may be sent again when the connection is lost\n"
+                  "      --retry             tries again while nobody serves, or is overloaded\n"
+                  "  -c, --concurrency N     batch, bench: calls at a time; 64\n"
+                  "  -d, --duration SECONDS  bench: how long; 10\n"
+                  "  -s, --summary FILE      batch: writes the figures there, as JSON\n"
                   "      --pretty, --compact indented (the default on a terminal), or one line (when piped)\n"
                   "  -h, --help              shows this\n"
                   "      --version           shows the version\n"
@@ -56,43 +65,73 @@ struct settings {
     crew_client_options client;
 };
 
-static bool read_timeout(const char *text, unsigned *timeout_ms)
+static bool read_seconds(const char *option, const char *text, double *seconds)
 {
     char *end;
     errno = 0;
-    double seconds = strtod(text, &end);
-    if (end == text || *end || errno || !(seconds >= 0.001 && seconds <= 1e6))
-        return false;
-    *timeout_ms = (unsigned)(seconds * 1000 + 0.5);
-    return true;
+    *seconds = strtod(text, &end);
+    if (end != text && !*end && !errno && *seconds >= 0.001 && *seconds <= 1e6)
+        return true;
+    fprintf(stderr, "rpcrew: --%s %s: wants seconds, such as 0.5\n", option, text);
+    return false;
 }
 
-enum { OPTION_PRETTY = 256, OPTION_COMPACT, OPTION_VERSION };
+static bool read_concurrency(const char *text, unsigned *concurrency)
+{
+    char *end;
+    errno = 0;
+    unsigned long number = strtoul(text, &end, 10);
+    *concurrency = (unsigned)number;
+    if (end != text && !*end && !errno && *text != '-' && number >= 1 && number <= 65536)
+        return true;
+    fprintf(stderr, "rpcrew: --concurrency %s: wants a number from 1 to 65536\n", text);
+    return false;
+}
+
+enum { OPTION_PRETTY = 256, OPTION_COMPACT, OPTION_VERSION, OPTION_RETRY };
 
 /* -1 to go on, else the exit status. */
-static int read_options(struct settings *s, int argc, char **argv)
+static int read_options(struct settings *s, int argc, char **argv, bool anywhere)
 {
+    double seconds;
     static const struct option options[] = {
         { "timeout", required_argument, NULL, 't' },
         { "protocol", required_argument, NULL, 'p' },
         { "verbose", no_argument, NULL, 'v' },
         { "raw", no_argument, NULL, 'r' },
         { "json", no_argument, NULL, 'j' },
+        { "bytes", no_argument, NULL, 'b' },
+        { "idempotent", no_argument, NULL, 'i' },
+        { "retry", no_argument, NULL, OPTION_RETRY },
+        { "concurrency", required_argument, NULL, 'c' },
+        { "duration", required_argument, NULL, 'd' },
+        { "summary", required_argument, NULL, 's' },
         { "help", no_argument, NULL, 'h' },
         { "pretty", no_argument, NULL, OPTION_PRETTY },
         { "compact", no_argument, NULL, OPTION_COMPACT },
         { "version", no_argument, NULL, OPTION_VERSION },
         { 0 },
     };
-    /* '+': options end at the command, and at the URL, so that params may begin with a dash: -5 */
-    for (int chosen; (chosen = getopt_long(argc, argv, "+t:p:vrjh", options, NULL)) != -1;) {
+    const char *letters = anywhere ? "t:p:vrjbic:d:s:h" : "+t:p:vrjbic:d:s:h";
+    for (int chosen; (chosen = getopt_long(argc, argv, letters, options, NULL)) != -1;) {
         switch (chosen) {
         case 't':
-            if (!read_timeout(optarg, &s->client.timeout_ms)) {
-                fprintf(stderr, "rpcrew: --timeout %s: wants seconds, such as 0.5\n", optarg);
+            if (!read_seconds("timeout", optarg, &seconds))
                 return EXIT_USAGE;
-            }
+            s->client.timeout_ms = (unsigned)(seconds * 1000 + 0.5);
             break;
+        case 'd':
+            if (!read_seconds("duration", optarg, &s->cli.duration_s))
+                return EXIT_USAGE;
+            break;
+        case 'c':
+            if (!read_concurrency(optarg, &s->cli.concurrency))
+                return EXIT_USAGE;
+            break;
+        case 'b': s->cli.bytes = true; break;
+        case 'i': s->cli.call.idempotent = true; break;
+        case 's': s->cli.summary = optarg; break;
+        case OPTION_RETRY: s->cli.call.retry = CREW_RETRY_NO_SERVICE | CREW_RETRY_OVERLOADED; break;
         case 'p': s->client.protocol = optarg; break;
         case 'v': s->client.trace = show_message; break;
         case 'r': s->cli.raw = true; break;
@@ -135,10 +174,10 @@ static int run(int command, struct settings *s, int argc, char **argv)
 /* Options may stand before the command, too. */
 int main(int argc, char **argv)
 {
-    struct settings settings = { .cli = { 0 } };
+    struct settings settings = { .cli = { .concurrency = 64, .duration_s = 10 } };
     (void)signal(SIGPIPE, SIG_IGN);
     settings.cli.pretty = isatty(STDOUT_FILENO) != 0;
-    int code = read_options(&settings, argc, argv);
+    int code = read_options(&settings, argc, argv, false);
     if (code >= 0)
         return code;
     int command = optind < argc ? find_command(argv[optind]) : -1;
@@ -151,7 +190,7 @@ int main(int argc, char **argv)
     argc -= optind;
     argv += optind;
     optind = 0; /* getopt starts over */
-    code = read_options(&settings, argc, argv);
+    code = read_options(&settings, argc, argv, commands[command].options_anywhere);
     if (code < 0)
         code = run(command, &settings, argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -496,6 +496,42 @@ class BrokerFaults(Amqp):
         eventually(lambda: worker.text().count("listening") >= 2)
         self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
 
+    def test_under_load_every_call_ends_and_both_ends_come_back(self):
+        worker = self.serve("--threads", "4")
+        enough = threading.Event()
+
+        def lines():
+            number = 0
+            while not enough.is_set():
+                number += 1
+                yield json.dumps({"method": "sleep_ms", "params": [5], "id": number}) + "\n"
+        with subprocess.Popen([program("rpcrew"), "batch", "-t", "10", "-i", self.url], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as batch:
+            feeder = threading.Thread(target=lambda: (batch.stdin.writelines(lines()), batch.stdin.close()))
+            feeder.start()
+            answers = []
+
+            def read_until(what):
+                for line in batch.stdout:
+                    answers.append(json.loads(line))
+                    if what(answers[-1]):
+                        return
+                raise AssertionError("the answers end")
+            read_until(lambda answer: answer["id"] >= 200)
+            self.broker.stop()
+            read_until(lambda answer: "error" in answer)  # at once: the budget does not let all be sent again
+            failed = len(answers)
+            self.broker.start()
+            read_until(lambda answer: "result" in answer and len(answers) > failed)
+            enough.set()
+            answers.extend(json.loads(line) for line in batch.stdout)
+            feeder.join()
+        self.assertEqual([answer["id"] for answer in answers], list(range(1, len(answers) + 1)))
+        self.assertLessEqual({answer["error"]["status"] for answer in answers if "error" in answer},
+                             {"CREW_DISCONNECTED", "CREW_EXPIRED", "CREW_TIMEOUT", "CREW_NO_SERVICE"})
+        self.assertTrue(worker.said("connection lost"))
+        self.assertEqual(worker.stop(), 0)
+
     def test_a_broker_that_is_down_at_the_start_is_waited_for(self):
         self.broker.stop()
         refused = subprocess.run([program("conformance"), "--listen", self.url], capture_output=True, text=True,

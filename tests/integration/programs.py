@@ -1,9 +1,12 @@
 """The worker program and the command line, as people use them."""
+import base64
+import hashlib
 import json
 import os
 import re
 import signal
 import subprocess
+import zlib
 
 import zmq
 
@@ -92,6 +95,89 @@ class CommandLine(Case):
         got = rpcrew("call", self.url + "?max_bytes=100", "echo", "x" * 200)
         self.assertEqual(got.code, 2)
         self.assertIn("beyond a limit", got.err)
+
+    def test_batch_answers_each_line_in_order(self):
+        lines = "".join(json.dumps({"method": "sleep_ms", "params": [20 - i], "id": i}) + "\n\n" for i in range(20))
+        got = rpcrew("batch", self.url, "-c", "8", stdin=lines)
+        self.assertEqual(got.code, 0, got.err)
+        self.assertEqual([json.loads(line) for line in got.out.splitlines()],
+                         [{"id": i, "result": 20 - i} for i in range(20)])
+        self.assertEqual(got.err, "")  # no progress where there is no terminal
+
+    def test_batch_shows_errors_and_goes_on(self):
+        path = self.socket_path("lines")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write('{"method":"fail","params":[7,"no",{"a":1}]}\n{"method":"add","params":{"a":1,"b":2},"id":"x"}')
+        got = rpcrew("batch", self.url, path, "--summary", path + ".json")
+        self.assertEqual(got.code, 1)
+        first, second = map(json.loads, got.out.splitlines())
+        self.assertEqual((first["error"]["code"], first["error"]["data"]), (7, {"a": 1}))
+        self.assertEqual(first["error"]["status"], "CREW_REMOTE_ERROR")
+        self.assertEqual(second, {"id": "x", "result": 3})
+        with open(path + ".json", encoding="utf-8") as file:
+            figures = json.load(file)
+        self.assertEqual((figures["calls"], figures["errors"], figures["retried"]), (2, 1, 0))
+
+    def test_batch_names_the_line_that_is_wrong(self):
+        good = '{"method":"get_data"}\n'
+        for bad, why in [("nonsense", ":2: "), ("[]", ':2: wants {"method"'), ('{"method":1}', ":2: wants"),
+                         ('{"method":"m","params":1}', ":2: wants")]:
+            got = rpcrew("batch", self.url, stdin=good + bad + "\n" + good)
+            self.assertEqual((got.code, got.out), (2, '{"result":["hello",5]}\n'))
+            self.assertIn(why, got.err)
+        self.assertEqual(rpcrew("batch", self.url, "/nowhere").code, 2)
+        self.assertEqual(rpcrew("batch", self.url, stdin="").code, 0)
+
+    def test_batch_shows_progress_on_a_terminal(self):
+        main_end, terminal = os.openpty()
+        path = self.socket_path("lines")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write('{"method":"sleep_ms","params":[60]}\n' * 10)
+        subprocess.run([program("rpcrew"), "batch", self.url, path, "-c", "2"], stdout=subprocess.DEVNULL,
+                       stderr=terminal, timeout=30, check=True)
+        os.close(terminal)
+        shown = os.read(main_end, 100000).decode()
+        os.close(main_end)
+        self.assertRegex(shown, r"#+\.+ \d+ calls")
+        self.assertTrue(shown.endswith("\r\033[K"))
+
+    def test_bench_prints_its_figures(self):
+        got = rpcrew("bench", self.url, "add", "1", "2", "--duration", "0.2", "--concurrency", "4", "--json")
+        figures = json.loads(got.out)
+        self.assertEqual(set(figures), {"calls", "errors", "calls_per_s", "p50_us", "p90_us", "p99_us", "max_us"})
+        self.assertGreater(figures["calls"], 0)
+        self.assertEqual(figures["errors"], 0)
+        self.assertLessEqual(figures["p50_us"], figures["p99_us"])
+        self.assertLessEqual(figures["p99_us"], figures["max_us"])
+        self.assertIn("calls_per_s", rpcrew("bench", "-d", "0.1", self.url, "add", "1", "2").out)
+
+    def test_bench_counts_errors_and_says_the_first(self):
+        got = rpcrew("bench", self.url, "sleep_ms", "400", "-d", "0.1", "-c", "3", "-t", "0.2")
+        self.assertEqual((got.code, got.out), (4, ""))  # nobody answers in time: not worth a start
+        self.assertEqual(rpcrew("bench", self.url, "nope", "-d", "0.1").code, 1)
+        for flags in ("-c", "0"), ("-c", "-1"), ("-d", "0"), ("-d", "x"):
+            self.assertEqual(rpcrew("bench", self.url, "add", "1", "2", *flags).code, 2)
+
+    def test_files_as_bytes(self):
+        path = self.socket_path("text")
+        with open(path, "wb") as file:
+            file.write(b"abc")
+        self.assertEqual(rpcrew("call", "-b", self.url, "echo", "@" + path).out, '"YWJj"\n')
+        self.assertEqual(rpcrew("call", self.url, "echo", "@" + path).out, '"abc"\n')
+
+    def test_digests(self):
+        url = "zmq+ipc://" + self.socket_path("digest")
+        self.worker("digest", "--listen", url)
+        data = bytes(range(256)) * 100
+        for name in "sha256", "sha512", "sha1", "md5", "sha3-256", "blake2b_512":
+            expected = hashlib.new(name.replace("blake2b_512", "blake2b").replace("-", "_"), data).hexdigest()
+            got = json.loads(rpcrew("call", url, "digest", name, base64.b64encode(data).decode()).out)
+            self.assertEqual((got["digest"], got["bytes"]), (expected, len(data)), name)
+        got = json.loads(rpcrew("call", url, "digest", "crc32", base64.b64encode(data).decode()).out)
+        self.assertEqual(int(got["digest"], 16), zlib.crc32(data))
+        self.assertIn("SHA256", rpcrew("call", url, "algorithms").out)
+        self.assertIn("'algorithm'", rpcrew("call", url, "digest", "rot13", "YWJj").err)
+        self.assertIn("'data'", rpcrew("call", url, "digest", "md5", "!").err)
 
     def test_verbose_shows_the_wire(self):
         got = rpcrew("call", "-v", self.url, "add", "1", "2")

@@ -1,0 +1,253 @@
+/* batch: a call for each line of JSON, many at a time; a line of JSON for each answer, in the same order. */
+#include "commands.h"
+#include "load.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+enum { LINE_MOST = 256 << 20 };
+
+/* A line that is on its way, in a ring of them. */
+struct slot {
+    struct batch *batch;
+    crew_arena *arena;    /* of the line's values */
+    const crew_value *id; /* the line's, NULL if it has none */
+    int64_t started_ns;
+    bool done;
+    crew_bytes answer; /* without memory for it: empty */
+};
+
+struct batch {
+    const struct cli *cli;
+    FILE *input;
+    const char *name;
+    uint64_t lines;
+    struct load_progress progress;
+    struct latencies latencies;
+    off_t size, read; /* of the input; 0: not known */
+
+    struct slot *ring;
+    size_t first, count; /* run's own: the slots that are under way, the oldest first */
+
+    pthread_mutex_t mutex; /* of the slots' done and answer, and all below */
+    pthread_cond_t ended;
+    uint64_t errors;
+    crew_error first_error;
+};
+
+static crew_status describe(struct slot *slot, const crew_result *result, const crew_error *why,
+                            const crew_value **answer)
+{
+    crew_value *made;
+    const crew_value *part = NULL;
+    crew_status status = crew_object_new(slot->arena, &made);
+    if (status == CREW_OK && slot->id)
+        status = crew_object_add(slot->arena, made, crew_str("id"), slot->id);
+    if (status == CREW_OK && why->status == CREW_OK) {
+        const crew_value *value = crew_result_value(result);
+        status = crew_object_add(slot->arena, made, crew_str("result"), value);
+    } else if (status == CREW_OK) {
+        status =
+            crew_pack(slot->arena, &part, "{s:s,s:I,s:s,s:s,s:o}", "status", crew_status_name(why->status),
+                      "code", why->code, "message", why->message, "executed",
+                      crew_executed_name(why->executed), "data", crew_result_error_data(result));
+        if (status == CREW_OK)
+            status = crew_object_add(slot->arena, made, crew_str("error"), part);
+    }
+    *answer = made;
+    return status;
+}
+
+static void on_done(void *context, crew_result *result, const crew_error *why)
+{
+    struct slot *slot = context;
+    struct batch *batch = slot->batch;
+    const crew_value *answer;
+    crew_bytes text = { 0 };
+    latencies_add(&batch->latencies, (uint64_t)(load_now_ns() - slot->started_ns) / 1000);
+    if (describe(slot, result, why, &answer) == CREW_OK &&
+        crew_json_encode(answer, CREW_JSON_COMPACT, &text) != CREW_OK)
+        text = (crew_bytes){ 0 };
+    crew_result_free(result);
+    pthread_mutex_lock(&batch->mutex);
+    slot->answer = text;
+    slot->done = true;
+    if (why->status != CREW_OK && !batch->errors++)
+        batch->first_error = *why;
+    pthread_cond_signal(&batch->ended);
+    pthread_mutex_unlock(&batch->mutex);
+}
+
+/* Waits for the oldest line and writes its answer. */
+static crew_status write_oldest(struct batch *batch, crew_error *why)
+{
+    struct slot *slot = &batch->ring[batch->first];
+    pthread_mutex_lock(&batch->mutex);
+    while (!slot->done)
+        pthread_cond_wait(&batch->ended, &batch->mutex);
+    pthread_mutex_unlock(&batch->mutex);
+    batch->first = (batch->first + 1) % batch->cli->concurrency;
+    batch->count--;
+    crew_arena_reset(slot->arena);
+    if (!slot->answer.data)
+        return crew_error_set(why, CREW_NO_MEMORY, "an answer cannot be shown: no memory, or no JSON");
+    load_progress_done(&batch->progress);
+    bool good = fwrite(slot->answer.data, 1, slot->answer.size, stdout) == slot->answer.size &&
+                fputc('\n', stdout) != EOF;
+    crew_bytes_free(&slot->answer);
+    /* Whoever reads along wants to see what there is, before the next wait. */
+    if (!batch->count || !batch->ring[batch->first].done)
+        good = fflush(stdout) == 0 && good;
+    double share = batch->size ? (double)batch->read / (double)batch->size : -1;
+    load_progress_show(&batch->progress, share, atomic_load(&batch->latencies.count));
+    return good ? CREW_OK : crew_error_set(why, CREW_SYSTEM, "writing the output: %s", strerror(errno));
+}
+
+/* {"method":…, "params":…, "id":…}; the last two may be left out, what else there is is not looked at. */
+static crew_status read_line(struct batch *batch, struct slot *slot, crew_string line, const char **method,
+                             const crew_value **params, crew_error *why)
+{
+    const crew_limits limits = { .message_bytes = LINE_MOST };
+    const crew_value *value = NULL;
+    crew_error reason;
+    crew_status status = crew_json_decode(line, &limits, slot->arena, &value, &reason);
+    if (status != CREW_OK)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "%s:%llu: %s", batch->name,
+                              (unsigned long long)batch->lines, reason.message);
+    *method = NULL;
+    *params = crew_value_get(value, "params");
+    slot->id = crew_value_get(value, "id");
+    crew_type type = *params ? crew_value_type(*params) : CREW_TYPE_ARRAY;
+    if (crew_unpack(value, "{s:s}", "method", method) != CREW_OK ||
+        (type != CREW_TYPE_ARRAY && type != CREW_TYPE_OBJECT))
+        return crew_error_set(
+            why, CREW_BAD_ARGUMENT,
+            "%s:%llu: wants {\"method\": string, \"params\": array or object}, params optional", batch->name,
+            (unsigned long long)batch->lines);
+    return CREW_OK;
+}
+
+/* Starts one line's call; the ring has room for it. */
+static crew_status start_line(struct batch *batch, crew_string line, crew_error *why)
+{
+    struct slot *slot = &batch->ring[(batch->first + batch->count) % batch->cli->concurrency];
+    const char *method = NULL;
+    const crew_value *params = NULL;
+    crew_status status = read_line(batch, slot, line, &method, &params, why);
+    if (status != CREW_OK)
+        return status;
+    slot->done = false;
+    slot->started_ns = load_now_ns();
+    crew_error reason;
+    batch->count++;
+    status = crew_client_start_value(batch->cli->client, method, params, &batch->cli->call, on_done, slot,
+                                     NULL, &reason);
+    if (status != CREW_OK) /* it ends here, as others do elsewhere */
+        on_done(slot, NULL, &reason);
+    return CREW_OK;
+}
+
+static crew_status run(struct batch *batch, crew_error *why)
+{
+    char *line = NULL;
+    size_t room = 0;
+    crew_status status = CREW_OK;
+    for (ssize_t size; status == CREW_OK && (size = getline(&line, &room, batch->input)) > 0;) {
+        crew_string text = { line, (size_t)size - (line[size - 1] == '\n') };
+        batch->lines++;
+        batch->read += size;
+        if (strspn(line, " \t\r\n") == (size_t)size)
+            continue;
+        if (text.size > LINE_MOST)
+            status = crew_error_set(why, CREW_LIMIT, "%s:%llu: more than %d bytes", batch->name,
+                                    (unsigned long long)batch->lines, LINE_MOST);
+        if (status == CREW_OK && batch->count == batch->cli->concurrency)
+            status = write_oldest(batch, why);
+        if (status == CREW_OK)
+            status = start_line(batch, text, why);
+    }
+    if (status == CREW_OK && ferror(batch->input))
+        status = crew_error_set(why, CREW_SYSTEM, "%s: %s", batch->name, strerror(errno));
+    free(line);
+    while (batch->count) { /* also after a mistake: what is under way is answered */
+        crew_error other;
+        crew_status written = write_oldest(batch, &other);
+        if (status == CREW_OK && written != CREW_OK)
+            status = crew_error_set(why, written, "%s", other.message);
+    }
+    load_progress_done(&batch->progress);
+    return status;
+}
+
+static crew_status open_input(struct batch *batch, crew_error *why)
+{
+    const struct cli *cli = batch->cli;
+    struct stat about;
+    if (cli->count > 1)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "'%s': only a FILE is wanted behind the URL",
+                              cli->words[1]);
+    bool standard = cli->count == 0 || strcmp(cli->words[0], "-") == 0;
+    batch->name = standard ? "standard input" : cli->words[0];
+    batch->input = standard ? stdin : fopen(cli->words[0], "r");
+    if (!batch->input)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "%s: %s", batch->name, strerror(errno));
+    if (fstat(fileno(batch->input), &about) == 0 && S_ISREG(about.st_mode))
+        batch->size = about.st_size;
+    batch->ring = calloc(cli->concurrency, sizeof *batch->ring);
+    crew_status status = batch->ring ? CREW_OK : CREW_NO_MEMORY;
+    for (unsigned i = 0; i < cli->concurrency && status == CREW_OK; i++) {
+        batch->ring[i].batch = batch;
+        status = crew_arena_new(&batch->ring[i].arena);
+    }
+    return status == CREW_OK ? CREW_OK : crew_error_set(why, status, "no memory");
+}
+
+static bool write_summary(struct batch *batch, double seconds)
+{
+    const char *name = batch->cli->summary;
+    crew_client_stats stats;
+    crew_client_stats_get(batch->cli->client, &stats);
+    struct load_summary summary = { .calls = atomic_load(&batch->latencies.count),
+                                    .errors = batch->errors,
+                                    .seconds = seconds,
+                                    .latencies = &batch->latencies,
+                                    .stats = &stats };
+    FILE *file = fopen(name, "w");
+    if (file)
+        load_print(&summary, true, file);
+    bool good = file && fclose(file) == 0;
+    if (!good)
+        fprintf(stderr, "rpcrew: %s: %s\n", name, strerror(errno));
+    return good;
+}
+
+int cli_batch(const struct cli *cli)
+{
+    crew_error why = { .status = CREW_NO_MEMORY, .message = "no memory" };
+    struct batch *batch = calloc(1, sizeof *batch);
+    if (!batch)
+        return cli_fail(&why);
+    batch->cli = cli;
+    (void)pthread_mutex_init(&batch->mutex, NULL);
+    (void)pthread_cond_init(&batch->ended, NULL);
+    int64_t start_ns = load_now_ns();
+    crew_status status = open_input(batch, &why);
+    if (status == CREW_OK)
+        status = run(batch, &why);
+    int code = status == CREW_OK ? EXIT_OK : cli_fail(&why);
+    if (cli->summary && !write_summary(batch, (double)(load_now_ns() - start_ns) / 1e9) && code == EXIT_OK)
+        code = EXIT_LOCAL;
+    if (code == EXIT_OK && batch->errors)
+        code = cli_fail(&batch->first_error);
+    for (unsigned i = 0; batch->ring && i < cli->concurrency; i++)
+        crew_arena_free(batch->ring[i].arena);
+    if (batch->input && batch->input != stdin)
+        (void)fclose(batch->input);
+    (void)pthread_cond_destroy(&batch->ended);
+    (void)pthread_mutex_destroy(&batch->mutex);
+    free(batch->ring);
+    free(batch);
+    return code;
+}

@@ -1,0 +1,150 @@
+/* bench: as many calls as go through in a while, so many at a time. */
+#include "commands.h"
+#include "load.h"
+#include "params.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+struct bench {
+    const struct cli *cli;
+    const char *method;
+    const crew_value *params;
+    int64_t end_ns;
+    struct latencies latencies;
+    _Atomic(uint64_t) errors;
+
+    pthread_mutex_t mutex; /* of all below */
+    pthread_cond_t ended;
+    unsigned lanes_open;
+    bool failed;
+    crew_error first; /* the first error */
+};
+
+/* One call after the other. */
+struct lane {
+    struct bench *bench;
+    int64_t started_ns;
+};
+
+static void note_error(struct bench *bench, const crew_error *why)
+{
+    atomic_fetch_add(&bench->errors, 1);
+    pthread_mutex_lock(&bench->mutex);
+    if (!bench->failed)
+        bench->first = *why;
+    bench->failed = true;
+    pthread_mutex_unlock(&bench->mutex);
+}
+
+static void close_lane(struct bench *bench)
+{
+    pthread_mutex_lock(&bench->mutex);
+    bench->lanes_open--;
+    pthread_cond_signal(&bench->ended);
+    pthread_mutex_unlock(&bench->mutex);
+}
+
+static void next_call(struct lane *lane);
+
+static void on_done(void *context, crew_result *result, const crew_error *why)
+{
+    struct lane *lane = context;
+    crew_result_free(result);
+    latencies_add(&lane->bench->latencies, (uint64_t)(load_now_ns() - lane->started_ns) / 1000);
+    if (why->status != CREW_OK)
+        note_error(lane->bench, why);
+    next_call(lane);
+}
+
+static void next_call(struct lane *lane)
+{
+    struct bench *bench = lane->bench;
+    crew_error why;
+    lane->started_ns = load_now_ns();
+    if (lane->started_ns >= bench->end_ns) {
+        close_lane(bench);
+        return;
+    }
+    crew_status status = crew_client_start_value(bench->cli->client, bench->method, bench->params,
+                                                 &bench->cli->call, on_done, lane, NULL, &why);
+    if (status != CREW_OK) {
+        note_error(bench, &why);
+        close_lane(bench);
+    }
+}
+
+/* Waits for all lanes, with a look at the progress now and then. */
+static void wait_for_lanes(struct bench *bench, int64_t start_ns)
+{
+    struct load_progress progress = { 0 };
+    pthread_mutex_lock(&bench->mutex);
+    while (bench->lanes_open) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 100000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        (void)pthread_cond_timedwait(&bench->ended, &bench->mutex, &until);
+        double share = (double)(load_now_ns() - start_ns) / (double)(bench->end_ns - start_ns);
+        load_progress_show(&progress, share, atomic_load(&bench->latencies.count));
+    }
+    pthread_mutex_unlock(&bench->mutex);
+    load_progress_done(&progress);
+}
+
+static int run(struct bench *bench)
+{
+    const struct cli *cli = bench->cli;
+    struct lane *lanes = calloc(cli->concurrency, sizeof *lanes);
+    if (!lanes)
+        return cli_fail(&(crew_error){ .status = CREW_NO_MEMORY, .message = "no memory" });
+    crew_error why;
+    /* The first call finds out whether anybody is there, and is not counted. */
+    crew_status status =
+        crew_client_call_value(cli->client, bench->method, bench->params, &cli->call, NULL, &why);
+    if (status != CREW_OK) {
+        free(lanes);
+        return cli_fail(&why);
+    }
+    int64_t start_ns = load_now_ns();
+    bench->end_ns = start_ns + (int64_t)(cli->duration_s * 1e9);
+    bench->lanes_open = cli->concurrency;
+    for (unsigned i = 0; i < cli->concurrency; i++) {
+        lanes[i].bench = bench;
+        next_call(&lanes[i]);
+    }
+    wait_for_lanes(bench, start_ns);
+    struct load_summary summary = { .calls = atomic_load(&bench->latencies.count),
+                                    .errors = atomic_load(&bench->errors),
+                                    .seconds = (double)(load_now_ns() - start_ns) / 1e9,
+                                    .latencies = &bench->latencies };
+    load_print(&summary, cli->json, stdout);
+    free(lanes);
+    return bench->failed ? cli_fail(&bench->first) : EXIT_OK;
+}
+
+int cli_bench(const struct cli *cli)
+{
+    crew_arena *arena = NULL;
+    crew_error why = { .status = CREW_NO_MEMORY, .message = "no memory" };
+    struct bench *bench = calloc(1, sizeof *bench);
+    crew_status status = bench ? crew_arena_new(&arena) : CREW_NO_MEMORY;
+    if (status == CREW_OK)
+        status = cli_read_call(cli, arena, &bench->params, &why);
+    int code;
+    if (status == CREW_OK) {
+        bench->cli = cli;
+        bench->method = cli->words[0];
+        (void)pthread_mutex_init(&bench->mutex, NULL);
+        (void)pthread_cond_init(&bench->ended, NULL);
+        code = run(bench);
+        (void)pthread_cond_destroy(&bench->ended);
+        (void)pthread_mutex_destroy(&bench->mutex);
+    } else {
+        code = cli_fail(&why);
+    }
+    crew_arena_free(arena);
+    free(bench);
+    return code;
+}

@@ -1,0 +1,41 @@
+/* What batch and bench share: latencies, a line of progress. */
+#ifndef CLI_LOAD_H
+#define CLI_LOAD_H
+
+#include <rpcrew.h>
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+/* Latencies in microseconds, each within two parts of a hundred. All zero is empty; any thread adds. */
+struct latencies {
+    atomic_uint buckets[128 + 57 * 64];
+    _Atomic(uint64_t) count, most;
+};
+
+void latencies_add(struct latencies *latencies, uint64_t us);
+/* The latency that a share of all, 0 to 1, did not exceed. */
+uint64_t latencies_at(struct latencies *latencies, double share);
+
+/* Nanoseconds of CLOCK_MONOTONIC. */
+int64_t load_now_ns(void);
+
+/* One object: calls, errors, calls_per_s, p50_us, p90_us, p99_us, max_us, and for batches resent and retried
+ * (stats not NULL). As JSON, or in words. */
+struct load_summary {
+    uint64_t calls, errors;
+    double seconds;
+    struct latencies *latencies;
+    const crew_client_stats *stats;
+};
+void load_print(const struct load_summary *summary, bool json, FILE *file);
+
+/* Shows how far something is on standard error, if that is a terminal; share below 0: not known. Overwrites
+ * itself; done removes it. */
+struct load_progress {
+    int64_t next_ns, started_ns;
+};
+void load_progress_show(struct load_progress *progress, double share, uint64_t calls);
+void load_progress_done(const struct load_progress *progress);
+
+#endif
