@@ -1,0 +1,149 @@
+"""rpcrew beside the same work on the bare libraries, by turns in one run; prints calls/s, latencies, CPU per call
+and the ratios.
+
+usage: compare.py BIN [SECONDS [ROUNDS [PATHS]]]    BIN: where the programs are; PATHS: amqp,zmq
+"""
+import json
+import os
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "broker-configs"))
+from broker import Broker  # noqa: E402
+
+CALLS_AT_A_TIME = 1, 16, 64, 256, 1000
+CALL = "subtract", "42", "23"
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_of(pids):
+    """Seconds of CPU that processes have used."""
+    ticks = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+            ticks += sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
+    return ticks / TICK
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
+        direct = [int(word) for word in file.read().split()]
+    return direct + [pid for child in direct for pid in children(child)]
+
+
+class Side:
+    """A server that runs, and the client to be run against it."""
+
+    def __init__(self, name, server, client, ready, log):
+        self.name, self.client = name, client
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(server, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        while True:
+            with open(log, encoding="utf-8") as said:
+                if ready in said.read():
+                    return
+            if self.process.poll() is not None:
+                raise SystemExit(f"{name} did not start: {log}")
+
+    def run(self, calls_at_a_time, seconds, broker_pids):
+        before, broker_before = cpu_of([self.process.pid]), cpu_of(broker_pids)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        printed = subprocess.run(self.client(calls_at_a_time, seconds), capture_output=True, text=True, check=False)
+        if printed.returncode:
+            raise SystemExit(f"{self.name}: {printed.stderr}")
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
+        figures = json.loads(printed.stdout)
+        if figures["errors"]:
+            raise SystemExit(f"{self.name}: {figures['errors']} errors")
+        both = cpu_of([self.process.pid]) - before + now.ru_utime - used.ru_utime + now.ru_stime - used.ru_stime
+        figures["cpu_us"] = both / figures["calls"] * 1e6
+        figures["broker_us"] = (cpu_of(broker_pids) - broker_before) / figures["calls"] * 1e6
+        return figures
+
+    def end(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def middle(runs, key):
+    return statistics.median(run[key] for run in runs)
+
+
+def compare(title, sides, seconds, rounds, broker_pids=()):
+    """The first side is rpcrew; the others are floors."""
+    print(f"\n{title}: {rounds} rounds of {seconds} s, medians; ratio: rpcrew to that floor, median (least to most)")
+    print(f"  {'at a time':>9}  {'':<22} {'calls/s':>9} {'p50 us':>8} {'p99 us':>8} {'CPU us':>7}"
+          + (f" {'broker us':>9}" if broker_pids else "") + "  ratio")
+    for at_a_time in CALLS_AT_A_TIME:
+        runs = {side: [] for side in sides}
+        for number in range(rounds):
+            for side in sides if number % 2 else sides[::-1]:
+                runs[side].append(side.run(at_a_time, seconds, broker_pids))
+        for side in sides:
+            ratios = [own["calls_per_s"] / floor["calls_per_s"] for own, floor in zip(runs[sides[0]], runs[side])]
+            ratio = "" if side is sides[0] else \
+                f"  {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            print(f"  {at_a_time:>9}  {side.name:<22} {middle(runs[side], 'calls_per_s'):>9.0f} "
+                  f"{middle(runs[side], 'p50_us'):>8.0f} {middle(runs[side], 'p99_us'):>8.0f} "
+                  f"{middle(runs[side], 'cpu_us'):>7.1f}"
+                  + (f" {middle(runs[side], 'broker_us'):>9.1f}" if broker_pids else "") + ratio, flush=True)
+
+
+def bench_amqp(programs, room, seconds, rounds):
+    broker = Broker()
+    sides = []
+    try:
+        broker.start()
+        url = broker.url + "?queue=bench"
+        floor = ["127.0.0.1", str(broker.port), "bench-floor"]
+        sides.append(Side("rpcrew", [programs + "calc", "--listen", url],
+                          lambda n, s: [programs + "rpcrew", "bench", "--json", "-c", str(n), "-d", str(s), url, *CALL],
+                          "serving", os.path.join(room, "amqp")))
+        sides.append(Side("rabbitmq-c", [programs + "floor_amqp", "server", *floor],
+                          lambda n, s: [programs + "floor_amqp", "client", *floor, str(n), str(s)],
+                          "serving", os.path.join(room, "amqp-floor")))
+        pids = list(broker.pids.values())
+        compare("RabbitMQ", sides, seconds, rounds, pids + [child for pid in pids for child in children(pid)])
+    finally:
+        for side in sides:
+            side.end()
+        broker.close()
+
+
+def bench_zmq(programs, room, seconds, rounds):
+    sides = []
+    try:
+        address = f"ipc://{room}/zmq"
+        sides.append(Side("rpcrew", [programs + "calc", "--listen", "zmq+" + address],
+                          lambda n, s: [programs + "rpcrew", "bench", "--json", "-c", str(n), "-d", str(s),
+                                        "zmq+" + address, *CALL], "serving", os.path.join(room, "zmq-log")))
+        for mode, name in ("server", "libzmq"), ("threads", "libzmq, 2 threads"):
+            floor = f"{address}-{mode}"
+            sides.append(Side(name, [programs + "floor_zmq", mode, floor],
+                              lambda n, s, floor=floor: [programs + "floor_zmq", "client", floor, str(n), str(s)],
+                              "serving", os.path.join(room, "zmq-" + mode + "-log")))
+        compare("ZeroMQ", sides, seconds, rounds)
+    finally:
+        for side in sides:
+            side.end()
+
+
+def main(words):
+    programs = os.path.join(words[0], "")
+    seconds, rounds = float(words[1]) if len(words) > 1 else 1, int(words[2]) if len(words) > 2 else 5
+    paths = words[3].split(",") if len(words) > 3 else ["amqp", "zmq"]
+    room = tempfile.mkdtemp(prefix="rpcrew-bench-")
+    try:
+        for path in paths:
+            {"amqp": bench_amqp, "zmq": bench_zmq}[path](programs, room, seconds, rounds)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
