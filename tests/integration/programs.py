@@ -323,6 +323,35 @@ class Documents(Case):
                 expected |= sections["Options of RabbitMQ"]
             self.assertEqual(set(told), expected)
 
+    def test_the_image_has_what_its_programs_need(self):
+        dockerfile = self.read("Dockerfile")
+        self.assertIn("RUN ./dev build\n", dockerfile)
+        installed = set(re.findall(r"\blib[a-z]+\d+\b", dockerfile))
+        copied = re.findall(r"build/release/bin/(\w+)", dockerfile)
+        needed = set()
+        for name in copied:
+            libraries = re.findall(r"=> (/\S+)", subprocess.run(["ldd", program(name)], capture_output=True, text=True,
+                                                                check=True).stdout)
+            direct = subprocess.run(["objdump", "-p", program(name)], capture_output=True, text=True, check=True).stdout
+            for library in libraries:
+                if f"NEEDED               {os.path.basename(library)}\n" in direct:
+                    needed.add(self.package_of(library))
+        needed -= {"libc6", "libasan8", "libubsan1", "libtsan2"}
+        self.assertEqual(installed, needed)
+        compose = self.read("docker-compose.yml")
+        for name in re.findall(r'command: \["(\w+)"', compose):
+            self.assertIn(name, copied)
+        for file in re.findall(r"\./(broker-configs/[\w.]+)", compose):
+            self.assertTrue(self.read(file))
+
+    @staticmethod
+    def package_of(library):
+        for name in library, os.path.realpath(library), library.removeprefix("/usr"), "/usr" + library:
+            found = subprocess.run(["dpkg", "-S", name], capture_output=True, text=True, check=False)
+            if found.returncode == 0:
+                return found.stdout.split(":")[0]
+        raise AssertionError(library)
+
     def test_the_caller_example(self):
         url = "zmq+ipc://" + self.socket_path()
         self.worker("calc", "--listen", url)
