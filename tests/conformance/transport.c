@@ -60,15 +60,6 @@ static void bodies_are_any_bytes_of_any_size(void **state)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         crew_string bytes = { body, sizes[i] };
         raw_request(&client, bytes, (uint32_t)i + 1, false);
-        for (;;) { /* a large one may need both ends to be driven */
-            crew_list events = { 0 };
-            (void)!client.ops->recv(client.state, &events, 1);
-            crew_list_free(&events);
-            (void)!server.ops->recv(server.state, &server.received, 1);
-            if (server.received.count)
-                break;
-            (void)poll(NULL, 0, 1);
-        }
         crew_message *request = raw_next(&server);
         assert_body(request, bytes);
         raw_settle(&server, request, CREW_SETTLE_DONE, NULL);

@@ -36,6 +36,7 @@ void raw_close(struct raw_end *end, crew_list *unsent)
         at = &(*at)->next;
     *at = end->next;
     end->ops->close(end->state, 1000, unsent ? unsent : &own);
+    crew_list_move(unsent ? unsent : &own, &end->outgoing);
     crew_list_free(&own);
     crew_list_free(&end->received);
     crew_list_free(&end->messages.spare);
@@ -43,14 +44,36 @@ void raw_close(struct raw_end *end, crew_list *unsent)
     crew_url_free(end->url);
 }
 
+static bool can_send(const struct raw_end *end)
+{
+    return end->outgoing.count && (!end->ops->ready || end->ops->ready(end->state));
+}
+
 static void drive(struct raw_end *end, int timeout_ms)
 {
     int wake = eventfd(0, EFD_CLOEXEC);
     assert_ok(end->ops->wait(end->state, wake, timeout_ms, 64));
-    close(wake);
-    for (struct raw_end *each = ends; each; each = each->next)
+    for (struct raw_end *each = ends; each; each = each->next) {
+        if (each != end)
+            assert_ok(each->ops->wait(each->state, wake, 0, 64));
         (void)!each->ops->recv(each->state, &each->received,
                                64); /* lost ones are still worth their messages */
+        if (can_send(each))
+            assert_ok(each->ops->send(each->state, &each->outgoing));
+    }
+    close(wake);
+}
+
+/* Sends, or, where nobody is there yet, keeps it for later. */
+static void send_one(struct raw_end *end, crew_message *message)
+{
+    int64_t until = crew_now_ms() + PATIENCE_MS;
+    crew_list_append(&end->outgoing, message);
+    if (can_send(end))
+        assert_ok(end->ops->send(end->state, &end->outgoing));
+    while (end->outgoing.count && !end->ops->lazy_open && crew_now_ms() < until)
+        drive(end, 5);
+    assert_true(end->ops->lazy_open || !end->outgoing.count);
 }
 
 crew_message *raw_next(struct raw_end *end)
@@ -87,19 +110,6 @@ void raw_nothing(struct raw_end *end)
             crew_list_append(&end->received, m);
     }
     assert_int_equal(end->received.count, 0);
-}
-
-static void send_one(struct raw_end *end, crew_message *message)
-{
-    crew_list one = { 0 };
-    crew_list_append(&one, message);
-    for (int64_t until = crew_now_ms() + PATIENCE_MS; one.count && crew_now_ms() < until;) {
-        if (!end->ops->ready || end->ops->lazy_open || end->ops->ready(end->state))
-            assert_ok(end->ops->send(end->state, &one));
-        if (one.count)
-            drive(end, 5);
-    }
-    assert_int_equal(one.count, 0);
 }
 
 void raw_request(struct raw_end *end, crew_string body, uint32_t correlation, bool one_way)

@@ -51,11 +51,10 @@ struct crew_transport_ops {
      *
      * Takes all of them.
      *
-     * Client: takes requests, as many as can be written now (those that it takes nevertheless it frees when
-     * their deadline_ms passes); while it leaves some, ready is false. Each comes back from recv as
-     * CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED, or, if it is one_way, CONFIRMED; or from close, if it was
-     * never written. After WRITTEN, the others may still follow, as messages of their own with nothing but
-     * the correlation. Writes all there is in as few system calls as can be. */
+     * Client: takes requests, as many as can be written now; while it leaves some, ready is false. Each comes
+     * back from recv as CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED, or, if it is one_way, CONFIRMED; or from
+     * close, if it was never written. After WRITTEN, the others may still follow, as messages of their own
+     * with nothing but the correlation. Writes all there is in as few system calls as can be. */
     crew_status (*send)(void *state, crew_list *messages);
 
     /* Worker: appends up to room requests, with body, route, content_type, deadline_ms and one_way set.

@@ -1,0 +1,206 @@
+/* A caller on ZeroMQ: a DEALER that sends REQ's envelope, ["", body]; answers are matched by the protocol's
+ * id. With headers=yes it puts a frame with its deadline before the body, which workers echo as envelope. */
+#include "transport/zmq_end.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+struct caller {
+    struct zmq_end end;
+    void *monitor;
+    bool headers;
+    unsigned peers;    /* connections with their handshake done */
+    unsigned failures; /* handshakes that failed, and whose end is still to be told */
+    bool lost, full;   /* the peers' queues are, as far as we know */
+    crew_list events;
+};
+
+enum {
+    HANDSHAKE_FAILED = ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                       ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+};
+
+static crew_status start_monitor(struct caller *c, crew_error *why)
+{
+    static atomic_uint count; /* a name that was used may still be bound for a moment */
+    char address[64];
+    (void)snprintf(address, sizeof address, "inproc://rpcrew-monitor-%u", atomic_fetch_add(&count, 1));
+    int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED | ZMQ_EVENT_DISCONNECTED;
+    if (zmq_socket_monitor(c->end.socket, address, events) != 0)
+        return zmq_end_failed(&c->end, "monitoring", why);
+    c->monitor = zmq_end_socket(ZMQ_PAIR);
+    if (!c->monitor)
+        return zmq_end_failed(&c->end, "monitoring", why);
+    zmq_end_set(c->monitor, ZMQ_LINGER, 0);
+    return zmq_connect(c->monitor, address) == 0 ? CREW_OK : zmq_end_failed(&c->end, "monitoring", why);
+}
+
+static void close_caller(struct caller *c, unsigned linger_ms)
+{
+    int result = zmq_socket_monitor(c->end.socket, NULL, 0);
+    (void)result;
+    if (c->monitor)
+        zmq_close(c->monitor);
+    c->monitor = NULL;
+    zmq_end_close(&c->end, linger_ms);
+}
+
+static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
+{
+    struct caller *c = state;
+    *c = (struct caller){ 0 };
+    crew_status status = zmq_end_open(&c->end, config, ZMQ_DEALER, "connect", why);
+    if (status != CREW_OK)
+        return status;
+    c->headers = crew_url_option_is(config->url, "headers", "yes");
+    status = start_monitor(c, why);
+    if (status == CREW_OK)
+        status = c->end.connects ? zmq_end_connect(&c->end, why) : zmq_end_bind(&c->end, why);
+    if (status != CREW_OK)
+        close_caller(c, 0);
+    return status;
+}
+
+/* Whether there is somebody to send to. */
+static bool has_peer(const struct caller *c)
+{
+    if (c->end.inproc) /* nothing is heard of its peers */
+        return !c->end.connects || c->end.number;
+    return c->peers > 0 && !c->lost;
+}
+
+static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+{
+    struct caller *c = state;
+    (void)room;
+    bool tick = c->end.inproc && c->end.connects;
+    if (tick && (timeout_ms < 0 || timeout_ms > ZMQ_END_INPROC_TICK_MS))
+        timeout_ms = ZMQ_END_INPROC_TICK_MS;
+    if (c->events.count)
+        timeout_ms = 0;
+    short events = (short)(c->full && has_peer(c) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
+    zmq_pollitem_t items[] = { { .fd = wake_fd, .events = ZMQ_POLLIN },
+                               { .socket = c->end.socket, .events = events },
+                               { .socket = c->monitor, .events = ZMQ_POLLIN } };
+    crew_status status = zmq_end_poll(items, 3, timeout_ms);
+    if (items[1].revents & ZMQ_POLLOUT)
+        c->full = false;
+    return status;
+}
+
+static bool write_request(const struct caller *c, const crew_message *m)
+{
+    char header[64];
+    crew_string frames[3] = { crew_str("") };
+    size_t count = 1;
+    if (c->headers && m->deadline_ms) {
+        int64_t unix_ms = crew_unix_ms() + m->deadline_ms - crew_now_ms();
+        (void)snprintf(header, sizeof header, "%s%lld", ZMQ_END_HEADER, (long long)unix_ms);
+        frames[count++] = crew_str(header);
+    }
+    frames[count++] = crew_buffer_string(&m->body);
+    return has_peer(c) && zmq_end_send(c->end.socket, frames, count) == 0;
+}
+
+/* The next answer: the last frame of a message. Empty ones, with which REP answers notifications, are passed
+ * over. NULL when there is none. */
+static crew_message *receive_answer(struct caller *c)
+{
+    for (;;) {
+        crew_message *m = NULL;
+        zmq_msg_t part;
+        zmq_msg_init(&part);
+        bool got = zmq_msg_recv(&part, c->end.socket, ZMQ_DONTWAIT) >= 0;
+        while (got && zmq_msg_more(&part))
+            got = zmq_msg_recv(&part, c->end.socket, ZMQ_DONTWAIT) >= 0;
+        if (got && zmq_msg_size(&part) && (m = crew_message_take(c->end.config->messages))) {
+            m->kind = CREW_EVENT_REPLY;
+            crew_buffer_append(&m->body, zmq_msg_data(&part), zmq_msg_size(&part));
+        }
+        zmq_msg_close(&part);
+        if (m || !got)
+            return m;
+    }
+}
+
+static bool more_frames(void *socket)
+{
+    int more = 0;
+    size_t size = sizeof more;
+    return zmq_getsockopt(socket, ZMQ_RCVMORE, &more, &size) == 0 && more;
+}
+
+/* Reads what the monitor tells: [event and value, address]. */
+static void read_monitor(struct caller *c)
+{
+    unsigned char event[6];
+    while (zmq_recv(c->monitor, event, sizeof event, ZMQ_DONTWAIT) == (int)sizeof event) {
+        uint16_t what;
+        memcpy(&what, event, sizeof what);
+        while (more_frames(c->monitor))
+            if (zmq_recv(c->monitor, event, 0, ZMQ_DONTWAIT) < 0)
+                break;
+        if (what == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
+            c->peers++;
+        else if (what & HANDSHAKE_FAILED)
+            c->failures++;
+        else if (what == ZMQ_EVENT_DISCONNECTED && c->failures)
+            c->failures--;
+        else if (what == ZMQ_EVENT_DISCONNECTED && c->peers && --c->peers == 0)
+            c->lost = true;
+    }
+}
+
+static crew_status caller_send(void *state, crew_list *messages)
+{
+    struct caller *c = state;
+    read_monitor(c);
+    for (crew_message *m; !c->full && (m = messages->head);) {
+        c->full = !write_request(c, m);
+        if (c->full)
+            break;
+        (void)crew_list_take(messages);
+        m->kind = m->one_way ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
+        crew_list_append(&c->events, m);
+    }
+    return CREW_OK;
+}
+
+static crew_status caller_recv(void *state, crew_list *messages, size_t room)
+{
+    struct caller *c = state;
+    (void)room;
+    read_monitor(c);
+    bool lost = c->lost || zmq_end_lost(&c->end);
+    if (c->end.inproc && c->end.connects && !c->end.number)
+        (void)zmq_end_connect(&c->end, NULL);
+    crew_list_move(messages, &c->events);
+    for (crew_message *m; (m = receive_answer(c));)
+        crew_list_append(messages, m); /* what came before the loss counts */
+    return lost ? CREW_DISCONNECTED : CREW_OK;
+}
+
+static bool caller_ready(const void *state)
+{
+    const struct caller *c = state;
+    return has_peer(c) && !c->full;
+}
+
+static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
+{
+    struct caller *c = state;
+    (void)unsent; /* what was not written was not taken */
+    crew_list_free(&c->events);
+    close_caller(c, linger_ms);
+}
+
+const struct crew_transport_ops crew_zmq_caller_ops = {
+    .size = sizeof(struct caller),
+    .lazy_open = true,
+    .open = caller_open,
+    .wait = caller_wait,
+    .send = caller_send,
+    .recv = caller_recv,
+    .close = caller_close,
+    .ready = caller_ready,
+};

@@ -1,0 +1,294 @@
+/* The context, shared by all endpoints of the process, and what both ends do with their sockets. */
+#include "transport/zmq_end.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    REBIND_MS = 500, /* a closed socket's address is free a little later */
+    HEARTBEAT_MS = 5000,
+    HEARTBEAT_LOST_MS = 15000,
+    RECONNECT_MS = 50,
+    RECONNECT_MOST_MS = 2000,
+};
+
+/* ---- the context, and the names bound in it ---- */
+
+/* inproc sockets neither report nor mend a lost peer, so we keep account of who is bound. Nobody else has our
+ * context, so the account is complete. */
+struct bound_name {
+    struct bound_name *next;
+    uint64_t number;
+    char name[];
+};
+
+static pthread_mutex_t context_mutex = PTHREAD_MUTEX_INITIALIZER;
+static void *shared_context;
+static unsigned context_uses;
+static struct bound_name *bound_names;
+static uint64_t last_number;
+
+static void *context_enter(void)
+{
+    pthread_mutex_lock(&context_mutex);
+    if (!shared_context)
+        shared_context = zmq_ctx_new();
+    if (shared_context && context_uses == 0) /* libzmq's default is 1023 */
+        (void)zmq_ctx_set(shared_context, ZMQ_MAX_SOCKETS, zmq_ctx_get(shared_context, ZMQ_SOCKET_LIMIT));
+    context_uses += shared_context != NULL;
+    void *context = shared_context;
+    pthread_mutex_unlock(&context_mutex);
+    return context;
+}
+
+/* The last to leave waits for what still lingers. */
+static void context_leave(void)
+{
+    pthread_mutex_lock(&context_mutex);
+    void *last = --context_uses == 0 ? shared_context : NULL;
+    if (last)
+        shared_context = NULL;
+    pthread_mutex_unlock(&context_mutex);
+    while (last && zmq_ctx_term(last) != 0 && errno == EINTR)
+        continue;
+}
+
+/* 0 without memory. */
+static uint64_t name_add(const char *name)
+{
+    size_t size = strlen(name) + 1;
+    struct bound_name *bound = malloc(sizeof *bound + size);
+    if (!bound)
+        return 0;
+    memcpy(bound->name, name, size);
+    pthread_mutex_lock(&context_mutex);
+    uint64_t number = bound->number = ++last_number;
+    bound->next = bound_names;
+    bound_names = bound;
+    pthread_mutex_unlock(&context_mutex);
+    return number;
+}
+
+static void name_remove(uint64_t number)
+{
+    pthread_mutex_lock(&context_mutex);
+    struct bound_name **at = &bound_names;
+    while (*at && (*at)->number != number)
+        at = &(*at)->next;
+    struct bound_name *bound = *at;
+    if (bound)
+        *at = bound->next;
+    pthread_mutex_unlock(&context_mutex);
+    free(bound);
+}
+
+/* The newest binding of a name, or that with a number, if it is still there; 0: none. */
+static uint64_t name_find(const char *name, uint64_t number)
+{
+    pthread_mutex_lock(&context_mutex);
+    const struct bound_name *bound = bound_names;
+    while (bound && (strcmp(bound->name, name) != 0 || (number && bound->number != number)))
+        bound = bound->next;
+    uint64_t found = bound ? bound->number : 0;
+    pthread_mutex_unlock(&context_mutex);
+    return found;
+}
+
+void *zmq_end_socket(int type)
+{
+    return zmq_socket(shared_context, type);
+}
+
+/* ---- the end ---- */
+
+/* libzmq's address of one of a URL's hosts. */
+crew_status zmq_end_address(const crew_url *url, size_t index, char *address, size_t room, crew_error *why)
+{
+    const char *scheme = crew_url_scheme(url) + strlen("zmq+"), *wants = NULL;
+    const char *host = crew_url_host(url, index), *path = crew_url_path(url);
+    int size = 0;
+    if (strcmp(scheme, "ipc") == 0) {
+        wants = *host || !*path ? "wants zmq+ipc:///path" : NULL;
+        size = snprintf(address, room, "ipc://%s", path);
+    } else if (strcmp(scheme, "inproc") == 0) {
+        wants = !*host || *path ? "wants zmq+inproc://name" : NULL;
+        size = snprintf(address, room, "inproc://%s", host);
+    } else {
+        if (!*host || !crew_url_port(url, index) || (*path && strcmp(path, "/") != 0))
+            wants = "wants zmq+tcp://host:port, with * for all addresses of a worker";
+        bool v6 = strchr(host, ':') != NULL;
+        size = snprintf(address, room, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", host, crew_url_port(url, index));
+    }
+    if (!wants && (size_t)size >= room)
+        wants = "is too long";
+    return wants ? crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': %s", crew_url_text(url), wants)
+                 : CREW_OK;
+}
+
+void zmq_end_set(void *socket, int option, int value)
+{
+    int result = zmq_setsockopt(socket, option, &value, sizeof value);
+    (void)result; /* the options exist since libzmq 4.2, and the values are in range */
+}
+
+static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
+{
+    void *context = context_enter();
+    end->socket = context ? zmq_socket(context, type) : NULL;
+    if (!end->socket) {
+        int error = errno;
+        if (context)
+            context_leave();
+        return crew_error_set(why, CREW_SYSTEM, "a ZeroMQ socket: %s", zmq_strerror(error));
+    }
+    /* A message beyond the limit is answered with an error; one far beyond it costs its sender the
+     * connection. */
+    int64_t most = (int64_t)end->config->limits.message_bytes * 4 + 65536;
+    int result = zmq_setsockopt(end->socket, ZMQ_MAXMSGSIZE, &most, sizeof most);
+    (void)result;
+    zmq_end_set(end->socket, ZMQ_LINGER, 0);
+    zmq_end_set(end->socket, ZMQ_IPV6, strchr(end->address, '[') != NULL);
+    zmq_end_set(end->socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS);
+    zmq_end_set(end->socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_LOST_MS);
+    zmq_end_set(end->socket, ZMQ_RECONNECT_IVL, RECONNECT_MS);
+    zmq_end_set(end->socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MOST_MS);
+    zmq_end_set(end->socket, ZMQ_CONNECT_TIMEOUT, (int)end->config->connect_timeout_ms);
+    return CREW_OK;
+}
+
+void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
+{
+    if (end->inproc && !end->connects && end->number)
+        name_remove(end->number);
+    end->number = 0;
+    zmq_end_set(end->socket, ZMQ_LINGER, (int)linger_ms);
+    zmq_close(end->socket);
+    end->socket = NULL;
+    context_leave();
+}
+
+crew_status zmq_end_failed(const struct zmq_end *end, const char *what, crew_error *why)
+{
+    crew_status status = errno == EINVAL || errno == ENODEV ? CREW_BAD_ARGUMENT : CREW_SYSTEM;
+    return crew_error_set(why, status, "%s %s: %s", what, end->address, zmq_strerror(errno));
+}
+
+/* libzmq would replace whatever is at an ipc path: what is no socket, and a socket that somebody serves. */
+static crew_status check_path(const struct zmq_end *end, crew_error *why)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    const char *path = end->address + strlen("ipc://");
+    struct stat file;
+    if (strncmp(end->address, "ipc://", 6) != 0 || lstat(path, &file) != 0)
+        return CREW_OK;
+    if (!S_ISSOCK(file.st_mode))
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: there is something that is no socket",
+                              end->address);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool served = false;
+    if (fd >= 0 && strlen(path) < sizeof address.sun_path) {
+        memcpy(address.sun_path, path, strlen(path) + 1);
+        served = connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    return served ? crew_error_set(why, CREW_SYSTEM, "binding %s: %s", end->address, strerror(EADDRINUSE))
+                  : CREW_OK;
+}
+
+crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
+{
+    int64_t until = crew_now_ms() + REBIND_MS;
+    crew_status status = check_path(end, why);
+    while (status == CREW_SYSTEM && crew_now_ms() < until) {
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+        status = check_path(end, why);
+    }
+    if (status != CREW_OK)
+        return status;
+    while (zmq_bind(end->socket, end->address) != 0) {
+        if (errno != EADDRINUSE || crew_now_ms() >= until)
+            return zmq_end_failed(end, "binding", why);
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+    }
+    size_t size = sizeof end->address;
+    int result = zmq_getsockopt(end->socket, ZMQ_LAST_ENDPOINT, end->address, &size);
+    (void)result;
+    if (end->inproc)
+        end->number = name_add(end->address);
+    return end->inproc && !end->number ? crew_error_set(why, CREW_NO_MEMORY, "no memory") : CREW_OK;
+}
+
+/* An inproc end connects when there is something to connect to; the others leave that to libzmq. */
+crew_status zmq_end_connect(struct zmq_end *end, crew_error *why)
+{
+    if (end->inproc) {
+        uint64_t number = name_find(end->address, 0);
+        if (!number)
+            return CREW_OK;
+        end->number = number;
+    }
+    return zmq_connect(end->socket, end->address) == 0 ? CREW_OK : zmq_end_failed(end, "connecting to", why);
+}
+
+/* Whether the binding that an inproc end is connected to has gone. */
+bool zmq_end_lost(const struct zmq_end *end)
+{
+    return end->inproc && end->connects && end->number && !name_find(end->address, end->number);
+}
+
+crew_status zmq_end_open(struct zmq_end *end, const crew_transport_config *config, int type, const char *mode,
+                         crew_error *why)
+{
+    const char *chosen = crew_url_option(config->url, "mode");
+    *end = (struct zmq_end){ .config = config };
+    end->connects = strcmp(chosen ? chosen : mode, "connect") == 0;
+    end->inproc = strcmp(crew_url_scheme(config->url), "zmq+inproc") == 0;
+    crew_status status = zmq_end_address(config->url, config->host, end->address, sizeof end->address, why);
+    if (status == CREW_OK)
+        status = make_socket(end, type, why);
+    if (status != CREW_OK)
+        return status;
+    /* ZMQ_IMMEDIATE is not for callers: it would discard the answers that have arrived when a connection
+     * ends. That nothing is sent without a peer is seen to by has_peer. */
+    if (type == ZMQ_ROUTER)
+        zmq_end_set(end->socket, ZMQ_ROUTER_MANDATORY, 1);
+    return CREW_OK;
+}
+
+/* Waits for input, and for room to send if wanted. */
+crew_status zmq_end_poll(zmq_pollitem_t *items, int count, int timeout_ms)
+{
+    if (zmq_poll(items, count, timeout_ms) < 0 && errno != EINTR)
+        return CREW_SYSTEM;
+    return CREW_OK;
+}
+
+/* Sends all frames as one message, or none: 0, or why not (EAGAIN, EHOSTUNREACH, ENOMEM). All memory is there
+ * before the first goes, since a message that ends in the middle would go on with the next one. */
+int zmq_end_send(void *socket, const crew_string *frames, size_t count)
+{
+    zmq_msg_t parts[ZMQ_END_ENVELOPE_MOST + 2];
+    size_t made = 0, sent = 0;
+    for (; made < count && zmq_msg_init_size(&parts[made], frames[made].size) == 0; made++)
+        if (frames[made].size)
+            memcpy(zmq_msg_data(&parts[made]), frames[made].data, frames[made].size);
+    int error = made == count ? 0 : ENOMEM;
+    for (; !error && sent < count; sent++) {
+        int more = sent + 1 < count ? ZMQ_SNDMORE : 0;
+        if (zmq_msg_send(&parts[sent], socket, more | ZMQ_DONTWAIT) < 0 && sent == 0) {
+            error = errno; /* only the first frame of a message can be refused */
+            break;
+        }
+    }
+    for (size_t i = sent; i < made; i++)
+        zmq_msg_close(&parts[i]);
+    return error;
+}

@@ -1,0 +1,51 @@
+/* What the two ends have in common: the context, the socket, its address, and sending. */
+#ifndef TRANSPORT_ZMQ_END_H
+#define TRANSPORT_ZMQ_END_H
+
+#include <rpcrew/impl/transport.h>
+
+#include <zmq.h>
+
+enum {
+    ZMQ_END_ADDRESS_MOST = 512,
+    ZMQ_END_ENVELOPE_MOST = 32,  /* frames; proxies add one each */
+    ZMQ_END_INPROC_TICK_MS = 20, /* libzmq tells nothing of inproc peers */
+};
+
+/* Before the Unix time of a caller's deadline, in a frame of its own. */
+#define ZMQ_END_HEADER "RPCREW1 "
+
+struct zmq_end {
+    const crew_transport_config *config;
+    void *socket;
+    char address[ZMQ_END_ADDRESS_MOST]; /* as libzmq has it; once bound, the real one */
+    bool inproc, connects;
+    uint64_t number; /* of the binding of an inproc name that this end made or is connected to */
+};
+
+/* libzmq's address of one of a URL's hosts. CREW_BAD_ARGUMENT. */
+crew_status zmq_end_address(const crew_url *url, size_t index, char *address, size_t room, crew_error *why);
+
+/* Makes the socket, neither bound nor connected; mode is what it does unless the URL says otherwise. */
+crew_status zmq_end_open(struct zmq_end *end, const crew_transport_config *config, int type, const char *mode,
+                         crew_error *why);
+crew_status zmq_end_bind(struct zmq_end *end, crew_error *why);
+/* An inproc end connects when there is something to connect to; the others leave that to libzmq. */
+crew_status zmq_end_connect(struct zmq_end *end, crew_error *why);
+void zmq_end_close(struct zmq_end *end, unsigned linger_ms);
+
+/* Whether the binding that an inproc end is connected to has gone. */
+bool zmq_end_lost(const struct zmq_end *end);
+void zmq_end_set(void *socket, int option, int value);
+/* Sets *why by errno. */
+crew_status zmq_end_failed(const struct zmq_end *end, const char *what, crew_error *why);
+/* A socket of the same context. */
+void *zmq_end_socket(int type);
+
+crew_status zmq_end_poll(zmq_pollitem_t *items, int count, int timeout_ms);
+/* Sends all frames as one message, or none: 0, or why not (EAGAIN, EHOSTUNREACH, ENOMEM). */
+int zmq_end_send(void *socket, const crew_string *frames, size_t count);
+
+extern const struct crew_transport_ops crew_zmq_worker_ops, crew_zmq_caller_ops;
+
+#endif
