@@ -11,12 +11,14 @@
 static const struct {
     const char *name, *words, *help;
     cli_command *run;
+    bool many;             /* calls, so that it pays to prepare for them */
     bool options_anywhere; /* else they end at the URL, so that params may begin with a dash: -5 */
 } commands[] = {
     { "call", "URL METHOD [ARG... | name=value...]", "calls a method and prints its result", cli_call },
     { "notify", "URL METHOD [ARG... | name=value...]", "calls one-way: no answer is waited for", cli_notify },
-    { "batch", "URL [FILE]", "a call for each line {\"method\":...,\"params\":...}", cli_batch, true },
-    { "bench", "URL METHOD [ARG...]", "calls for a while; prints calls/s and latencies", cli_bench, true },
+    { "batch", "URL [FILE]", "a call for each line {\"method\":...,\"params\":...}", cli_batch, true, true },
+    { "bench", "URL METHOD [ARG...]", "calls for a while; prints calls/s and latencies", cli_bench, true,
+      true },
     { "describe", "URL", "shows the methods of a service", cli_describe },
     { "ping", "URL", "sees whether somebody answers, and how fast", cli_ping },
 };
@@ -164,6 +166,7 @@ static int run(int command, struct settings *s, int argc, char **argv)
     s->cli.url = argv[optind];
     s->cli.words = argv + optind + 1;
     s->cli.count = (size_t)(argc - optind - 1);
+    s->client.brief = !commands[command].many;
     if (crew_client_new(&s->cli.client, s->cli.url, &s->client, &why) != CREW_OK)
         return cli_fail(&why);
     int code = commands[command].run(&s->cli);

@@ -45,6 +45,7 @@ static crew_status open_links(crew_client *client, const char *url, crew_error *
         .owner = &crew_client_owner,
         .context = client,
         .background = true,
+        .brief = o->brief,
         .linger_ms = LINGER_MS,
         .in_flight_max = o->in_flight_max ? o->in_flight_max : 65536,
         .timeout_ms = o->timeout_ms ? o->timeout_ms : 30000,

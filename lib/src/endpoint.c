@@ -322,6 +322,7 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     o->limits = crew_limits_resolve(&o->limits);
     e->ops = o->server ? transport->server : transport->client;
     const crew_transport_config config = { .host = o->host,
+                                           .brief = o->brief,
                                            .in_flight_max = o->in_flight_max,
                                            .connect_timeout_ms = o->connect_timeout_ms,
                                            .limits = o->limits };

@@ -190,7 +190,9 @@ class TheirServices(Amqp):
             self.send(channel, properties, self.result(body))
         self.start_service(answer)
         self.assertEqual(rpcrew("call", self.url, "m", "1", "x").out, '[1,"x"]\n')
-        self.assertEqual(rpcrew("call", self.url + "&reply=direct", "m", "2").out, "[2]\n")
+        self.assertEqual(rpcrew("call", self.url + "&reply=queue", "m", "2").out, "[2]\n")
+        self.assertTrue(seen[0].reply_to.startswith("amq.rabbitmq.reply-to."))  # a single call declares nothing
+        self.assertTrue(seen[1].reply_to.startswith("amq.gen-"))
         self.assertEqual(seen[0].content_type, "application/json")
         self.assertEqual(seen[0].delivery_mode, 1)
         self.assertTrue(0 < int(seen[0].expiration) <= 30000)

@@ -60,6 +60,7 @@ class Amqp(Peers):
         self.service("amqplib.mjs", "server", SHARED, self.queue)
         self.check_service(self.url)
         self.check_service(self.url + "&reply=direct")
+        self.check_service(self.url + "&reply=queue")
 
     def test_we_call_rabbitmq_client(self):
         self.service("rabbitmq_client.mjs", "server", SHARED, self.queue)

@@ -229,6 +229,13 @@ class WorkerProgram(Case):
         self.assertEqual(json.loads(dealer.recv_multipart()[-1])["id"], 2)  # so the first has been taken, too
         return worker, dealer
 
+    def test_a_worker_that_ends_takes_its_socket_file_along(self):
+        path = self.socket_path("gone")
+        worker = self.worker("calc", "--listen", "zmq+ipc://" + path)
+        self.assertTrue(os.path.exists(path))
+        self.assertEqual(worker.stop(), 0)
+        self.assertFalse(os.path.exists(path))
+
     def test_it_drains_on_sigterm(self):
         worker, dealer = self.sleeping_worker(500)
         self.assertEqual(worker.stop(), 0)

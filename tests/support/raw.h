@@ -15,7 +15,7 @@ struct raw_end {
     crew_message_pool messages;
     crew_error lost;
     crew_list received;
-    crew_list outgoing; /* not taken yet */
+    crew_list outgoing;   /* not taken yet */
     struct raw_end *next; /* of all that are open: where one is driven, all are */
 };
 

@@ -305,7 +305,8 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     c->reply_to = direct_reply_to;
     if (*c->exchange)
         status = amqp_link_check_exchange(c->link, c->exchange, why);
-    if (status == CREW_OK && !crew_url_option_is(config->url, "reply", "direct"))
+    const char *reply = option_or(config, "reply", config->brief ? "direct" : "queue");
+    if (status == CREW_OK && strcmp(reply, "queue") == 0)
         status = amqp_link_declare_exclusive(c->link, &c->reply_to, why);
     if (status == CREW_OK)
         status = amqp_link_consume(c->link, c->reply_to, 0, true, why);

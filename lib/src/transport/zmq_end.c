@@ -163,11 +163,27 @@ static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
     return CREW_OK;
 }
 
+/* Of an ipc address, NULL for others. */
+static const char *path_of(const struct zmq_end *end)
+{
+    return strncmp(end->address, "ipc://", 6) == 0 ? end->address + 6 : NULL;
+}
+
+/* The inode at an ipc address; 0 if there is none. */
+static ino_t file_of(const struct zmq_end *end)
+{
+    struct stat file;
+    return path_of(end) && lstat(path_of(end), &file) == 0 ? file.st_ino : 0;
+}
+
 void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
 {
     if (end->inproc && !end->connects && end->number)
         name_remove(end->number);
     end->number = 0;
+    if (end->file && end->file == file_of(end)) /* libzmq leaves it behind */
+        (void)unlink(path_of(end));
+    end->file = 0;
     zmq_end_set(end->socket, ZMQ_LINGER, (int)linger_ms);
     zmq_close(end->socket);
     end->socket = NULL;
@@ -184,9 +200,9 @@ crew_status zmq_end_failed(const struct zmq_end *end, const char *what, crew_err
 static crew_status check_path(const struct zmq_end *end, crew_error *why)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const char *path = end->address + strlen("ipc://");
+    const char *path = path_of(end);
     struct stat file;
-    if (strncmp(end->address, "ipc://", 6) != 0 || lstat(path, &file) != 0)
+    if (!path || lstat(path, &file) != 0)
         return CREW_OK;
     if (!S_ISSOCK(file.st_mode))
         return crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: there is something that is no socket",
@@ -223,6 +239,7 @@ crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
     (void)result;
     if (end->inproc)
         end->number = name_add(end->address);
+    end->file = file_of(end);
     return end->inproc && !end->number ? crew_error_set(why, CREW_NO_MEMORY, "no memory") : CREW_OK;
 }
 

@@ -4,6 +4,7 @@
 
 #include <rpcrew/impl/transport.h>
 
+#include <sys/types.h>
 #include <zmq.h>
 
 enum {
@@ -20,6 +21,7 @@ struct zmq_end {
     void *socket;
     char address[ZMQ_END_ADDRESS_MOST]; /* as libzmq has it; once bound, the real one */
     bool inproc, connects;
+    ino_t file;      /* of the ipc socket that this end has bound; 0: none */
     uint64_t number; /* of the binding of an inproc name that this end made or is connected to */
 };
 

@@ -24,6 +24,7 @@
 typedef struct crew_transport_config {
     const crew_url *url;         /* checked, options and all */
     size_t host;                 /* client: which of the url's hosts, if hosts_are_peers */
+    bool brief;                  /* client: few calls are to be expected */
     unsigned in_flight_max;      /* worker: requests that recv has given and that are not settled, at most */
     unsigned connect_timeout_ms; /* open's */
     crew_limits limits;          /* none is zero */
