@@ -12,9 +12,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "broker-configs"))
-from broker import Broker  # noqa: E402
+from broker import Broker, exit_on_signals  # noqa: E402
 
 CALLS_AT_A_TIME = 1, 16, 64, 256, 1000
 CALL = "subtract", "42", "23"
@@ -43,12 +44,14 @@ class Side:
         self.name, self.client = name, client
         with open(log, "wb") as output:
             self.process = subprocess.Popen(server, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-        while True:
+        end = time.monotonic() + 30
+        while self.process.poll() is None and time.monotonic() < end:
             with open(log, encoding="utf-8") as said:
                 if ready in said.read():
                     return
-            if self.process.poll() is not None:
-                raise SystemExit(f"{name} did not start: {log}")
+            time.sleep(0.01)
+        self.end()
+        raise SystemExit(f"{name} did not start: {log}")
 
     def run(self, calls_at_a_time, seconds, broker_pids):
         before, broker_before = cpu_of([self.process.pid]), cpu_of(broker_pids)
@@ -138,6 +141,7 @@ def main(words):
     seconds, rounds = float(words[1]) if len(words) > 1 else 1, int(words[2]) if len(words) > 2 else 5
     paths = words[3].split(",") if len(words) > 3 else ["amqp", "zmq"]
     room = tempfile.mkdtemp(prefix="rpcrew-bench-")
+    exit_on_signals()
     try:
         for path in paths:
             {"amqp": bench_amqp, "zmq": bench_zmq}[path](programs, room, seconds, rounds)

@@ -43,6 +43,25 @@ def lives(group):
     return False
 
 
+def environment_of(pid):
+    try:
+        with open(f"/proc/{pid}/environ", encoding="utf-8", errors="replace") as environment:
+            return environment.read()
+    except OSError:
+        return ""
+
+
+def exit_on_signals():
+    """SIGINT and SIGTERM raise SystemExit, once, so that what was started is ended; a second one does not cut that
+    short."""
+    def leave(*_):
+        for number in signal.SIGINT, signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+        sys.exit(0)
+    for number in signal.SIGINT, signal.SIGTERM:
+        signal.signal(number, leave)
+
+
 def end(group, number=signal.SIGTERM):
     """Ends what spawn() started, and waits until it is gone: rabbitmq-server is a shell around Erlang."""
     try:
@@ -113,7 +132,8 @@ class Broker:
     def start(self):
         if "epmd" not in self.pids:  # our own, or the node would leave one behind
             self.spawn("epmd", "/usr/bin/epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1")
-            while not self.answers(self.epmd_port):  # else the node may be faster to start one
+            limit = time.monotonic() + PATIENCE
+            while not self.answers(self.epmd_port) and time.monotonic() < limit:  # else the node starts one itself
                 time.sleep(0.01)
         before = self.boots()
         self.spawn("server", os.path.join(PROGRAMS, "rabbitmq-server"))
@@ -167,19 +187,14 @@ def main(words):
     if words[:1] == ["--stop"]:
         with open(words[1], encoding="utf-8") as file:
             state = json.loads(file.read().split("\n", 2)[2])
-        for name in "server", "epmd":
-            end(state["pids"][name])
+        for pid in state["pids"]["server"], state["pids"]["epmd"]:
+            if state["room"] in environment_of(pid):  # else it has gone, and the number is somebody else's
+                end(pid)
         shutil.rmtree(state["room"], ignore_errors=True)
         os.remove(words[1])
         return 0
     broker = Broker()
-
-    def leave(*_):
-        for number in signal.SIGINT, signal.SIGTERM:  # a second one must not cut the tidying up short
-            signal.signal(number, signal.SIG_IGN)
-        sys.exit(0)
-    for number in signal.SIGINT, signal.SIGTERM:
-        signal.signal(number, leave)
+    exit_on_signals()
     try:
         broker.start()
         print(broker.url, broker.tls_url, sep="\n", flush=True)

@@ -6,10 +6,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 
 enum { LINE_MOST = 256 << 20 };
 
-/* A line that is on its way, in a ring of them. */
+/* A line that is on its way, in a ring of them. The arena and id are the reader's until the call is under
+ * way, then its completion's, and then, with done, the writer's. */
 struct slot {
     struct batch *batch;
     crew_arena *arena;    /* of the line's values */
@@ -17,24 +19,27 @@ struct slot {
     int64_t started_ns;
     bool done;
     crew_bytes answer; /* without memory for it: empty */
+    crew_error why;
 };
 
+/* One thread reads lines and starts their calls, one writes the answers, the oldest first. */
 struct batch {
     const struct cli *cli;
     FILE *input;
     const char *name;
     uint64_t lines;
-    struct load_progress progress;
+    off_t size; /* of the input; 0: not known */
     struct latencies latencies;
-    off_t size, read; /* of the input; 0: not known */
-
     struct slot *ring;
-    size_t first, count; /* run's own: the slots that are under way, the oldest first */
 
-    pthread_mutex_t mutex; /* of the slots' done and answer, and all below */
-    pthread_cond_t ended;
+    pthread_mutex_t mutex; /* of all below, and of the slots' done */
+    pthread_cond_t changed;
+    size_t first, count; /* the slots that are under way */
+    off_t read;
+    bool all_read;
+    crew_error failure; /* the writer's: nothing more is read then */
     uint64_t errors;
-    crew_error first_error;
+    crew_error first_error; /* in the order of the lines */
 };
 
 static crew_status describe(struct slot *slot, const crew_result *result, const crew_error *why,
@@ -73,37 +78,76 @@ static void on_done(void *context, crew_result *result, const crew_error *why)
     crew_result_free(result);
     pthread_mutex_lock(&batch->mutex);
     slot->answer = text;
+    slot->why = *why;
     slot->done = true;
-    if (why->status != CREW_OK && !batch->errors++)
-        batch->first_error = *why;
-    pthread_cond_signal(&batch->ended);
+    pthread_cond_broadcast(&batch->changed);
     pthread_mutex_unlock(&batch->mutex);
 }
 
-/* Waits for the oldest line and writes its answer. */
-static crew_status write_oldest(struct batch *batch, crew_error *why)
+/* ---- writing ---- */
+
+/* Waits until the oldest line has its answer; NULL when there is none to come. Under the lock. */
+static struct slot *await_oldest(struct batch *batch, struct load_progress *progress)
 {
-    struct slot *slot = &batch->ring[batch->first];
-    pthread_mutex_lock(&batch->mutex);
-    while (!slot->done)
-        pthread_cond_wait(&batch->ended, &batch->mutex);
-    pthread_mutex_unlock(&batch->mutex);
-    batch->first = (batch->first + 1) % batch->cli->concurrency;
-    batch->count--;
-    crew_arena_reset(slot->arena);
-    if (!slot->answer.data)
-        return crew_error_set(why, CREW_NO_MEMORY, "an answer cannot be shown: no memory, or no JSON");
-    load_progress_done(&batch->progress);
-    bool good = fwrite(slot->answer.data, 1, slot->answer.size, stdout) == slot->answer.size &&
-                fputc('\n', stdout) != EOF;
-    crew_bytes_free(&slot->answer);
-    /* Whoever reads along wants to see what there is, before the next wait. */
-    if (!batch->count || !batch->ring[batch->first].done)
-        good = fflush(stdout) == 0 && good;
-    double share = batch->size ? (double)batch->read / (double)batch->size : -1;
-    load_progress_show(&batch->progress, share, atomic_load(&batch->latencies.count));
-    return good ? CREW_OK : crew_error_set(why, CREW_SYSTEM, "writing the output: %s", strerror(errno));
+    for (;;) {
+        struct slot *slot = &batch->ring[batch->first];
+        if (batch->count && slot->done)
+            return slot;
+        if (!batch->count && batch->all_read)
+            return NULL;
+        double share = batch->size ? (double)batch->read / (double)batch->size : -1;
+        load_progress_show(progress, share, atomic_load(&batch->latencies.count));
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += (until.tv_nsec + 100000000) / 1000000000;
+        until.tv_nsec = (until.tv_nsec + 100000000) % 1000000000;
+        (void)pthread_cond_timedwait(&batch->changed, &batch->mutex, &until);
+    }
 }
+
+static void write_answer(struct slot *slot, struct load_progress *progress, crew_error *why)
+{
+    *why = (crew_error){ .status = CREW_OK };
+    if (!slot->answer.data) {
+        crew_error_set(why, CREW_NO_MEMORY, "an answer cannot be shown: no memory, or no JSON");
+        return;
+    }
+    load_progress_hide(progress);
+    if (fwrite(slot->answer.data, 1, slot->answer.size, stdout) != slot->answer.size || putchar('\n') == EOF)
+        crew_error_set(why, CREW_SYSTEM, "writing the output: %s", strerror(errno));
+    crew_bytes_free(&slot->answer);
+}
+
+static void *run_writer(void *argument)
+{
+    struct batch *batch = argument;
+    struct load_progress progress = { 0 };
+    pthread_mutex_lock(&batch->mutex);
+    for (struct slot *slot; (slot = await_oldest(batch, &progress));) {
+        crew_error why;
+        if (slot->why.status != CREW_OK && !batch->errors++)
+            batch->first_error = slot->why;
+        pthread_mutex_unlock(&batch->mutex);
+        write_answer(slot, &progress, &why);
+        crew_arena_reset(slot->arena);
+        pthread_mutex_lock(&batch->mutex);
+        slot->done = false;
+        batch->first = (batch->first + 1) % batch->cli->concurrency;
+        batch->count--;
+        if (why.status != CREW_OK && batch->failure.status == CREW_OK)
+            batch->failure = why;
+        pthread_cond_broadcast(&batch->changed);
+        /* Whoever reads along wants to see what there is, before the next wait. */
+        if ((!batch->count || !batch->ring[batch->first].done) && fflush(stdout) != 0 &&
+            batch->failure.status == CREW_OK)
+            crew_error_set(&batch->failure, CREW_SYSTEM, "writing the output: %s", strerror(errno));
+    }
+    pthread_mutex_unlock(&batch->mutex);
+    load_progress_done(&progress);
+    return NULL;
+}
+
+/* ---- reading ---- */
 
 /* {"method":…, "params":…, "id":…}; the last two may be left out, what else there is is not looked at. */
 static crew_status read_line(struct batch *batch, struct slot *slot, crew_string line, const char **method,
@@ -119,6 +163,8 @@ static crew_status read_line(struct batch *batch, struct slot *slot, crew_string
     *method = NULL;
     *params = crew_value_get(value, "params");
     slot->id = crew_value_get(value, "id");
+    if (*params && crew_value_type(*params) == CREW_TYPE_NULL)
+        *params = NULL;
     crew_type type = *params ? crew_value_type(*params) : CREW_TYPE_ARRAY;
     if (crew_unpack(value, "{s:s}", "method", method) != CREW_OK ||
         (type != CREW_TYPE_ARRAY && type != CREW_TYPE_OBJECT))
@@ -129,55 +175,90 @@ static crew_status read_line(struct batch *batch, struct slot *slot, crew_string
     return CREW_OK;
 }
 
-/* Starts one line's call; the ring has room for it. */
-static crew_status start_line(struct batch *batch, crew_string line, crew_error *why)
+/* Waits until fewer than that are under way; the next free slot, or NULL if the output has failed. */
+static struct slot *await_room(struct batch *batch, size_t fewer_than)
 {
+    pthread_mutex_lock(&batch->mutex);
+    while (batch->count >= fewer_than && batch->failure.status == CREW_OK)
+        pthread_cond_wait(&batch->changed, &batch->mutex);
     struct slot *slot = &batch->ring[(batch->first + batch->count) % batch->cli->concurrency];
+    bool good = batch->failure.status == CREW_OK;
+    pthread_mutex_unlock(&batch->mutex);
+    return good ? slot : NULL;
+}
+
+static crew_status start_line(struct batch *batch, struct slot *slot, crew_string line, crew_error *why)
+{
     const char *method = NULL;
     const crew_value *params = NULL;
+    crew_error reason;
     crew_status status = read_line(batch, slot, line, &method, &params, why);
     if (status != CREW_OK)
         return status;
-    slot->done = false;
-    slot->started_ns = load_now_ns();
-    crew_error reason;
-    batch->count++;
-    status = crew_client_start_value(batch->cli->client, method, params, &batch->cli->call, on_done, slot,
-                                     NULL, &reason);
+    size_t others;
+    do { /* where the client has room for fewer calls than we, it waits for the others */
+        pthread_mutex_lock(&batch->mutex);
+        others = batch->count++;
+        pthread_mutex_unlock(&batch->mutex);
+        slot->started_ns = load_now_ns();
+        status = crew_client_start_value(batch->cli->client, method, params, &batch->cli->call, on_done, slot,
+                                         NULL, &reason);
+        if (status == CREW_OVERLOADED && others) {
+            pthread_mutex_lock(&batch->mutex);
+            batch->count--;
+            pthread_mutex_unlock(&batch->mutex);
+        }
+    } while (status == CREW_OVERLOADED && others && await_room(batch, others));
     if (status != CREW_OK) /* it ends here, as others do elsewhere */
         on_done(slot, NULL, &reason);
     return CREW_OK;
 }
 
-static crew_status run(struct batch *batch, crew_error *why)
+static crew_status read_lines(struct batch *batch, crew_error *why)
 {
     char *line = NULL;
     size_t room = 0;
     crew_status status = CREW_OK;
+    struct slot *slot;
     for (ssize_t size; status == CREW_OK && (size = getline(&line, &room, batch->input)) > 0;) {
         crew_string text = { line, (size_t)size - (line[size - 1] == '\n') };
-        batch->lines++;
+        pthread_mutex_lock(&batch->mutex);
         batch->read += size;
+        pthread_mutex_unlock(&batch->mutex);
+        batch->lines++;
         if (strspn(line, " \t\r\n") == (size_t)size)
             continue;
         if (text.size > LINE_MOST)
             status = crew_error_set(why, CREW_LIMIT, "%s:%llu: more than %d bytes", batch->name,
                                     (unsigned long long)batch->lines, LINE_MOST);
-        if (status == CREW_OK && batch->count == batch->cli->concurrency)
-            status = write_oldest(batch, why);
-        if (status == CREW_OK)
-            status = start_line(batch, text, why);
+        else if ((slot = await_room(batch, batch->cli->concurrency)))
+            status = start_line(batch, slot, text, why);
+        else
+            break;
     }
     if (status == CREW_OK && ferror(batch->input))
         status = crew_error_set(why, CREW_SYSTEM, "%s: %s", batch->name, strerror(errno));
     free(line);
-    while (batch->count) { /* also after a mistake: what is under way is answered */
-        crew_error other;
-        crew_status written = write_oldest(batch, &other);
-        if (status == CREW_OK && written != CREW_OK)
-            status = crew_error_set(why, written, "%s", other.message);
+    return status;
+}
+
+/* Also after a mistake in the input, what is under way is answered. */
+static crew_status run(struct batch *batch, crew_error *why)
+{
+    pthread_t writer;
+    int error = pthread_create(&writer, NULL, run_writer, batch);
+    if (error)
+        return crew_error_set(why, CREW_SYSTEM, "starting a thread: %s", strerror(error));
+    crew_status status = read_lines(batch, why);
+    pthread_mutex_lock(&batch->mutex);
+    batch->all_read = true;
+    pthread_cond_broadcast(&batch->changed);
+    pthread_mutex_unlock(&batch->mutex);
+    (void)pthread_join(writer, NULL);
+    if (status == CREW_OK && batch->failure.status != CREW_OK) {
+        *why = batch->failure;
+        status = why->status;
     }
-    load_progress_done(&batch->progress);
     return status;
 }
 
@@ -231,7 +312,7 @@ int cli_batch(const struct cli *cli)
         return cli_fail(&why);
     batch->cli = cli;
     (void)pthread_mutex_init(&batch->mutex, NULL);
-    (void)pthread_cond_init(&batch->ended, NULL);
+    (void)pthread_cond_init(&batch->changed, NULL);
     int64_t start_ns = load_now_ns();
     crew_status status = open_input(batch, &why);
     if (status == CREW_OK)
@@ -245,7 +326,7 @@ int cli_batch(const struct cli *cli)
         crew_arena_free(batch->ring[i].arena);
     if (batch->input && batch->input != stdin)
         (void)fclose(batch->input);
-    (void)pthread_cond_destroy(&batch->ended);
+    (void)pthread_cond_destroy(&batch->changed);
     (void)pthread_mutex_destroy(&batch->mutex);
     free(batch->ring);
     free(batch);

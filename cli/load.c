@@ -81,7 +81,7 @@ void load_progress_show(struct load_progress *p, double share, uint64_t calls)
     char bar[BAR + 1] = "";
     if (now < p->next_ns || !isatty(STDERR_FILENO))
         return;
-    if (!p->next_ns)
+    if (!p->started_ns)
         p->started_ns = now;
     p->next_ns = now + NS_PER_S / 10;
     int full = share > 1 ? BAR : (int)(share * BAR);
@@ -91,10 +91,20 @@ void load_progress_show(struct load_progress *p, double share, uint64_t calls)
     (void)fprintf(stderr, "\r%s%s%llu calls, %.0f calls/s\033[K", bar, share < 0 ? "" : " ",
                   (unsigned long long)calls, seconds > 0 ? (double)calls / seconds : 0);
     (void)fflush(stderr);
+    p->shown = true;
 }
 
-void load_progress_done(const struct load_progress *p)
+void load_progress_done(struct load_progress *p)
 {
-    if (p->next_ns)
+    if (p->shown)
         (void)fputs("\r\033[K", stderr);
+    p->shown = false;
+}
+
+void load_progress_hide(struct load_progress *p)
+{
+    if (!p->shown || !isatty(STDOUT_FILENO))
+        return;
+    load_progress_done(p);
+    p->next_ns = 0;
 }

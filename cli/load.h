@@ -30,12 +30,16 @@ struct load_summary {
 };
 void load_print(const struct load_summary *summary, bool json, FILE *file);
 
-/* Shows how far something is on standard error, if that is a terminal; share below 0: not known. Overwrites
- * itself; done removes it. */
+/* Shows how far something is on standard error, if that is a terminal, ten times a second at most; share
+ * below 0: not known. */
 struct load_progress {
     int64_t next_ns, started_ns;
+    bool shown;
 };
 void load_progress_show(struct load_progress *progress, double share, uint64_t calls);
-void load_progress_done(const struct load_progress *progress);
+/* Makes way for output, if that goes to a terminal too; the next call shows it again. */
+void load_progress_hide(struct load_progress *progress);
+/* Removes it. */
+void load_progress_done(struct load_progress *progress);
 
 #endif

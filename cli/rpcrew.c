@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -31,29 +30,31 @@ static void print_help(FILE *file)
     for (int i = 0; i < COMMANDS; i++)
         (void)fprintf(file, "  rpcrew %-8s %-36s %s\n", commands[i].name, commands[i].words,
                       commands[i].help);
-    (void)fprintf(file,
-                  "\nAn ARG or value is JSON (42, true, '[1,2]', '\"text\"'), or else a string; @FILE is "
-                  "what is in the file,\n"
-                  "- what comes on standard input. A string with = in it goes as JSON: '\"a=b\"'.\n"
-                  "\noptions:\n"
-                  "  -t, --timeout SECONDS   how long a call may take; 30, fractions allowed\n"
-                  "  -p, --protocol NAME     jsonrpc (the default), jsonrpc1\n"
-                  "  -v, --verbose           shows on standard error what goes over the wire\n"
-                  "  -r, --raw               prints a string result without quotes\n"
-                  "  -j, --json              describe: the whole OpenRPC document; bench: figures as JSON\n"
-                  "  -b, --bytes             @FILE and - are bytes (base64 in JSON), also if they are text\n"
-                  "  -i, --idempotent        may be sent again when the connection is lost\n"
-                  "      --retry             tries again while nobody serves, or is overloaded\n"
-                  "  -c, --concurrency N     batch, bench: calls at a time; 64\n"
-                  "  -d, --duration SECONDS  bench: how long; 10\n"
-                  "  -s, --summary FILE      batch: writes the figures there, as JSON\n"
-                  "      --pretty, --compact indented (the default on a terminal), or one line (when piped)\n"
-                  "  -h, --help              shows this\n"
-                  "      --version           shows the version\n"
-                  "\nexit status: 0 done, 1 the service answered with an error, 2 bad usage, 3 nothing "
-                  "serves there, 4 no\n"
-                  "answer in time, 5 overloaded, 6 connection lost, 7 the answer broke the protocol, 8 no "
-                  "memory and the like\n");
+    (void)fprintf(
+        file,
+        "\nAn ARG or value is JSON (42, true, '[1,2]', '\"text\"'), or else a string; @FILE is "
+        "what is in the file,\n"
+        "- what comes on standard input. A string with = in it goes as JSON: '\"a=b\"'.\n"
+        "batch and bench take options anywhere; an ARG of theirs that begins with a dash goes behind --.\n"
+        "\noptions:\n"
+        "  -t, --timeout SECONDS   how long a call may take; 30, fractions allowed\n"
+        "  -p, --protocol NAME     jsonrpc (the default), jsonrpc1\n"
+        "  -v, --verbose           shows on standard error what goes over the wire\n"
+        "  -r, --raw               prints a string result without quotes\n"
+        "  -j, --json              describe: the whole OpenRPC document; bench: figures as JSON\n"
+        "  -b, --bytes             @FILE and - are bytes (base64 in JSON), also if they are text\n"
+        "  -i, --idempotent        may be sent again when the connection is lost\n"
+        "      --retry             tries again while nobody serves, or is overloaded\n"
+        "  -c, --concurrency N     batch, bench: calls at a time; 64\n"
+        "  -d, --duration SECONDS  bench: how long; 10\n"
+        "  -s, --summary FILE      batch: writes the figures there, as JSON\n"
+        "      --pretty, --compact indented (the default on a terminal), or one line (when piped)\n"
+        "  -h, --help              shows this\n"
+        "      --version           shows the version\n"
+        "\nexit status: 0 done, 1 the service answered with an error, 2 bad usage, 3 nothing "
+        "serves there, 4 no\n"
+        "answer in time, 5 overloaded, 6 connection lost, 7 the answer broke the protocol, 8 no "
+        "memory and the like\n");
 }
 
 static void show_message(void *context, const crew_trace *trace)
@@ -178,7 +179,6 @@ static int run(int command, struct settings *s, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct settings settings = { .cli = { .concurrency = 64, .duration_s = 10 } };
-    (void)signal(SIGPIPE, SIG_IGN);
     settings.cli.pretty = isatty(STDOUT_FILENO) != 0;
     int code = read_options(&settings, argc, argv, false);
     if (code >= 0)

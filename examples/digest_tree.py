@@ -6,6 +6,7 @@ usage: digest_tree.py BIN [TREE]     BIN: where digest and rpcrew are; exits 0 o
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "broker-configs"))
-from broker import Broker  # noqa: E402
+from broker import Broker, exit_on_signals  # noqa: E402
 
 FILES_MOST, BYTES_MOST = 1000, 256 << 10
 
@@ -77,6 +78,10 @@ class Workers:
         with open(self.logs[number], encoding="utf-8") as log:
             return log.read()
 
+    def redelivered(self):
+        """Requests that one of them had before another; the drained ones tell it with their last words."""
+        return sum(int(number) for worker in range(3) for number in re.findall(r"redelivered=(\d+)", self.log(worker)))
+
     def end(self):
         for each in self.processes:
             if each.poll() is None:
@@ -104,7 +109,8 @@ def print_table(workers, answers, summary):
         print(f"  {worker.pid:>8}  {done_by.count(worker.pid):>6}  {ending}")
     print(f"\n  {summary['calls']} calls, {summary['calls_per_s']:.0f} calls/s, "
           f"p50 {summary['p50_us'] / 1000:.1f} ms, p99 {summary['p99_us'] / 1000:.1f} ms, "
-          f"{summary['resent'] + summary['retried']} retries, {summary['errors']} errors\n")
+          f"{workers.redelivered() + summary['resent'] + summary['retried']} retries (requests that a second worker "
+          f"got, or that were sent again), {summary['errors']} errors\n")
     return [done_by.count(worker.pid) for worker in workers.processes]
 
 
@@ -138,8 +144,10 @@ def run(programs, tree, room, broker):
 def main(words):
     programs, tree = words[0], words[1] if len(words) > 1 else "/usr/include"
     room = tempfile.mkdtemp(prefix="rpcrew-demo-")
+    exit_on_signals()
     say("starting a private RabbitMQ")
     broker = Broker()
+    pids = []
     try:
         broker.start()
         pids = list(broker.pids.values())

@@ -247,10 +247,6 @@ void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
         return;
     }
     const struct crew_job *job = call->job;
-    if (job->redelivered) {
-        (void)crew_call_refuse_redelivered(call);
-        return;
-    }
     if (job->shed || (job->stopping && atomic_load(job->stopping))) {
         (void)crew_call_shed(call, job->shed ? job->shed : "stopping");
         return;

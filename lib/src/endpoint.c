@@ -72,6 +72,16 @@ static bool can_be_mended(crew_status status)
     return status == CREW_NO_SERVICE || status == CREW_DISCONNECTED;
 }
 
+/* Once, until the reason is another one. */
+static void log_failure(struct crew_endpoint *e, const crew_error *why)
+{
+    bool known = strcmp(e->last_failure.message, why->message) == 0;
+    e->last_failure = *why;
+    if (!known)
+        crew_log(CREW_LOG_WARN, "cannot open the endpoint yet", "{s:s,s:s}", "endpoint",
+                 crew_url_text(e->url), "why", why->message);
+}
+
 /* The attempt is through. */
 static void conclude_opening(struct crew_endpoint *e, const crew_error *result)
 {
@@ -84,13 +94,11 @@ static void conclude_opening(struct crew_endpoint *e, const crew_error *result)
         e->epoch++;
         e->paused = false;
         e->ever_open = true;
+        e->last_failure.message[0] = '\0';
         crew_log(CREW_LOG_INFO, e->options.server ? "listening" : "connected", "{s:s}", "endpoint",
                  crew_url_text(e->url));
     } else {
         schedule_retry(e);
-        if (first && e->options.wait)
-            crew_log(CREW_LOG_WARN, "cannot open the endpoint yet", "{s:s,s:s}", "endpoint",
-                     crew_url_text(e->url), "why", why.message);
     }
     if (first) {
         bool may_fail = e->options.background || (e->options.wait && can_be_mended(why.status));
@@ -99,6 +107,8 @@ static void conclude_opening(struct crew_endpoint *e, const crew_error *result)
             crew_endpoint_command(e, CREW_ENDPOINT_CLOSE);
         tell_first(e, failed ? &why : &(crew_error){ .status = CREW_OK });
     }
+    if (!e->open && (!first || e->options.wait))
+        log_failure(e, &why);
     note_ready(e);
     e->options.owner->changed(e, &why, &e->outgoing);
 }
@@ -125,20 +135,31 @@ static void lose(struct crew_endpoint *e, crew_status status)
 
 /* ---- moving messages ---- */
 
-static void trace(struct crew_endpoint *e, bool incoming, const crew_list *list)
+static void trace(const struct crew_endpoint *e, const crew_message *m, bool incoming,
+                  const crew_buffer *bytes)
+{
+    crew_trace one = { .incoming = incoming,
+                       .endpoint = crew_url_text(e->url),
+                       .content_type = m->content_type ? m->content_type : "",
+                       .bytes = crew_buffer_string(bytes) };
+    e->options.trace(e->options.trace_context, &one);
+}
+
+/* A client's requests are shown when they come back as written, since not all that is offered is. */
+static void trace_received(const struct crew_endpoint *e, const crew_list *list)
 {
     for (const crew_message *m = list->head; e->options.trace && m; m = m->next) {
-        bool answer = !incoming && e->options.server;
-        const crew_buffer *bytes = answer ? &m->reply : &m->body;
-        bool moves_bytes = incoming ? m->kind == CREW_MESSAGE_REQUEST || m->kind == CREW_EVENT_REPLY
-                                    : m->kind == CREW_MESSAGE_REQUEST || m->kind == CREW_SETTLE_REPLY;
-        crew_trace one = { .incoming = incoming,
-                           .endpoint = crew_url_text(e->url),
-                           .content_type = m->content_type ? m->content_type : "",
-                           .bytes = crew_buffer_string(bytes) };
-        if (moves_bytes)
-            e->options.trace(e->options.trace_context, &one);
+        bool written = (m->kind == CREW_EVENT_WRITTEN || m->kind == CREW_EVENT_CONFIRMED) && m->body.size;
+        if (written || m->kind == CREW_MESSAGE_REQUEST || m->kind == CREW_EVENT_REPLY)
+            trace(e, m, !written, &m->body);
     }
+}
+
+static void trace_answers(const struct crew_endpoint *e, const crew_list *list)
+{
+    for (const crew_message *m = list->head; e->options.trace && e->options.server && m; m = m->next)
+        if (m->kind == CREW_SETTLE_REPLY)
+            trace(e, m, false, &m->reply);
 }
 
 static crew_status send_all(struct crew_endpoint *e)
@@ -150,7 +171,7 @@ static crew_status send_all(struct crew_endpoint *e)
     e->options.owner->sending(e, &e->outgoing);
     if (!atomic_load(&e->ready) || !e->outgoing.count)
         return CREW_OK;
-    trace(e, false, &e->outgoing);
+    trace_answers(e, &e->outgoing);
     return e->ops->send(e->connection->state, &e->outgoing);
 }
 
@@ -163,7 +184,7 @@ static crew_status receive_all(struct crew_endpoint *e, size_t room)
         m->endpoint = e;
         m->epoch = e->epoch;
     }
-    trace(e, true, &incoming);
+    trace_received(e, &incoming);
     if (incoming.count)
         e->options.owner->received(e, &incoming);
     assert(!incoming.count);
@@ -321,6 +342,7 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     o->limits.batch = limit_of(e->url, "max_batch", o->limits.batch);
     o->limits = crew_limits_resolve(&o->limits);
     e->ops = o->server ? transport->server : transport->client;
+    e->can_requeue = e->ops->can_requeue && e->ops->can_requeue(e->url);
     const crew_transport_config config = { .host = o->host,
                                            .brief = o->brief,
                                            .in_flight_max = o->in_flight_max,

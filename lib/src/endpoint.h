@@ -77,8 +77,10 @@ struct crew_endpoint {
     crew_message_pool *messages; /* the connection's */
     crew_list outgoing;          /* taken from the queue */
     uint32_t epoch;              /* counts openings: settlements of an earlier one are stale */
+    bool can_requeue;            /* the transport's */
     bool open, paused, ever_open;
-    bool was_ready; /* since it was opened */
+    crew_error last_failure; /* to open, that has been told of; no message: none since it was open */
+    bool was_ready;          /* since it was opened */
     int64_t opened_at_ms;
     unsigned backoff_ms;
     int64_t retry_at_ms;

@@ -145,24 +145,16 @@ crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data)
     return crew_fail_value(call, code, crew_str(crew_code_text(code)), data);
 }
 
-static crew_status refuse_saying(crew_call *call, int code, crew_executed executed, const char *reason)
+crew_status crew_call_shed(crew_call *call, const char *reason)
 {
+    bool redelivered = strcmp(reason, CREW_REASON_REDELIVERED) == 0;
+    crew_executed executed = redelivered ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_NO;
     const crew_value *data = NULL;
+    atomic_fetch_add(&call->job->shed_count, 1);
     if (crew_pack(&call->arena, &data, "{s:{s:s,s:s}}", "rpcrew", "executed", crew_executed_name(executed),
                   "reason", reason) != CREW_OK)
         data = NULL;
-    return crew_call_refuse(call, code, data);
-}
-
-crew_status crew_call_shed(crew_call *call, const char *reason)
-{
-    atomic_fetch_add(&call->job->shed_count, 1);
-    return refuse_saying(call, CREW_CODE_OVERLOADED, CREW_EXECUTED_NO, reason);
-}
-
-crew_status crew_call_refuse_redelivered(crew_call *call)
-{
-    return refuse_saying(call, CREW_CODE_REDELIVERED, CREW_EXECUTED_UNKNOWN, "redelivered");
+    return crew_call_refuse(call, redelivered ? CREW_CODE_REDELIVERED : CREW_CODE_OVERLOADED, data);
 }
 
 void crew_call_settle(crew_call *call, crew_status returned)

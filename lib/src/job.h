@@ -36,8 +36,7 @@ struct crew_job {
     bool answerable;                    /* there is somewhere to send an answer to */
     void (*done)(struct crew_job *job); /* once, on the thread that completes the last call */
     void *owner;
-    const char *shed; /* NULL, or the reason why its calls are answered 'overloaded, not executed' */
-    bool redelivered; /* its calls are refused, since they may have killed a worker */
+    const char *shed;            /* NULL, or the reason why its calls are not run */
     const atomic_bool *stopping; /* NULL, or: from when this is true, calls not yet run are shed */
 
     /* the calls */
@@ -56,10 +55,8 @@ CREW_NODISCARD crew_status crew_job_decode(struct crew_job *job);
 /* Runs one call. scratch is the thread's own arena, empty before and after; the job may be gone on return. */
 void crew_job_run(struct crew_job *job, size_t index, crew_arena *scratch);
 
-/* Completes a call with an error that tells the caller that nothing was executed. */
+/* Completes a call without running it, with the error that goes with the reason. */
 crew_status crew_call_shed(crew_call *call, const char *reason);
-/* Completes a call with an error that tells that it was given to a worker before. */
-crew_status crew_call_refuse_redelivered(crew_call *call);
 
 /* Completes a call with one of the codes that the protocols define, in its standard words. */
 crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data);

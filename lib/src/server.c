@@ -18,7 +18,20 @@
 
 enum { ENDPOINTS_MAX = 64, LINGER_MS = 1000 };
 
-enum count { RECEIVED, CALLS, REPLIED, DONE, REQUEUED, REJECTED, MALFORMED, EXPIRED, SHED, DROPPED, COUNTS };
+enum count {
+    RECEIVED,
+    CALLS,
+    REPLIED,
+    DONE,
+    REQUEUED,
+    REJECTED,
+    MALFORMED,
+    EXPIRED,
+    SHED,
+    REDELIVERED,
+    DROPPED,
+    COUNTS
+};
 
 struct crew_server {
     const crew_dispatcher *dispatcher;
@@ -95,7 +108,7 @@ static void job_done(struct crew_job *job)
     if (message->reply.size) {
         kind = CREW_SETTLE_REPLY;
         message->content_type = job->protocol->content_type;
-    } else if ((job->wire.malformed && !job->answerable) || job->redelivered) {
+    } else if (!job->answerable && (job->wire.malformed || message->refusal)) {
         kind = CREW_SETTLE_REJECT;
     }
     settle(message, kind);
@@ -148,8 +161,7 @@ static void start(crew_message *message, crew_arena *scratch)
     job->done = job_done;
     job->owner = request;
     /* A request without a deadline of its caller's is answered even when late: somebody may be waiting. */
-    job->shed = message->refused ? "stopping" : late ? "deadline" : NULL;
-    job->redelivered = message->redelivered;
+    job->shed = message->refusal ? message->refusal : late ? "deadline" : NULL;
     job->stopping = &server->stopping;
     if (crew_job_decode(job) != CREW_OK) {
         give_up(message, protocol);
@@ -170,8 +182,7 @@ static size_t room(struct crew_endpoint *endpoint)
     size_t in_flight = atomic_load_explicit(&endpoint->in_flight, memory_order_relaxed);
     size_t most = endpoint->options.in_flight_max;
     const crew_server *server = server_of(endpoint);
-    bool taking =
-        atomic_load(&server->started) && !(atomic_load(&server->draining) && endpoint->ops->can_requeue);
+    bool taking = atomic_load(&server->started) && !(atomic_load(&server->draining) && endpoint->can_requeue);
     return taking && in_flight < most ? most - in_flight : 0;
 }
 
@@ -181,6 +192,7 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
     int64_t deadline_ms = crew_now_ms() + endpoint->options.timeout_ms;
     for (crew_message *m = messages->head; m; m = m->next) {
         m->own_deadline = !m->deadline_ms;
+        count(server, REDELIVERED, m->redelivered);
         if (m->own_deadline)
             m->deadline_ms = deadline_ms;
     }
@@ -188,10 +200,11 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
     atomic_fetch_add(&endpoint->in_flight, messages->count);
     atomic_fetch_add(&server->refs, (unsigned)messages->count);
     bool draining = atomic_load(&server->draining);
-    while (draining && endpoint->ops->can_requeue && messages->count)
+    while (draining && endpoint->can_requeue && messages->count)
         settle(crew_list_take(messages), CREW_SETTLE_REQUEUE);
     for (crew_message *m = draining ? messages->head : NULL; m; m = m->next)
-        m->refused = true; /* else a busy endpoint would never be idle */
+        if (!m->refusal)
+            m->refusal = "stopping"; /* else a busy endpoint would never be idle */
     crew_pool_submit(&server->pool, messages);
 }
 
@@ -385,7 +398,7 @@ static void give_back(crew_server *server)
     crew_pool_take_back(&server->pool, &waiting);
     for (crew_message *m; (m = crew_list_take(&waiting));) {
         const struct crew_endpoint *endpoint = m->endpoint;
-        if (endpoint->ops->can_requeue)
+        if (endpoint->can_requeue)
             settle(m, CREW_SETTLE_REQUEUE);
         else
             crew_list_append(&kept, m);
@@ -422,8 +435,11 @@ crew_status crew_server_wait(crew_server *server)
     shed_waiting(server);
     command_all(server, CREW_ENDPOINT_CLOSE);
     join_all(server);
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
     crew_log(drained ? CREW_LOG_INFO : CREW_LOG_WARN, drained ? "drained" : "stopped with calls in flight",
-             NULL);
+             "{s:I,s:I,s:I}", "calls", (int64_t)stats.calls, "requeued", (int64_t)stats.requeued,
+             "redelivered", (int64_t)stats.redelivered);
     return drained ? CREW_OK : CREW_TIMEOUT;
 }
 
@@ -475,6 +491,7 @@ void crew_server_stats_get(const crew_server *server, crew_server_stats *stats)
         .malformed = n[MALFORMED],
         .expired = n[EXPIRED],
         .shed = n[SHED],
+        .redelivered = n[REDELIVERED],
         .dropped = n[DROPPED],
     };
     for (size_t i = 0; i < server->endpoint_count; i++) {

@@ -112,7 +112,7 @@ class TheirClients(Amqp):
         self.serve()
         channel = self.connect()
         client = TutorialClient(channel, self.queue)
-        for i in range(1000):
+        for i in range(10000):
             client.send(b"\xff{[" if i % 2 else b"", reply_to=None)  # nowhere to answer: rejected
         client.send(b"rubbish")
         self.assertEqual(json.loads(client.wait()[0][1])["error"]["code"], -32700)
@@ -389,6 +389,17 @@ class Faults(Amqp):
         self.assertEqual(error["data"]["rpcrew"], {"executed": "unknown", "reason": "redelivered"})
         self.assertEqual(client.call("count")["result"], 0)
 
+    def test_a_worker_that_drains_makes_nothing_suspect(self):
+        first = self.serve("--threads", "1", query="&redelivered=refuse")
+        client = TutorialClient(self.connect(), self.queue)
+        for i in range(12):
+            client.send(request("sleep_ms", [200], i), str(i))
+        eventually(lambda: self.queue_length() == 0)
+        self.serve(query="&redelivered=refuse")
+        self.assertEqual(first.stop(), 0)
+        errors = [json.loads(body)["error"] for _, body in client.wait(12) if b"error" in body]
+        self.assertEqual({error["data"]["rpcrew"]["reason"] for error in errors} - {"stopping"}, set())
+
     def test_what_may_have_killed_a_worker_is_run_by_default(self):
         first = self.serve("--threads", "1")
         client = TutorialClient(self.connect(), self.queue)
@@ -423,7 +434,7 @@ class Faults(Amqp):
     def test_a_consumer_that_is_lost_without_a_word_is_noticed(self):
         worker = self.serve(query="&heartbeat=1")
         self.forget_consumers()
-        eventually(lambda: worker.said("the broker has lost the consumer"))
+        eventually(lambda: worker.said("cancelled or lost the consumer"))
         self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
 
     def forget_consumers(self):
@@ -441,7 +452,7 @@ class Faults(Amqp):
         self.connect().queue_delete(self.queue)
         self.assertEqual(running.outcomes(), [(0, "1500\n", "")])  # what runs is answered
         eventually(lambda: rpcrew("call", "-t", "5", self.url, "add", "1", "2").out == "3\n")
-        self.assertTrue(worker.said("cancelled the consumer"))
+        self.assertTrue(worker.said("cancelled or lost the consumer"))
 
 
 class BrokerFaults(Amqp):
@@ -547,6 +558,23 @@ class BrokerFaults(Amqp):
         self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
 
     def test_an_alarm_hangs_nobody(self):
+        self.check_alarm()
+
+    def test_an_alarm_hangs_nobody_over_tls(self):
+        self.url = f"{self.broker.tls_url}&queue={self.queue}"
+        self.check_alarm()
+
+    def test_why_it_cannot_come_back_is_told(self):
+        worker = self.serve()
+        self.broker.ctl("clear_permissions", "rpcrew")
+        self.addCleanup(self.broker.ctl, "set_permissions", "rpcrew", ".*", ".*", ".*")
+        self.broker.ctl("close_all_connections", "test")
+        eventually(lambda: worker.said("refused for user"))
+        self.assertEqual(worker.text().count("cannot open the endpoint yet"), 1)
+        self.broker.ctl("set_permissions", "rpcrew", ".*", ".*", ".*")
+        eventually(lambda: worker.text().count("listening") >= 2)
+
+    def check_alarm(self):
         worker = self.serve()
         self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
         self.broker.ctl("set_vm_memory_high_watermark", "0")

@@ -135,11 +135,35 @@ class CommandLine(Case):
             file.write('{"method":"sleep_ms","params":[60]}\n' * 10)
         subprocess.run([program("rpcrew"), "batch", self.url, path, "-c", "2"], stdout=subprocess.DEVNULL,
                        stderr=terminal, timeout=30, check=True)
+        shown = os.read(main_end, 100000).decode()
+        self.assertRegex(shown, r"[#.]{40} \d+ calls")
+        self.assertEqual(shown.count("\r\033[K"), 1)  # once, at the end: nothing else is on that terminal
+        self.assertTrue(shown.endswith("\r\033[K"))
+        subprocess.run([program("rpcrew"), "batch", self.url, path, "-c", "2"], stdout=terminal, stderr=terminal,
+                       timeout=30, check=True)
         os.close(terminal)
         shown = os.read(main_end, 100000).decode()
         os.close(main_end)
-        self.assertRegex(shown, r"#+\.+ \d+ calls")
-        self.assertTrue(shown.endswith("\r\033[K"))
+        self.assertRegex(shown, r'"result":60\}\r\n\r[#.]{40} \d+ calls[^\n]*\r\033\[K\{"result":60\}\r\n')
+
+    def test_batch_answers_while_it_waits_for_lines(self):
+        with subprocess.Popen([program("rpcrew"), "batch", self.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True) as batch:
+            for number in range(3):
+                batch.stdin.write(json.dumps({"method": "add", "params": [number, 1]}) + "\n")
+                batch.stdin.flush()
+                self.assertEqual(batch.stdout.readline(), f'{{"result":{number + 1}}}\n')
+            batch.stdin.close()
+
+    def test_batch_ends_with_its_reader(self):
+        lines = '{"method":"get_data","params":null}\n' * 20000
+        got = subprocess.run(f"{program('rpcrew')} batch {self.url} | head -n 1; echo ${{PIPESTATUS[0]}}", shell=True,
+                             executable="/bin/bash", input=lines, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual((got.stdout, got.stderr), ('{"result":["hello",5]}\n141\n', ""))  # by SIGPIPE, as others do
+
+    def test_batch_keeps_to_the_client_s_limit(self):
+        got = rpcrew("batch", self.url + "?in_flight=3", stdin='{"method":"get_data"}\n' * 500)
+        self.assertEqual((got.code, got.out.count("hello")), (0, 500), got.err)
 
     def test_bench_prints_its_figures(self):
         got = rpcrew("bench", self.url, "add", "1", "2", "--duration", "0.2", "--concurrency", "4", "--json")

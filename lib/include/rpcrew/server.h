@@ -60,18 +60,19 @@ CREW_API size_t crew_server_step(crew_server *server, size_t max);
 
 /* Counts since the start; read without stopping anything, so they may be a message apart. */
 typedef struct crew_server_stats {
-    uint64_t received;  /* messages */
-    uint64_t calls;     /* decoded, notifications and invalid ones included */
-    uint64_t replied;   /* messages settled with an answer */
-    uint64_t done;      /* messages settled without one: notifications, expired, nowhere to answer */
-    uint64_t requeued;  /* given back unstarted */
-    uint64_t rejected;  /* undecodable, nowhere to answer */
-    uint64_t malformed; /* messages that could not be decoded */
-    uint64_t expired;   /* dropped unstarted, their time being over */
-    uint64_t shed;      /* answered 'overloaded, not executed' */
-    uint64_t dropped;   /* settled after their connection was lost */
-    uint64_t in_flight; /* messages, now */
-    uint64_t listening; /* endpoints that are open (RabbitMQ: and consume), now */
+    uint64_t received;    /* messages */
+    uint64_t calls;       /* decoded, notifications and invalid ones included */
+    uint64_t replied;     /* messages settled with an answer */
+    uint64_t done;        /* messages settled without one: notifications, expired, nowhere to answer */
+    uint64_t requeued;    /* given back unstarted */
+    uint64_t rejected;    /* undecodable, nowhere to answer */
+    uint64_t malformed;   /* messages that could not be decoded */
+    uint64_t expired;     /* dropped unstarted, their time being over */
+    uint64_t shed;        /* answered and not run: for lack of room or time, or for having been redelivered */
+    uint64_t redelivered; /* messages that a worker had had before */
+    uint64_t dropped;     /* settled after their connection was lost */
+    uint64_t in_flight;   /* messages, now */
+    uint64_t listening;   /* endpoints that are open, now */
 } crew_server_stats;
 CREW_API void crew_server_stats_get(const crew_server *server, crew_server_stats *stats);
 

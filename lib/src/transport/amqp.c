@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BURST_BYTES = 256 << 10, EVENTS_MOST = 1000 };
+enum { BURST_BYTES = 256 << 10, EVENTS_MOST = 1000, SILENCE_KNOWN_MS = 2000 };
 
 static const char direct_reply_to[] = "amq.rabbitmq.reply-to";
 
@@ -35,7 +35,8 @@ static crew_status lost(const crew_transport_config *config, const struct amqp_e
 struct worker {
     const crew_transport_config *config;
     struct amqp_link *link;
-    bool ack_early, refuse_redelivered, paused;
+    bool ack_early, paused;
+    bool requeues;   /* gives back what it has not started; else all that comes is handed out */
     crew_list ready; /* received, and not handed out for want of room */
 
     /* whether the broker still knows our consumer */
@@ -59,12 +60,18 @@ static crew_status declare(const crew_transport_config *config, struct amqp_link
                              crew_url_option_is(config->url, "queue_type", "quorum"), why);
 }
 
+/* Where workers refuse what was redelivered, nothing that could still be answered is given back. */
+static bool worker_can_requeue(const crew_url *url)
+{
+    return !crew_url_option_is(url, "redelivered", "refuse");
+}
+
 static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct worker *w = state;
     *w = (struct worker){ .config = config,
                           .ack_early = crew_url_option_is(config->url, "ack", "early"),
-                          .refuse_redelivered = crew_url_option_is(config->url, "redelivered", "refuse") };
+                          .requeues = worker_can_requeue(config->url) };
     crew_status status = amqp_link_open(&w->link, config, 0, why);
     if (status != CREW_OK)
         return status;
@@ -91,8 +98,9 @@ static int64_t deadline_of(const struct amqp_event *e)
     if (e->deadline_unix_ms > 0)
         left = e->deadline_unix_ms - crew_unix_ms();
     else if (e->expiration.data)
-        left = strtoll(e->expiration.data, NULL, 10); /* "0": at once or not at all, and here it is */
-    if (!left)
+        left = strtoll(e->expiration.data, NULL, 10);
+    if (!left &&
+        e->deadline_unix_ms <= 0) /* an expiration of "0" is: at once or not at all, and here it is */
         return 0;
     return crew_now_ms() + (left < most ? left : most);
 }
@@ -118,7 +126,8 @@ static crew_message *make_request(struct worker *w, const struct amqp_event *e)
     m->kind = CREW_MESSAGE_REQUEST;
     m->route = route;
     m->one_way = e->reply_to.size == 0;
-    m->redelivered = e->redelivered && w->refuse_redelivered;
+    m->redelivered = e->redelivered;
+    m->refusal = e->redelivered && !w->requeues ? CREW_REASON_REDELIVERED : NULL;
     m->content_type = e->content_type.data ? crew_arena_string(&m->arena, e->content_type).data : NULL;
     m->deadline_ms = deadline_of(e);
     return m;
@@ -126,7 +135,7 @@ static crew_message *make_request(struct worker *w, const struct amqp_event *e)
 
 static bool on_delivery(struct worker *w, const struct amqp_event *e)
 {
-    if (w->paused)
+    if (w->paused && w->requeues)
         return amqp_link_reject(w->link, e->tag, true);
     crew_message *m = e->incomplete ? NULL : make_request(w, e);
     if (!m)
@@ -150,24 +159,25 @@ static bool inquire(struct worker *w)
 }
 
 /* Whether the queue is served by nobody, or, twice in a row, has messages that do not come although nothing
- * is in our way. */
-static bool consumer_is_gone(struct worker *w, const struct amqp_event *e)
+ * is in our way. The latter is also so where another consumer has precedence, so it is no cause for words. */
+static bool consumer_is_doubtful(struct worker *w, const struct amqp_event *e)
 {
     bool waits = e->exists && e->messages && !w->unsettled && !w->delivered;
-    bool gone = !e->consumers || (waits && w->suspected);
+    bool doubtful = !e->consumers || (waits && w->suspected);
     w->suspected = waits;
     w->delivered = false;
-    return gone && !w->paused;
+    return doubtful && !w->paused;
 }
 
-/* The queue was deleted, or has moved. What runs goes on and is answered; if the queue cannot be had again,
- * the broker closes the channel, and all is opened anew. */
-static bool consume_again(struct worker *w)
+/* The queue was deleted or has moved, or the consumer is in doubt. What runs goes on and is answered; if the
+ * queue cannot be had again, the broker closes the channel, and all is opened anew. */
+static bool consume_again(struct worker *w, bool certain)
 {
     const crew_url *url = w->config->url;
     if (w->paused)
         return true;
-    crew_log(CREW_LOG_WARN, "the broker cancelled the consumer; consuming again", "{s:s}", "endpoint",
+    crew_log(certain ? CREW_LOG_WARN : CREW_LOG_DEBUG,
+             "the broker has cancelled or lost the consumer; consuming again", "{s:s}", "endpoint",
              crew_url_text(url));
     bool declare = !crew_url_option(url, "declare") || crew_url_option_is(url, "declare", "yes");
     return amqp_link_consume_again(w->link, crew_url_option(url, "queue"), declare,
@@ -184,10 +194,10 @@ static crew_status worker_recv(void *state, crew_list *messages, size_t room)
         switch (e.kind) {
         case AMQP_EVENT_DELIVER: good = on_delivery(w, &e); break;
         case AMQP_EVENT_QUEUE:
-            if (consumer_is_gone(w, &e))
-                return crew_error_set(w->config->lost, CREW_DISCONNECTED, "the broker has lost the consumer");
+            good = !consumer_is_doubtful(w, &e) ||
+                   (amqp_link_cancel(w->link) && consume_again(w, e.consumers == 0));
             break;
-        case AMQP_EVENT_CANCEL: good = consume_again(w); break;
+        case AMQP_EVENT_CANCEL: good = consume_again(w, true); break;
         case AMQP_EVENT_LOST: return lost(w->config, &e, &why);
         case AMQP_EVENT_NONE: more = false; break;
         default: break;
@@ -252,7 +262,7 @@ static void worker_pause(void *state)
     struct worker *w = state;
     bool good = amqp_link_cancel(w->link);
     w->paused = true;
-    for (crew_message *m; (m = crew_list_take(&w->ready));) {
+    for (crew_message *m; w->requeues && (m = crew_list_take(&w->ready));) {
         good = good && amqp_link_reject(w->link, ((const struct route *)m->route)->tag, true);
         crew_message_give(w->config->messages, m);
     }
@@ -286,6 +296,8 @@ struct caller {
     crew_list unconfirmed; /* tickets, by tag */
     crew_list events;
     char silence[320]; /* what the last inquiry found wrong with the queue */
+    int64_t silence_at_ms;
+    bool no_memory; /* for a request: recv says so */
 };
 
 static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
@@ -414,6 +426,7 @@ static crew_status caller_send(void *state, crew_list *messages)
             status = amqp_link_flush(c->link);
         note_written(c, status == CREW_OK ? UINT64_MAX : amqp_link_written(c->link));
     }
+    c->no_memory = status == CREW_NO_MEMORY;
     return CREW_OK;
 }
 
@@ -497,6 +510,7 @@ static void on_queue(struct caller *c, const struct amqp_event *e)
 {
     const char *fault = !e->exists ? "is not there any more" : !e->consumers ? "has no consumers" : NULL;
     c->silence[0] = '\0';
+    c->silence_at_ms = crew_now_ms();
     if (fault)
         (void)snprintf(c->silence, sizeof c->silence, "queue '%s' %s", c->routing_key, fault);
 }
@@ -507,14 +521,15 @@ static const char *caller_silence(void *state)
     struct caller *c = state;
     if (*c->exchange || !amqp_link_inquire(c->link, c->routing_key))
         return NULL;
-    return *c->silence ? c->silence : NULL;
+    bool known = *c->silence && crew_now_ms() - c->silence_at_ms < SILENCE_KNOWN_MS;
+    return known ? c->silence : NULL;
 }
 
 static crew_status caller_recv(void *state, crew_list *messages, size_t room)
 {
     struct caller *c = state;
     crew_error why;
-    crew_status status = CREW_OK;
+    crew_status status = c->no_memory ? CREW_NO_MEMORY : CREW_OK;
     bool more = true;
     (void)room;
     for (int i = 0; i < EVENTS_MOST && more && status == CREW_OK; i++) {
@@ -598,7 +613,7 @@ static const crew_url_option_spec tls_options[] = {
 
 static const struct crew_transport_ops worker_ops = {
     .size = sizeof(struct worker),
-    .can_requeue = true,
+    .can_requeue = worker_can_requeue,
     .open = worker_open,
     .wait = worker_wait,
     .send = worker_send,

@@ -321,9 +321,15 @@ static const crew_url_option_spec options[] = {
     { NULL, NULL, 0, 0, NULL },
 };
 
+static bool can_requeue(const crew_url *url)
+{
+    (void)url;
+    return true;
+}
+
 static const struct crew_transport_ops server_ops = {
     .size = sizeof(struct end),
-    .can_requeue = true,
+    .can_requeue = can_requeue,
     .open = server_open,
     .wait = server_wait,
     .send = server_send,

@@ -4,6 +4,9 @@
 
 #include <rpcrew/impl/memory.h>
 
+/* A refusal: a worker that had the message before may have died of it. */
+#define CREW_REASON_REDELIVERED "redelivered"
+
 /* What a message is at the moment: which of these a transport gets and gives is in impl/transport.h. */
 typedef enum crew_message_kind {
     CREW_MESSAGE_REQUEST, /* worker: came in; client: to be sent */
@@ -26,14 +29,14 @@ typedef enum crew_message_kind {
 typedef struct crew_message {
     struct crew_message *next; /* in the one list that it is in */
     crew_message_kind kind;
-    bool one_way;             /* client: nobody waits for a reply; worker: no address to reply to */
-    uint32_t correlation;     /* client: the call that it belongs to; 0: told by the body's id */
-    void *endpoint;           /* worker: where it came in, and its settlement goes; the core's own */
-    uint32_t epoch;           /* which opening of that endpoint; the core's own */
-    bool refused;             /* worker: came while draining: to be answered, not to be run */
-    bool redelivered;         /* worker: had been given out before, and is to be refused for that */
-    bool own_deadline;        /* worker: deadline_ms is the server's bound, the caller gave none */
-    int64_t deadline_ms;      /* crew_now_ms's clock; 0: none */
+    bool one_way;         /* client: nobody waits for a reply; worker: no address to reply to */
+    uint32_t correlation; /* client: the call that it belongs to; 0: told by the body's id */
+    void *endpoint;       /* worker: where it came in, and its settlement goes; the core's own */
+    uint32_t epoch;       /* which opening of that endpoint; the core's own */
+    bool redelivered;     /* worker: had been given out before */
+    const char *refusal;  /* worker: why it is to be answered and not run (docs/errors.md); NULL: run it */
+    bool own_deadline;    /* worker: deadline_ms is the server's bound, the caller gave none */
+    int64_t deadline_ms;  /* crew_now_ms's clock; 0: none */
     const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */
     const void *route;        /* worker: where the answer goes; the transport's own, in the arena */
     crew_buffer body;

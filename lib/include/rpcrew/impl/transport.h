@@ -4,7 +4,8 @@
  * lib/src/transport/registry.c. All operations are called by one thread at a time, on a state of .size bytes
  * that was all zero before the first open: the endpoint's I/O thread, but for open, which has a thread of its
  * own (so that deadlines are kept while a host does not answer) and leaves config->messages alone. Signals
- * are blocked in both. Nothing but open and close may block, and those no longer than they are told.
+ * are blocked in both. Nothing but open and close may block, and those no longer than they are told (amqps
+ * alone may block in writing, up to connect_timeout_ms: its library writes no other way).
  *
  * Life of a state:  open (wait | send | recv)* [pause (wait | send | recv)*] close, and then perhaps open
  * again. When wait, send or recv return another status than CREW_OK, the connection is over: the caller
@@ -33,8 +34,10 @@ typedef struct crew_transport_config {
 } crew_transport_config;
 
 struct crew_transport_ops {
-    size_t size;      /* of the state */
-    bool can_requeue; /* worker: takes CREW_SETTLE_REQUEUE; else it is never given one */
+    size_t size; /* of the state */
+    /* Worker: whether it takes CREW_SETTLE_REQUEUE; else it is never given one, and after pause still gives
+     * what has come. NULL: no. Any thread. */
+    bool (*can_requeue)(const crew_url *url);
     bool lazy_open; /* client: open returns before any peer is there; what is never written had no service */
 
     /* Connects or binds; blocks up to connect_timeout_ms. On failure nothing stays open and *why says what
@@ -47,10 +50,9 @@ struct crew_transport_ops {
      * again and again without cause. With room 0, waiting requests are no cause. */
     crew_status (*wait)(void *state, int wake_fd, int timeout_ms, size_t room);
 
-    /* Worker: takes settlements of requests that this opening gave, sends the answers, and gives the messages
-     * to config->messages when they are done with. A settlement whose peer has gone is dropped.
+    /* Worker: takes all settlements, of requests that this opening gave, sends the answers, and gives the
+     * messages to config->messages when they are done with. A settlement whose peer has gone is dropped.
      *
-     * Takes all of them.
      *
      * Client: takes requests, as many as can be written now; while it leaves some, ready is false. Each comes
      * back from recv as CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED, or, if it is one_way, CONFIRMED; or from
