@@ -1,0 +1,77 @@
+#include "support/test.h"
+
+#include <rpcrew/impl/message.h>
+
+static void lists_keep_their_order(void **state)
+{
+    (void)state;
+    crew_list first = { 0 }, second = { 0 };
+    assert_null(crew_list_take(&first));
+    for (uint32_t i = 0; i < 6; i++) {
+        crew_message *message = crew_message_new();
+        message->correlation = i;
+        crew_list_append(i < 3 ? &first : &second, message);
+    }
+    crew_list_move(&first, &second);
+    assert_int_equal(first.count, 6);
+    assert_int_equal(second.count, 0);
+    assert_null(second.head);
+    crew_list_move(&first, &second); /* nothing */
+    for (uint32_t i = 0; i < 6; i++) {
+        crew_message *message = crew_list_take(&first);
+        assert_int_equal(message->correlation, i);
+        assert_null(message->next);
+        crew_message_free(message);
+    }
+    assert_int_equal(first.count, 0);
+    assert_null(first.tail);
+}
+
+static void a_message_taken_again_is_empty_and_keeps_its_room(void **state)
+{
+    (void)state;
+    crew_message_pool pool = { .spare_max = 1 };
+    crew_message *message = crew_message_take(&pool);
+    crew_buffer_append(&message->body, "body", 4);
+    crew_buffer_append(&message->reply, "reply", 5);
+    message->one_way = true;
+    message->deadline_ms = 7;
+    message->refusal = "stopping";
+    const char *place = message->body.data;
+    crew_message_give(&pool, message);
+    assert_int_equal(pool.spare.count, 1);
+    crew_message *again = crew_message_take(&pool);
+    assert_ptr_equal(again, message);
+    assert_ptr_equal(again->body.data, place);
+    assert_int_equal(again->body.size + again->reply.size, 0);
+    assert_false(again->one_way);
+    assert_int_equal(again->deadline_ms, 0);
+    assert_null(again->refusal);
+    crew_message_give(&pool, again);
+    crew_message_give(&pool, crew_message_new()); /* beyond the limit: freed */
+    assert_int_equal(pool.spare.count, 1);
+    crew_message_give(&pool, NULL);
+    crew_list_free(&pool.spare);
+}
+
+static void limits_have_defaults(void **state)
+{
+    (void)state;
+    crew_limits limits = crew_limits_resolve(NULL);
+    assert_int_equal(limits.message_bytes, 16 << 20);
+    assert_int_equal(limits.depth, 128);
+    assert_int_equal(limits.batch, 1000);
+    limits = crew_limits_resolve(&(crew_limits){ .depth = 5 });
+    assert_int_equal(limits.depth, 5);
+    assert_int_equal(limits.batch, 1000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lists_keep_their_order),
+        cmocka_unit_test(a_message_taken_again_is_empty_and_keeps_its_room),
+        cmocka_unit_test(limits_have_defaults),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
