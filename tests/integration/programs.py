@@ -354,6 +354,15 @@ class Documents(Case):
                 expected |= sections["Options of RabbitMQ"]
             self.assertEqual(set(told), expected)
 
+    def test_the_guide_s_five_minutes(self):
+        block = self.read("docs", "guide.md").split("```\n")[1]
+        block = block.replace("build/release/bin/", program("")).replace("zmq+tcp://127.0.0.1:5555",
+                                                                        "zmq+ipc://" + self.socket_path())
+        commands = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+        commands.insert(1, f"until [ -S {self.socket_path()} ]; do :; done")
+        got = subprocess.run(["bash", "-c", "\n".join(commands)], capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual(got.stdout.splitlines(), [line for line in block.splitlines() if not line.startswith("$ ")])
+
     def test_the_image_has_what_its_programs_need(self):
         dockerfile = self.read("Dockerfile")
         self.assertIn("RUN ./dev build\n", dockerfile)
