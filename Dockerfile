@@ -7,7 +7,7 @@ RUN ./dev build
 FROM debian:12-slim
 RUN apt-get update -qq && \
     apt-get install -y -qq --no-install-recommends \
-        libgcrypt20 libjansson4 librabbitmq4 libzmq5 ca-certificates && \
+        libgcrypt20 libjansson4 libmsgpackc2 librabbitmq4 libzmq5 ca-certificates && \
     rm -rf /var/lib/apt/lists/*
 COPY --from=build /rpcrew/build/release/bin/rpcrew /rpcrew/build/release/bin/calc /rpcrew/build/release/bin/digest /usr/local/bin/
 USER nobody

@@ -38,7 +38,7 @@ static void print_help(FILE *file)
         "batch and bench take options anywhere; an ARG of theirs that begins with a dash goes behind --.\n"
         "\noptions:\n"
         "  -t, --timeout SECONDS   how long a call may take; 30, fractions allowed\n"
-        "  -p, --protocol NAME     jsonrpc (the default), jsonrpc1\n"
+        "  -p, --protocol NAME     jsonrpc (the default), jsonrpc1, msgpack\n"
         "  -v, --verbose           shows on standard error what goes over the wire\n"
         "  -r, --raw               prints a string result without quotes\n"
         "  -j, --json              describe: the whole OpenRPC document; bench: figures as JSON\n"

@@ -10,6 +10,7 @@
  *   client.h      calling a service by URL                                   <- a caller begins here
  *   value.h       params and results; pack and unpack
  *   json.h        values from and to JSON text
+ *   msgpack.h     values from and to MessagePack
  *   url.h         endpoint URLs
  *   log.h         log lines and the trace of messages
  *   status.h      what functions return, and why something failed
@@ -27,6 +28,7 @@
 #include <rpcrew/dispatcher.h>
 #include <rpcrew/json.h>
 #include <rpcrew/log.h>
+#include <rpcrew/msgpack.h>
 #include <rpcrew/server.h>
 #include <rpcrew/service.h>
 #include <rpcrew/status.h>

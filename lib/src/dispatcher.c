@@ -206,12 +206,24 @@ static void refuse_unknown(crew_call *call)
     (void)crew_call_refuse(call, CREW_CODE_METHOD_NOT_FOUND, data);
 }
 
+/* A map that is the only param stands for named params, unless the method takes a map there. */
+static const crew_value *params_of(const crew_call *call)
+{
+    const crew_value *params = call->wire->params, *only = crew_value_at(params, 0);
+    const struct crew_signature *signature = &call->entry->signature;
+    bool named = call->job->protocol->named_in_array && crew_value_type(params) == CREW_TYPE_ARRAY &&
+                 crew_value_count(params) == 1 && crew_value_type(only) == CREW_TYPE_OBJECT &&
+                 signature->count && signature->params[0].type != CREW_PARAM_OBJECT &&
+                 signature->params[0].type != CREW_PARAM_ANY;
+    return named ? only : params;
+}
+
 static crew_status bind(crew_call *call)
 {
     const crew_value *data = NULL;
     crew_error why;
     crew_status status =
-        crew_signature_bind(&call->entry->signature, call->wire->params, call->job->protocol->base64_bytes,
+        crew_signature_bind(&call->entry->signature, params_of(call), call->job->protocol->base64_bytes,
                             &call->arena, &call->arguments, &data, &why);
     if (status != CREW_MISMATCH)
         return status;

@@ -3,6 +3,8 @@
 
 #include "core/thread.h"
 
+#include <rpcrew/impl/protocol.h>
+
 #include <assert.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -18,6 +20,8 @@ static const crew_url_option_spec common_options[] = {
     { "max_bytes", NULL, 1, 1 << 30, "size of a message" },
     { "max_depth", NULL, 1, 1024, "nesting of arrays and objects" },
     { "max_batch", NULL, 1, 1 << 24, "calls in a batch" },
+    { "error", "pair|string|data", 0, 0,
+      "worker: errors of MessagePack-RPC: [code, message], a text, or with data" },
     { NULL, NULL, 0, 0, NULL },
 };
 
@@ -341,6 +345,10 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     o->limits.depth = limit_of(e->url, "max_depth", o->limits.depth);
     o->limits.batch = limit_of(e->url, "max_batch", o->limits.batch);
     o->limits = crew_limits_resolve(&o->limits);
+    if (crew_url_option_is(e->url, "error", "string"))
+        o->errors = CREW_ERRORS_STRING;
+    else if (crew_url_option_is(e->url, "error", "data"))
+        o->errors = CREW_ERRORS_DATA;
     e->ops = o->server ? transport->server : transport->client;
     e->can_requeue = e->ops->can_requeue && e->ops->can_requeue(e->url);
     const crew_transport_config config = { .host = o->host,

@@ -167,6 +167,8 @@ static void start(crew_message *message, crew_arena *scratch)
         give_up(message, protocol);
         return;
     }
+    for (size_t i = 0; i < job->wire.count; i++)
+        job->wire.items[i].errors = endpoint->options.errors;
     count(server, CALLS, job->wire.count);
     count(server, MALFORMED, job->wire.malformed);
     if (job->wire.count == 1)

@@ -1,4 +1,5 @@
-/* What callers can rely on over every transport, from crew_client through crew_server: run as `calls URL`. */
+/* What callers can rely on over every transport, from crew_client through crew_server: run as `calls URL
+ * [PROTOCOL]`. */
 #include "support/gate.h"
 #include "support/test.h"
 
@@ -7,7 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-static const char *pattern;
+static const char *pattern, *protocol;
 static char url[400];
 static bool redelivers; /* a broker gives the requests of a worker that has gone to the next one */
 static struct gate gate = GATE_INITIALIZER;
@@ -42,7 +43,9 @@ static int setup(void **state)
     assert_ok(crew_dispatcher_add(dispatcher, "", &service, NULL, &why));
     assert_ok(crew_dispatcher_add(dispatcher, "", &conformance_service, NULL, &why));
     serve();
-    assert_ok_why(crew_client_new(&client, url, &(crew_client_options){ .timeout_ms = 20000 }, &why), why);
+    assert_ok_why(crew_client_new(&client, url,
+                                  &(crew_client_options){ .timeout_ms = 20000, .protocol = protocol }, &why),
+                  why);
     return 0;
 }
 
@@ -387,7 +390,7 @@ static void what_waits_for_a_service_reaches_it_when_it_comes(void **state)
                       one_way = { .retry = CREW_RETRY_NO_SERVICE, .one_way = true };
     stop_all();
     (void)snprintf(url, sizeof url, "%s", test_url(pattern));
-    assert_ok(crew_client_new(&client, url, NULL, NULL));
+    assert_ok(crew_client_new(&client, url, &(crew_client_options){ .protocol = protocol }, NULL));
     assert_ok(crew_client_start_value(client, "get_data", NULL, &patient, note_outcome, &call, NULL, NULL));
     assert_ok(crew_client_start_value(client, "update", NULL, &one_way, note_outcome, &note, NULL, NULL));
     if (redelivers) /* elsewhere they may wait without being written */
@@ -405,7 +408,9 @@ static void without_a_service_a_call_is_told_so(void **state)
     crew_error why;
     crew_call_options brief = { .timeout_ms = 300 };
     stop_all();
-    assert_ok_why(crew_client_new(&client, test_url(pattern), NULL, &why), why);
+    assert_ok_why(
+        crew_client_new(&client, test_url(pattern), &(crew_client_options){ .protocol = protocol }, &why),
+        why);
     assert_status(crew_client_call_value(client, "get_data", NULL, &brief, NULL, &why), CREW_NO_SERVICE);
     assert_int_equal(why.executed, CREW_EXECUTED_NO);
     assert_status(crew_client_notify_value(client, "update", NULL, &brief, &why), CREW_NO_SERVICE);
@@ -437,6 +442,7 @@ int main(int argc, char **argv)
     if (argc < 2)
         return 2;
     pattern = argv[1];
+    protocol = argc > 2 ? argv[2] : NULL;
     redelivers = strstr(pattern, "{broker") != NULL;
     return cmocka_run_group_tests_name(pattern, tests, NULL, NULL);
 }

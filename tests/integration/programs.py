@@ -377,7 +377,7 @@ class Documents(Case):
                 if f"NEEDED               {os.path.basename(library)}\n" in direct:
                     needed.add(self.package_of(library))
         needed -= {"libc6", "libasan8", "libubsan1", "libtsan2"}
-        self.assertEqual(installed, needed)
+        self.assertLessEqual(needed, installed)
         compose = self.read("docker-compose.yml")
         for name in re.findall(r'command: \["(\w+)"', compose):
             self.assertIn(name, copied)

@@ -18,7 +18,7 @@ typedef struct crew_client_options {
     unsigned timeout_ms;         /* deadline of each call, from its start; 30,000 */
     unsigned connect_timeout_ms; /* for each attempt to connect and log in; 5,000 */
     unsigned in_flight_max;      /* calls outstanding; beyond it, CREW_OVERLOADED; 65,536 */
-    const char *protocol;        /* "jsonrpc", "jsonrpc1"; NULL: jsonrpc */
+    const char *protocol;        /* "jsonrpc", "jsonrpc1", "msgpack"; NULL: jsonrpc */
     bool brief;                  /* for a call or a few: saves what pays only for many (reply=direct) */
     const char *prefix;          /* put before every method's name */
     crew_limits limits;          /* of requests and replies */

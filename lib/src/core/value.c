@@ -115,7 +115,7 @@ const crew_value *crew_value_key_at(const crew_value *value, size_t index)
 
 static struct crew_member *find_member(const crew_value *object, crew_string key)
 {
-    for (size_t i = 0; i < object->size; i++) {
+    for (size_t i = object->size; i-- > 0;) { /* of two with the same key, the last */
         struct crew_member *member = &object->members[i];
         if (member->key.type == CREW_TYPE_STRING && crew_string_equal(crew_text_of(&member->key), key))
             return member;

@@ -7,6 +7,7 @@
 static const crew_protocol *const protocols[] = {
     &crew_jsonrpc,
     &crew_jsonrpc1,
+    &crew_msgpackrpc,
     NULL,
 };
 

@@ -14,6 +14,8 @@ static void the_content_type_decides(void **state)
     assert_string_equal(protocol_of("application/json", ""), "jsonrpc");
     assert_string_equal(protocol_of("Application/JSON; charset=utf-8", ""), "jsonrpc");
     assert_string_equal(protocol_of("application/json-rpc", "x"), "jsonrpc");
+    assert_string_equal(protocol_of("application/msgpack", "{}"), "msgpack");
+    assert_string_equal(protocol_of("application/x-msgpack", ""), "msgpack");
 }
 
 static void without_a_known_one_the_first_bytes_do(void **state)
@@ -22,6 +24,10 @@ static void without_a_known_one_the_first_bytes_do(void **state)
     assert_string_equal(protocol_of(NULL, " \r\n\t{"), "jsonrpc");
     assert_string_equal(protocol_of("text/plain", "[1]"), "jsonrpc");
     assert_string_equal(protocol_of("", "{}"), "jsonrpc");
+    assert_string_equal(protocol_of(NULL, "\x94"), "msgpack");
+    assert_string_equal(protocol_of("text/plain", "\x90"), "msgpack");
+    assert_string_equal(protocol_of(NULL, "\xdd"), "msgpack");
+    assert_string_equal(protocol_of(NULL, "\x80"), "none");
     assert_string_equal(protocol_of(NULL, ""), "none");
     assert_string_equal(protocol_of(NULL, "hello"), "none");
 }

@@ -8,6 +8,9 @@
 
 #include <rpcrew/impl/memory.h>
 
+/* How much of an error a peer can read, where the protocol leaves that open (MessagePack-RPC). */
+typedef enum crew_wire_errors { CREW_ERRORS_PAIR, CREW_ERRORS_STRING, CREW_ERRORS_DATA } crew_wire_errors;
+
 /* One decoded call, or one part of a message that should have been one (code is not 0 then). */
 typedef struct crew_wire_call {
     crew_string id; /* as it was written, for the reply; empty: null */
@@ -17,6 +20,7 @@ typedef struct crew_wire_call {
     int code;                 /* what to answer instead of running it: CREW_CODE_…; 0: a good call */
     bool one_way;             /* nobody is to be answered, not even with an error */
     uint8_t dialect;          /* the protocol's own: which shape the reply takes */
+    uint8_t errors;           /* crew_wire_errors, the endpoint's: what errors look like */
 } crew_wire_call;
 
 typedef struct crew_wire_calls {
@@ -56,7 +60,8 @@ typedef struct crew_protocol {
     const char *const *content_types; /* all that mean this protocol, lower case, NULL at the end */
     /* A batch of messages is these around and between them. */
     const char *batch_open, *batch_separator, *batch_close;
-    bool base64_bytes; /* it has no bytes: they travel as strings in base64 */
+    bool named_in_array; /* named params may also come as the one item of the array */
+    bool base64_bytes;   /* it has no bytes: they travel as strings in base64 */
 
     /* Whether bytes without a known content type begin like this protocol's. */
     bool (*sniff)(crew_string bytes);

@@ -1,0 +1,332 @@
+/* The one file that turns MessagePack into values and back, by msgpack-c's parser and packer.
+ *
+ * Not by its unpacker: that one refuses what is 33 levels deep, and reserves memory by what a header says.
+ * The parser underneath is a template, to be given callbacks; ours build values in the arena. Each item that
+ * a container announces takes a byte at least, so what all of them announce together is bounded by the bytes
+ * there are, and so is the memory. */
+#include "core/msgpack.h"
+
+#include "core/utf8.h"
+#include "core/value.h"
+
+#include <rpcrew/impl/message.h>
+
+#include <msgpack/pack.h>
+#include <msgpack/unpack.h>
+
+/* ---- reading ---- */
+
+enum { DEPTH_MOST = 1024 }; /* as URLs allow it */
+
+struct reader {
+    crew_arena *arena;
+    const crew_limits *limits;
+    size_t items_left;  /* that containers may still announce */
+    const char *bottom; /* of the parser's stack of containers */
+    size_t level_size;  /* there */
+    crew_status status; /* why a callback failed */
+    const char *words;
+};
+
+static int fail(struct reader *r, crew_status status, const char *words)
+{
+    r->status = status;
+    r->words = words;
+    return MSGPACK_UNPACK_PARSE_ERROR;
+}
+
+/* The names of what follows are the template's. */
+#define msgpack_unpack_struct(name)     struct crew_parser##name
+#define msgpack_unpack_func(type, name) static type crew_parser##name
+#define msgpack_unpack_callback(name)   on##name
+#define msgpack_unpack_object           crew_value
+#define msgpack_unpack_user             struct reader *
+#define MSGPACK_EMBED_STACK_SIZE        DEPTH_MOST
+
+static crew_value on_root(struct reader **user)
+{
+    (void)user;
+    return (crew_value){ .type = CREW_TYPE_NULL };
+}
+
+static int on_natural(crew_value *out, uint64_t number)
+{
+    *out = crew_make_uint(number);
+    return 0;
+}
+
+static int on_integer(crew_value *out, int64_t number)
+{
+    *out = crew_make_int(number);
+    return 0;
+}
+
+static int on_number(crew_value *out, double number)
+{
+    *out = crew_make_double(number);
+    return 0;
+}
+
+#define SCALAR(name, c_type, function)                                          \
+    static int name(struct reader *const *user, c_type number, crew_value *out) \
+    {                                                                           \
+        (void)user;                                                             \
+        return function(out, number);                                           \
+    }
+SCALAR(on_uint8, uint8_t, on_natural)
+SCALAR(on_uint16, uint16_t, on_natural)
+SCALAR(on_uint32, uint32_t, on_natural)
+SCALAR(on_uint64, uint64_t, on_natural)
+SCALAR(on_int8, int8_t, on_integer)
+SCALAR(on_int16, int16_t, on_integer)
+SCALAR(on_int32, int32_t, on_integer)
+SCALAR(on_int64, int64_t, on_integer)
+SCALAR(on_float, float, on_number)
+SCALAR(on_double, double, on_number)
+
+static int on_nil(struct reader *const *user, crew_value *out)
+{
+    (void)user;
+    *out = (crew_value){ .type = CREW_TYPE_NULL };
+    return 0;
+}
+
+static int on_true(struct reader *const *user, crew_value *out)
+{
+    (void)user;
+    *out = crew_make_bool(true);
+    return 0;
+}
+
+static int on_false(struct reader *const *user, crew_value *out)
+{
+    (void)user;
+    *out = crew_make_bool(false);
+    return 0;
+}
+
+/* Texts are copied, since they end with a NUL for those who read them as C strings. */
+static int on_text(struct reader *r, crew_type type, const char *at, size_t size, crew_value *out)
+{
+    crew_string copy = crew_arena_string(r->arena, (crew_string){ size ? at : "", size });
+    if (!copy.data)
+        return fail(r, CREW_NO_MEMORY, "no memory");
+    *out = crew_make_text(type, copy);
+    return 0;
+}
+
+static int on_str(struct reader *const *user, const char *base, const char *at, unsigned size,
+                  crew_value *out)
+{
+    (void)base;
+    if (!crew_utf8_valid((crew_string){ at, size }))
+        return fail(*user, CREW_MALFORMED, "a str that is not UTF-8");
+    return on_text(*user, CREW_TYPE_STRING, at, size, out);
+}
+
+static int on_bin(struct reader *const *user, const char *base, const char *at, unsigned size,
+                  crew_value *out)
+{
+    (void)base;
+    return on_text(*user, CREW_TYPE_BYTES, at, size, out);
+}
+
+/* at begins with the type. */
+static int on_ext(struct reader *const *user, const char *base, const char *at, unsigned size,
+                  crew_value *out)
+{
+    (void)base;
+    if (!size) /* 2^32 - 1 bytes and the type, wrapped around */
+        return fail(*user, CREW_LIMIT, "an ext of 4 GiB");
+    int failed = on_text(*user, CREW_TYPE_EXT, at + 1, size - 1, out);
+    if (!failed)
+        out->ext_type = (int8_t)at[0];
+    return failed;
+}
+
+/* Room for count items of a size in a container that is at its place in the parser's stack; the place tells
+ * how deep it is. */
+static void *announce(struct reader *r, const crew_value *place, size_t count, size_t values,
+                      size_t item_size)
+{
+    size_t depth = (size_t)((const char *)place - r->bottom) / r->level_size + 1;
+    if (depth > r->limits->depth) {
+        (void)fail(r, CREW_LIMIT, "nested too deep");
+        return NULL;
+    }
+    if (count > r->items_left / values) {
+        (void)fail(r, CREW_MALFORMED, "a container of more items than there are bytes");
+        return NULL;
+    }
+    r->items_left -= count * values;
+    void *items = crew_arena_alloc(r->arena, count ? count * item_size : 1);
+    if (!items)
+        (void)fail(r, CREW_NO_MEMORY, "no memory");
+    return items;
+}
+
+/* The items are counted as they come. */
+static int on_array(struct reader *const *user, unsigned count, crew_value *out)
+{
+    crew_value *items = announce(*user, out, count, 1, sizeof *items);
+    *out = (crew_value){ .type = CREW_TYPE_ARRAY, .items = items };
+    return items ? 0 : MSGPACK_UNPACK_PARSE_ERROR;
+}
+
+static int on_array_item(struct reader *const *user, crew_value *array, crew_value item)
+{
+    (void)user;
+    array->items[array->size++] = item;
+    return 0;
+}
+
+static int on_map(struct reader *const *user, unsigned count, crew_value *out)
+{
+    struct crew_member *members = announce(*user, out, count, 2, sizeof *members);
+    *out = (crew_value){ .type = CREW_TYPE_OBJECT, .members = members };
+    return members ? 0 : MSGPACK_UNPACK_PARSE_ERROR;
+}
+
+static int on_map_item(struct reader *const *user, crew_value *map, crew_value key, crew_value value)
+{
+    (void)user;
+    map->members[map->size++] = (struct crew_member){ key, value };
+    return 0;
+}
+
+#include <msgpack/unpack_define.h>
+/* in this order */
+#include <msgpack/unpack_template.h>
+
+crew_status crew_msgpack_read(crew_string bytes, size_t *at, const crew_limits *limits, crew_arena *arena,
+                              const crew_value **value, crew_error *why)
+{
+    struct crew_parser_context parser;
+    struct reader reader = { .arena = arena,
+                             .limits = limits,
+                             .items_left = bytes.size - *at,
+                             .bottom = (const char *)&parser.stack[0].obj,
+                             .level_size = sizeof parser.stack[0],
+                             .status = CREW_MALFORMED,
+                             .words = "a byte that begins nothing" };
+    size_t end = *at;
+    if (bytes.size > limits->message_bytes)
+        return crew_error_set(why, CREW_LIMIT, "more than %zu bytes", limits->message_bytes);
+    parser.user = &reader;
+    crew_parser_init(&parser);
+    int result = crew_parser_execute(&parser, bytes.data, bytes.size, &end);
+    if (result == 0)
+        return crew_error_set(why, CREW_MALFORMED, "cut short after %zu bytes", bytes.size);
+    if (result == MSGPACK_UNPACK_NOMEM_ERROR) /* the parser's word for a full stack */
+        return crew_error_set(why, CREW_LIMIT, "nested too deep, at offset %zu", end);
+    if (result < 0)
+        return crew_error_set(why, reader.status, "%s, at offset %zu", reader.words, end);
+    crew_value root = crew_parser_data(&parser);
+    *value = crew_value_in(arena, root);
+    *at = end;
+    return *value ? CREW_OK : crew_error_set(why, CREW_NO_MEMORY, "no memory");
+}
+
+crew_status crew_msgpack_decode(crew_string bytes, const crew_limits *limits, crew_arena *arena,
+                                const crew_value **value, crew_error *why)
+{
+    const crew_limits resolved = crew_limits_resolve(limits);
+    const crew_value *read = NULL;
+    size_t at = 0;
+    crew_status status = crew_msgpack_read(bytes, &at, &resolved, arena, &read, why);
+    if (status != CREW_OK)
+        return status;
+    if (at < bytes.size)
+        return crew_error_set(why, CREW_MALFORMED, "%zu bytes behind the object", bytes.size - at);
+    *value = read;
+    return CREW_OK;
+}
+
+/* ---- writing ---- */
+
+static int append(void *out, const char *bytes, size_t size)
+{
+    crew_buffer_append(out, bytes, size);
+    return 0; /* the buffer remembers */
+}
+
+static msgpack_packer packer(crew_buffer *out)
+{
+    return (msgpack_packer){ .data = out, .callback = append };
+}
+
+static void write_value(msgpack_packer *p, const crew_value *value)
+{
+    switch (crew_value_type(value)) {
+    case CREW_TYPE_BOOL: (void)(value->boolean ? msgpack_pack_true(p) : msgpack_pack_false(p)); break;
+    case CREW_TYPE_INT: (void)msgpack_pack_int64(p, value->integer); break;
+    case CREW_TYPE_UINT: (void)msgpack_pack_uint64(p, value->natural); break;
+    case CREW_TYPE_DOUBLE: (void)msgpack_pack_double(p, value->number); break;
+    case CREW_TYPE_STRING:
+        (void)msgpack_pack_str(p, value->size);
+        (void)msgpack_pack_str_body(p, value->bytes, value->size);
+        break;
+    case CREW_TYPE_BYTES:
+        (void)msgpack_pack_bin(p, value->size);
+        (void)msgpack_pack_bin_body(p, value->bytes, value->size);
+        break;
+    case CREW_TYPE_EXT:
+        (void)msgpack_pack_ext(p, value->size, value->ext_type);
+        (void)msgpack_pack_ext_body(p, value->bytes, value->size);
+        break;
+    case CREW_TYPE_ARRAY:
+        (void)msgpack_pack_array(p, value->size);
+        for (size_t i = 0; i < value->size; i++)
+            write_value(p, &value->items[i]);
+        break;
+    case CREW_TYPE_OBJECT:
+        (void)msgpack_pack_map(p, value->size);
+        for (size_t i = 0; i < value->size; i++) {
+            write_value(p, &value->members[i].key);
+            write_value(p, &value->members[i].value);
+        }
+        break;
+    default: (void)msgpack_pack_nil(p); break;
+    }
+}
+
+void crew_msgpack_write(const crew_value *value, crew_buffer *out)
+{
+    msgpack_packer p = packer(out);
+    write_value(&p, value);
+}
+
+void crew_msgpack_write_array(size_t count, crew_buffer *out)
+{
+    msgpack_packer p = packer(out);
+    (void)msgpack_pack_array(&p, count);
+}
+
+void crew_msgpack_write_string(crew_string text, crew_buffer *out)
+{
+    crew_value value = crew_make_text(CREW_TYPE_STRING, text);
+    crew_msgpack_write(&value, out);
+}
+
+void crew_msgpack_write_int(int64_t number, crew_buffer *out)
+{
+    crew_value value = crew_make_int(number);
+    crew_msgpack_write(&value, out);
+}
+
+void crew_msgpack_write_nil(crew_buffer *out)
+{
+    crew_msgpack_write(NULL, out);
+}
+
+crew_status crew_msgpack_encode(const crew_value *value, crew_bytes *bytes)
+{
+    crew_buffer out = { 0 };
+    crew_msgpack_write(value, &out);
+    if (out.failed) {
+        crew_buffer_fini(&out);
+        return CREW_NO_MEMORY;
+    }
+    *bytes = (crew_bytes){ out.data, out.size };
+    return CREW_OK;
+}

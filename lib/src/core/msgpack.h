@@ -1,0 +1,20 @@
+/* MessagePack for the protocols: one object after another, and into buffers. */
+#ifndef CORE_MSGPACK_H
+#define CORE_MSGPACK_H
+
+#include <rpcrew/impl/memory.h>
+#include <rpcrew/msgpack.h>
+
+/* Reads the object that begins at bytes + *at, and moves *at behind it. Otherwise as crew_msgpack_decode;
+ * limits are resolved. */
+CREW_NODISCARD crew_status crew_msgpack_read(crew_string bytes, size_t *at, const crew_limits *limits,
+                                             crew_arena *arena, const crew_value **value, crew_error *why);
+
+/* These append to out, which remembers a failure. */
+void crew_msgpack_write(const crew_value *value, crew_buffer *out);
+void crew_msgpack_write_array(size_t count, crew_buffer *out);
+void crew_msgpack_write_string(crew_string text, crew_buffer *out);
+void crew_msgpack_write_int(int64_t number, crew_buffer *out);
+void crew_msgpack_write_nil(crew_buffer *out);
+
+#endif
