@@ -156,8 +156,8 @@ crew_status crew_reply(crew_call *call, const char *format, ...)
 
 /* ---- errors ---- */
 
-static crew_status fail_printf(crew_call *call, int64_t code, const crew_value *data, const char *format,
-                               va_list arguments)
+static CREW_PRINTF(4, 0) crew_status
+    fail_printf(crew_call *call, int64_t code, const crew_value *data, const char *format, va_list arguments)
 {
     char text[sizeof((crew_error *)0)->message];
     crew_error message;

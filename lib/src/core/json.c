@@ -146,7 +146,11 @@ static crew_status write_double(double number, crew_buffer *out)
 {
     if (!isfinite(number))
         return CREW_UNSUPPORTED;
-    if (crew_double_is_int(number) && (number != 0 || !signbit(number))) {
+    if (number == 0 && signbit(number)) {
+        crew_buffer_text(out, "-0.0"); /* "-0" would be read as the integer */
+        return CREW_OK;
+    }
+    if (crew_double_is_int(number)) {
         crew_json_write_int((int64_t)number, out);
         return CREW_OK;
     }
