@@ -44,7 +44,8 @@ static void text_comes_back_as_it_was(void **state)
 static void integral_doubles_are_written_without_a_fraction(void **state)
 {
     (void)state;
-    assert_string_equal(json_of(&arena, parse_json(&arena, "[42.0, 1e3, -0.0, 1e22]")), "[42,1000,-0.0,1e+22]");
+    assert_string_equal(json_of(&arena, parse_json(&arena, "[42.0, 1e3, -0.0, 1e22]")),
+                        "[42,1000,-0.0,1e+22]");
 }
 
 static void bytes_ext_and_odd_keys_have_a_written_form(void **state)
