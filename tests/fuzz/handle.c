@@ -47,8 +47,8 @@ static void compare(const char *method, const crew_value *params, crew_arena *ar
 {
     crew_wire_reply json = call("jsonrpc", method, params, arena);
     crew_wire_reply msgpack = call("msgpack", method, params, arena);
+    /* not the message: it may name a type, and JSON makes an integer of 4.0 */
     REQUIRE(json.is_error == msgpack.is_error && json.code == msgpack.code);
-    REQUIRE(crew_string_equal(json.message, msgpack.message));
     REQUIRE(fuzz_same(json.result, msgpack.result));
 }
 
