@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 
 enum { LINE_MOST = 256 << 20 };
 
@@ -86,23 +85,34 @@ static void on_done(void *context, crew_result *result, const crew_error *why)
 
 /* ---- writing ---- */
 
-/* Waits until the oldest line has its answer; NULL when there is none to come. Under the lock. */
+/* Waits until the oldest line has its answer; NULL when there is none to come. Whoever reads along sees what
+ * there is before each wait. Nothing is written under the lock: completions want it, and must not wait for a
+ * reader. */
 static struct slot *await_oldest(struct batch *batch, struct load_progress *progress)
 {
-    for (;;) {
-        struct slot *slot = &batch->ring[batch->first];
-        if (batch->count && slot->done)
-            return slot;
-        if (!batch->count && batch->all_read)
-            return NULL;
+    bool shown = false;
+    pthread_mutex_lock(&batch->mutex);
+    struct slot *slot = &batch->ring[batch->first];
+    while (!(batch->count && slot->done) && !(batch->all_read && !batch->count)) {
+        if (shown) {
+            load_wait(&batch->changed, &batch->mutex);
+            shown = false;
+            continue;
+        }
         double share = batch->size ? (double)batch->read / (double)batch->size : -1;
+        pthread_mutex_unlock(&batch->mutex);
+        int error = fflush(stdout) == 0 ? 0 : errno;
         load_progress_show(progress, share, atomic_load(&batch->latencies.count));
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += (until.tv_nsec + 100000000) / 1000000000;
-        until.tv_nsec = (until.tv_nsec + 100000000) % 1000000000;
-        (void)pthread_cond_timedwait(&batch->changed, &batch->mutex, &until);
+        pthread_mutex_lock(&batch->mutex);
+        if (error && batch->failure.status == CREW_OK) {
+            crew_error_set(&batch->failure, CREW_SYSTEM, "writing the output: %s", strerror(error));
+            pthread_cond_broadcast(&batch->changed);
+        }
+        shown = true;
     }
+    bool good = batch->count > 0;
+    pthread_mutex_unlock(&batch->mutex);
+    return good ? slot : NULL;
 }
 
 static void write_answer(struct slot *slot, struct load_progress *progress, crew_error *why)
@@ -122,27 +132,21 @@ static void *run_writer(void *argument)
 {
     struct batch *batch = argument;
     struct load_progress progress = { 0 };
-    pthread_mutex_lock(&batch->mutex);
     for (struct slot *slot; (slot = await_oldest(batch, &progress));) {
         crew_error why;
-        if (slot->why.status != CREW_OK && !batch->errors++)
-            batch->first_error = slot->why;
-        pthread_mutex_unlock(&batch->mutex);
         write_answer(slot, &progress, &why);
         crew_arena_reset(slot->arena);
         pthread_mutex_lock(&batch->mutex);
+        if (slot->why.status != CREW_OK && !batch->errors++)
+            batch->first_error = slot->why;
+        if (why.status != CREW_OK && batch->failure.status == CREW_OK)
+            batch->failure = why;
         slot->done = false;
         batch->first = (batch->first + 1) % batch->cli->concurrency;
         batch->count--;
-        if (why.status != CREW_OK && batch->failure.status == CREW_OK)
-            batch->failure = why;
         pthread_cond_broadcast(&batch->changed);
-        /* Whoever reads along wants to see what there is, before the next wait. */
-        if ((!batch->count || !batch->ring[batch->first].done) && fflush(stdout) != 0 &&
-            batch->failure.status == CREW_OK)
-            crew_error_set(&batch->failure, CREW_SYSTEM, "writing the output: %s", strerror(errno));
+        pthread_mutex_unlock(&batch->mutex);
     }
-    pthread_mutex_unlock(&batch->mutex);
     load_progress_done(&progress);
     return NULL;
 }
@@ -208,7 +212,9 @@ static crew_status start_line(struct batch *batch, struct slot *slot, crew_strin
             batch->count--;
             pthread_mutex_unlock(&batch->mutex);
         }
-    } while (status == CREW_OVERLOADED && others && await_room(batch, others));
+        if (status == CREW_OVERLOADED && others && !await_room(batch, others))
+            return CREW_OK; /* the output has failed, which run will say */
+    } while (status == CREW_OVERLOADED && others);
     if (status != CREW_OK) /* it ends here, as others do elsewhere */
         on_done(slot, NULL, &reason);
     return CREW_OK;

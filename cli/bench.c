@@ -80,14 +80,11 @@ static void wait_for_lanes(struct bench *bench, int64_t start_ns)
     struct load_progress progress = { 0 };
     pthread_mutex_lock(&bench->mutex);
     while (bench->lanes_open) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += 100000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        (void)pthread_cond_timedwait(&bench->ended, &bench->mutex, &until);
+        load_wait(&bench->ended, &bench->mutex);
+        pthread_mutex_unlock(&bench->mutex); /* completions want it, and must not wait for a terminal */
         double share = (double)(load_now_ns() - start_ns) / (double)(bench->end_ns - start_ns);
         load_progress_show(&progress, share, atomic_load(&bench->latencies.count));
+        pthread_mutex_lock(&bench->mutex);
     }
     pthread_mutex_unlock(&bench->mutex);
     load_progress_done(&progress);

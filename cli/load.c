@@ -13,6 +13,16 @@ int64_t load_now_ns(void)
     return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
+void load_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += NS_PER_S / 10;
+    until.tv_sec += until.tv_nsec / NS_PER_S;
+    until.tv_nsec %= NS_PER_S;
+    (void)pthread_cond_timedwait(condition, mutex, &until);
+}
+
 /* Each power of two from 128 up is divided into 64 steps. */
 static size_t bucket_of(uint64_t us)
 {

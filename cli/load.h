@@ -4,6 +4,7 @@
 
 #include <rpcrew.h>
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -16,6 +17,9 @@ struct latencies {
 void latencies_add(struct latencies *latencies, uint64_t us);
 /* The latency that a share of all, 0 to 1, did not exceed. */
 uint64_t latencies_at(struct latencies *latencies, double share);
+
+/* Waits for the condition, for a tenth of a second at most. */
+void load_wait(pthread_cond_t *condition, pthread_mutex_t *mutex);
 
 /* Nanoseconds of CLOCK_MONOTONIC. */
 int64_t load_now_ns(void);

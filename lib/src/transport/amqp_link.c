@@ -24,18 +24,18 @@ unsigned amqp_link_heartbeat_ms(const struct amqp_link *link)
 /* ---- opening ---- */
 
 /* The broker's words for a refusal, and whether trying again can mend it. */
-static crew_status explain(amqp_rpc_reply_t reply, const char *what, crew_error *why)
+static crew_status explain(const amqp_rpc_reply_t *reply, const char *what, crew_error *why)
 {
-    if (reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION)
-        return crew_error_set(why, CREW_NO_SERVICE, "%s: %s", what, amqp_error_string2(reply.library_error));
+    if (reply->reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION)
+        return crew_error_set(why, CREW_NO_SERVICE, "%s: %s", what, amqp_error_string2(reply->library_error));
     amqp_bytes_t text = amqp_cstring_bytes("refused");
     unsigned code = 0;
-    if (reply.reply.id == AMQP_CHANNEL_CLOSE_METHOD) {
-        const amqp_channel_close_t *m = reply.reply.decoded;
+    if (reply->reply.id == AMQP_CHANNEL_CLOSE_METHOD) {
+        const amqp_channel_close_t *m = reply->reply.decoded;
         text = m->reply_text;
         code = m->reply_code;
-    } else if (reply.reply.id == AMQP_CONNECTION_CLOSE_METHOD) {
-        const amqp_connection_close_t *m = reply.reply.decoded;
+    } else if (reply->reply.id == AMQP_CONNECTION_CLOSE_METHOD) {
+        const amqp_connection_close_t *m = reply->reply.decoded;
         text = m->reply_text;
         code = m->reply_code;
     }
@@ -52,7 +52,8 @@ static bool succeeded(const struct amqp_link *link)
 
 static crew_status failed(const struct amqp_link *link, const char *what, crew_error *why)
 {
-    return explain(amqp_get_rpc_reply(link->connection), what, why);
+    const amqp_rpc_reply_t reply = amqp_get_rpc_reply(link->connection);
+    return explain(&reply, what, why);
 }
 
 static struct timeval timeval_of(unsigned ms)
@@ -139,7 +140,7 @@ static crew_status login(struct amqp_link *link, const crew_url *url, crew_error
     amqp_rpc_reply_t reply = amqp_login_with_properties(link->connection, vhost, 0, FRAME_MAX, heartbeat_s,
                                                         &table, AMQP_SASL_METHOD_PLAIN, user, password);
     if (reply.reply_type != AMQP_RESPONSE_NORMAL)
-        return explain(reply, "login", why);
+        return explain(&reply, "login", why);
     link->frame_max = amqp_get_frame_max(link->connection);
     link->heartbeat_s = amqp_get_heartbeat(link->connection);
     /* The broker beats as agreed; rabbitmq-c itself shall send none: they go through the outbox. */
