@@ -54,10 +54,12 @@ def environment_of(pid):
 def exit_on_signals():
     """SIGINT and SIGTERM raise SystemExit, once, so that what was started is ended; a second one does not cut that
     short."""
+    told = []
+
     def leave(*_):
-        for number in signal.SIGINT, signal.SIGTERM:
-            signal.signal(number, signal.SIG_IGN)
-        sys.exit(0)
+        if not told:
+            told.append(True)
+            sys.exit(0)
     for number in signal.SIGINT, signal.SIGTERM:
         signal.signal(number, leave)
 
