@@ -445,12 +445,14 @@ class Faults(Amqp):
              || C <- rabbit_amqqueue:consumers(Q)].""")
 
     def test_a_deleted_queue_is_declared_and_consumed_again(self):
-        worker = self.serve()
-        self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
-        running = Load(self.url, 1, "sleep_ms", "1500")
-        eventually(lambda: self.queue_length() == 0 and worker.pulse() == 1)
+        worker = self.serve("--threads", "2")
+        client = TutorialClient(self.connect(), self.queue)
+        client.send(request("sleep_ms", [1500], 1), "1")
+        client.send(request("add", [1, 2], 2), "2")  # once it is answered, what was sent before it has arrived
+        self.assertEqual([json.loads(body)["id"] for _, body in client.wait(1)], [2])
         self.connect().queue_delete(self.queue)
-        self.assertEqual(running.outcomes(), [(0, "1500\n", "")])  # what runs is answered
+        answers = [json.loads(body) for _, body in client.wait(2)]
+        self.assertIn({"jsonrpc": "2.0", "result": 1500, "id": 1}, answers)  # what runs is answered
         eventually(lambda: rpcrew("call", "-t", "5", self.url, "add", "1", "2").out == "3\n")
         self.assertTrue(worker.said("cancelled or lost the consumer"))
 

@@ -46,14 +46,6 @@ class Worker:
     def said(self, words):
         return words in self.text()
 
-    def pulse(self):
-        """How many threads are at work in it that wait for time to pass: calls of sleep_ms."""
-        count = 0
-        for task in os.listdir(f"/proc/{self.process.pid}/task"):
-            with open(f"/proc/{self.process.pid}/task/{task}/wchan", encoding="ascii") as where:
-                count += "nanosleep" in where.read()
-        return count
-
     def stop(self, number=signal.SIGTERM):
         """Sends a signal; returns the exit status."""
         if self.process.poll() is None:
