@@ -18,6 +18,8 @@ static const crew_url_option_spec common_options[] = {
       "client: deadline of a call; worker: of a request that brings none" },
     { "in_flight", NULL, 1, 1 << 20, "requests in flight, or calls outstanding" },
     { "max_bytes", NULL, 1, 1 << 30, "size of a message" },
+    { "max_string", NULL, 1, 1 << 30, "size of a string" },
+    { "max_items", NULL, 1, UINT32_MAX, "items of an array, members of an object" },
     { "max_depth", NULL, 1, 1024, "nesting of arrays and objects" },
     { "max_batch", NULL, 1, 1 << 24, "calls in a batch" },
     { "error", "pair|string|data", 0, 0,
@@ -342,6 +344,8 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     o->in_flight_max = limit_of(e->url, "in_flight", o->in_flight_max);
     o->timeout_ms = limit_of(e->url, "timeout_ms", o->timeout_ms);
     o->limits.message_bytes = crew_url_number(e->url, "max_bytes", o->limits.message_bytes);
+    o->limits.string_bytes = crew_url_number(e->url, "max_string", o->limits.string_bytes);
+    o->limits.items = limit_of(e->url, "max_items", o->limits.items);
     o->limits.depth = limit_of(e->url, "max_depth", o->limits.depth);
     o->limits.batch = limit_of(e->url, "max_batch", o->limits.batch);
     o->limits = crew_limits_resolve(&o->limits);

@@ -511,6 +511,37 @@ static void a_url_s_limit_goes_before_the_server_s(void **state)
     stop(server);
 }
 
+static void every_limit_is_an_endpoint_s(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *option, *beyond;
+    } cases[] = {
+        { "max_bytes=250", "[]" },
+        { "max_string=9", "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[\"ten bytes.\"],\"id\":1}" },
+        { "max_items=4", "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[1,2,3,4,5],\"id\":1}" },
+        { "max_depth=2", "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[[1]],\"id\":1}" },
+        { "max_batch=2", "[1,2,3]" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct raw_end client;
+        crew_server *server = NULL;
+        char url[64], body[301];
+        (void)snprintf(url, sizeof url, "inproc://limits?%s", cases[i].option);
+        (void)snprintf(body, sizeof body, "%-300s", cases[i].beyond);
+        assert_ok(crew_server_new(&server, dispatcher, NULL, NULL));
+        assert_ok(crew_server_listen(server, url, NULL));
+        assert_ok(crew_server_start(server, NULL));
+        raw_open(&client, "inproc://limits", false);
+        assert_contains(raw_call(&client, body, &arena), "-32600");
+        assert_contains(
+            raw_call(&client, "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[1],\"id\":1}", &arena),
+            "\"result\":1");
+        raw_close(&client, NULL);
+        stop(server);
+    }
+}
+
 static void mistakes_are_explained(void **state)
 {
     (void)state;
@@ -553,6 +584,7 @@ int main(void)
         cmocka_unit_test(the_trace_sees_every_message),
         cmocka_unit_test(a_deferred_call_may_outlive_server_and_dispatcher),
         cmocka_unit_test(a_url_s_limit_goes_before_the_server_s),
+        cmocka_unit_test(every_limit_is_an_endpoint_s),
         cmocka_unit_test(mistakes_are_explained),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

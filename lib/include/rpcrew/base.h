@@ -48,7 +48,8 @@ CREW_API void crew_bytes_free(crew_bytes *bytes);
  * protocol's error, and the service goes on. */
 typedef struct crew_limits {
     size_t message_bytes; /* 16 MiB, at most 1 GiB */
-    size_t string_bytes;  /* one string's bytes on the wire; the message's limit */
+    size_t string_bytes;  /* of one string on the wire (key, bytes and ext as well); the message's limit */
+    uint32_t items;       /* of one array, members of one object; as many as the message can hold */
     uint32_t depth;       /* arrays and objects inside one another; 128, at most 1,024 */
     uint32_t batch;       /* calls in one batch; 1,000 */
 } crew_limits;

@@ -240,9 +240,13 @@ static crew_status next_item(struct scan *s)
     struct level *level = &s->levels[s->depth];
     level->key_next = level->object;
     level->index++;
-    s->at++;
     if (s->depth == 1 && !level->object && level->index >= s->limits->batch)
         return crew_error_set(s->why, CREW_LIMIT, "a batch of more than %u", s->limits->batch);
+    if (level->index >= s->limits->items)
+        return crew_error_set(s->why, CREW_LIMIT, "more than %u items in one %s at offset %zu",
+                              s->limits->items, level->object ? "object" : "array",
+                              (size_t)(s->at - s->start));
+    s->at++;
     return CREW_OK;
 }
 

@@ -93,6 +93,8 @@ crew_limits crew_limits_resolve(const crew_limits *limits)
         resolved.message_bytes = (size_t)1 << 30;
     if (!resolved.string_bytes || resolved.string_bytes > resolved.message_bytes)
         resolved.string_bytes = resolved.message_bytes;
+    if (!resolved.items)
+        resolved.items = UINT32_MAX;
     if (!resolved.depth)
         resolved.depth = 128;
     if (resolved.depth > 1024) /* decoders recurse */

@@ -108,6 +108,8 @@ static int on_false(struct reader *const *user, crew_value *out)
 /* Texts are copied, since they end with a NUL for those who read them as C strings. */
 static int on_text(struct reader *r, crew_type type, const char *at, size_t size, crew_value *out)
 {
+    if (size > r->limits->string_bytes)
+        return fail(r, CREW_LIMIT, "a string of more bytes than are allowed");
     crew_string copy = crew_arena_string(r->arena, (crew_string){ size ? at : "", size });
     if (!copy.data)
         return fail(r, CREW_NO_MEMORY, "no memory");
@@ -152,6 +154,10 @@ static void *announce(struct reader *r, const crew_value *place, size_t count, s
     size_t depth = (size_t)((const char *)place - r->bottom) / r->level_size + 1;
     if (depth > r->limits->depth) {
         (void)fail(r, CREW_LIMIT, "nested too deep");
+        return NULL;
+    }
+    if (count > r->limits->items) {
+        (void)fail(r, CREW_LIMIT, "a container of more items than are allowed");
         return NULL;
     }
     if (count > r->items_left / values) {

@@ -49,14 +49,15 @@ static bool id_is_good(const crew_value *id)
 }
 
 /* The id as it was written, or, if its key was written with escapes, as we would write it. */
-static crew_string id_text(const crew_value *id, crew_string watched, crew_arena *arena)
+static crew_status id_text(const crew_value *id, crew_string watched, crew_arena *arena, crew_string *text)
 {
+    *text = watched;
     if (watched.size)
-        return watched;
+        return CREW_OK;
     crew_buffer out = { 0 };
     crew_status status = crew_json_write(id, CREW_JSON_COMPACT, &out);
-    crew_string text = crew_buffer_move(&out, arena);
-    return status == CREW_OK && text.data ? text : crew_str("null");
+    *text = crew_buffer_move(&out, arena);
+    return status == CREW_OK && !text->data ? CREW_NO_MEMORY : status;
 }
 
 /* What is wrong with a request of version 1.0, which has no jsonrpc member; NULL: nothing. */
@@ -84,13 +85,13 @@ static const char *check_v2(const crew_value *version, const crew_value *params)
     }
 }
 
-static void decode_call(const crew_value *value, const struct crew_json_item *notes, bool in_batch,
-                        crew_arena *arena, crew_wire_call *call)
+static crew_status decode_call(const crew_value *value, const struct crew_json_item *notes, bool in_batch,
+                               crew_arena *arena, crew_wire_call *call)
 {
     *call = (crew_wire_call){ .id = crew_str("null") };
     if (crew_value_type(value) != CREW_TYPE_OBJECT) {
         refuse(call, arena, CREW_CODE_INVALID_REQUEST, "a request is an object");
-        return;
+        return CREW_OK;
     }
     const crew_value *version = crew_value_get(value, "jsonrpc");
     const crew_value *id = crew_value_get(value, "id");
@@ -98,10 +99,11 @@ static void decode_call(const crew_value *value, const struct crew_json_item *no
     const crew_value *method = crew_value_get(value, "method");
     if (!id_is_good(id)) {
         refuse(call, arena, CREW_CODE_INVALID_REQUEST, "id is neither string, number nor null");
-        return;
+        return CREW_OK;
     }
-    if (id)
-        call->id = id_text(id, notes->watched, arena);
+    crew_status status = id ? id_text(id, notes->watched, arena, &call->id) : CREW_OK;
+    if (status != CREW_OK)
+        return status;
     const char *wrong = NULL;
     if (crew_value_string(method, &call->method) != CREW_OK)
         wrong = "method is not a string";
@@ -109,7 +111,7 @@ static void decode_call(const crew_value *value, const struct crew_json_item *no
         wrong = version ? check_v2(version, params) : check_v1(id, params, in_batch);
     if (wrong) {
         refuse(call, arena, CREW_CODE_INVALID_REQUEST, wrong);
-        return;
+        return CREW_OK;
     }
     call->dialect = version ? V2 : V1;
     call->one_way = version ? !id : id->type == CREW_TYPE_NULL;
@@ -120,6 +122,7 @@ static void decode_call(const crew_value *value, const struct crew_json_item *no
         call->code = CREW_CODE_INVALID_PARAMS;
         call->data = reason_data(arena, why.message);
     }
+    return CREW_OK;
 }
 
 static crew_status decode_calls(crew_string bytes, const crew_limits *limits, crew_arena *arena,
@@ -145,12 +148,12 @@ static crew_status decode_calls(crew_string bytes, const crew_limits *limits, cr
     else if (value->type == CREW_TYPE_ARRAY && !batch)
         refuse(&items[0], arena, CREW_CODE_INVALID_REQUEST, "an empty batch");
     else
-        for (size_t i = 0; i < count; i++)
-            decode_call(batch ? &value->items[i] : value, i < notes.count ? &notes.items[i] : &no_notes,
-                        batch, arena, &items[i]);
+        for (size_t i = 0; i < count && status == CREW_OK; i++)
+            status = decode_call(batch ? &value->items[i] : value,
+                                 i < notes.count ? &notes.items[i] : &no_notes, batch, arena, &items[i]);
     *calls =
         (crew_wire_calls){ .items = items, .count = count, .batch = batch, .malformed = status != CREW_OK };
-    return CREW_OK;
+    return status == CREW_NO_MEMORY ? status : CREW_OK;
 }
 
 /* ---- encoding replies ---- */

@@ -39,13 +39,13 @@ static bool kind_of(const crew_value *message, int64_t *kind)
            crew_value_int(item_of(message, 0), kind) == CREW_OK;
 }
 
-/* The id as it goes back; empty without memory. */
-static crew_string id_text(const crew_value *id, crew_arena *arena)
+/* The id as it goes back. */
+static crew_status id_text(const crew_value *id, crew_arena *arena, crew_string *text)
 {
     crew_buffer out = { 0 };
     crew_msgpack_write(id, &out);
-    crew_string text = crew_buffer_move(&out, arena);
-    return text.data ? text : (crew_string){ 0 };
+    *text = crew_buffer_move(&out, arena);
+    return text->data ? CREW_OK : CREW_NO_MEMORY;
 }
 
 /* str and bin are both taken: not all peers know the difference. */
@@ -56,7 +56,7 @@ static bool method_of(const crew_value *value, crew_string *method)
            crew_value_bytes(value, method) == CREW_OK && crew_utf8_valid(*method);
 }
 
-static void decode_call(const crew_value *message, crew_arena *arena, crew_wire_call *call)
+static crew_status decode_call(const crew_value *message, crew_arena *arena, crew_wire_call *call)
 {
     int64_t kind = -1, id;
     *call = (crew_wire_call){ 0 };
@@ -64,8 +64,9 @@ static void decode_call(const crew_value *message, crew_arena *arena, crew_wire_
     size_t fields = kind == REQUEST ? 4 : 3;
     const crew_value *msgid = kind == REQUEST ? item_of(message, 1) : NULL;
     const crew_value *method = item_of(message, fields - 2), *params = item_of(message, fields - 1);
-    if (msgid && crew_value_int(msgid, &id) == CREW_OK && id >= 0 && id <= UINT32_MAX)
-        call->id = id_text(msgid, arena);
+    if (msgid && crew_value_int(msgid, &id) == CREW_OK && id >= 0 && id <= UINT32_MAX &&
+        id_text(msgid, arena, &call->id) != CREW_OK)
+        return CREW_NO_MEMORY;
     if (!known || crew_value_count(message) != fields)
         refuse(call, arena, CREW_CODE_INVALID_REQUEST,
                "neither [0, msgid, method, params] nor [2, method, params]");
@@ -77,9 +78,10 @@ static void decode_call(const crew_value *message, crew_arena *arena, crew_wire_
              crew_value_type(params) != CREW_TYPE_NULL)
         refuse(call, arena, CREW_CODE_INVALID_REQUEST, "params is no array");
     if (call->code)
-        return;
+        return CREW_OK;
     call->one_way = kind == NOTIFICATION;
     call->params = crew_value_type(params) == CREW_TYPE_NULL ? NULL : params;
+    return CREW_OK;
 }
 
 /* All messages of a body, one behind the other. What is behind one that cannot be read is lost: *status says
@@ -122,7 +124,8 @@ static crew_status decode_calls(crew_string bytes, const crew_limits *limits, cr
     if (!items)
         return CREW_NO_MEMORY;
     for (size_t i = 0; i < count; i++)
-        decode_call(messages[i], arena, &items[i]);
+        if (decode_call(messages[i], arena, &items[i]) != CREW_OK)
+            return CREW_NO_MEMORY;
     if (broken)
         refuse(&items[count], arena, status == CREW_LIMIT ? CREW_CODE_INVALID_REQUEST : CREW_CODE_PARSE_ERROR,
                why.message);

@@ -156,6 +156,13 @@ static void limits_hold_before_anything_is_parsed(void **state)
     assert_status(crew_json_decode(crew_str("[[[]]]"), &limits, &arena, &value, &why), CREW_LIMIT);
     assert_status(crew_json_decode(crew_str("[\"abcd\"]"), &limits, &arena, &value, &why), CREW_LIMIT);
     assert_contains(why.message, "at most 3");
+    limits = (crew_limits){ .items = 2 };
+    assert_ok(crew_json_decode(crew_str("[[1,2],{\"a\":1,\"b\":2}]"), &limits, &arena, &value, &why));
+    assert_status(crew_json_decode(crew_str("[[1,2,3]]"), &limits, &arena, &value, &why), CREW_LIMIT);
+    assert_contains(why.message, "more than 2 items in one array at offset 5");
+    assert_status(crew_json_decode(crew_str("{\"a\":1,\"b\":2,\"c\":3}"), &limits, &arena, &value, &why),
+                  CREW_LIMIT);
+    assert_contains(why.message, "one object");
     limits = (crew_limits){ .message_bytes = 4 };
     assert_status(crew_json_decode(crew_str("[1,2]"), &limits, &arena, &value, &why), CREW_LIMIT);
 }

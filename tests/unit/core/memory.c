@@ -120,6 +120,7 @@ static void limits_have_defaults_and_bounds(void **state)
     crew_limits limits = crew_limits_resolve(NULL);
     assert_int_equal(limits.message_bytes, 16 << 20);
     assert_int_equal(limits.string_bytes, limits.message_bytes);
+    assert_int_equal(limits.items, UINT32_MAX);
     assert_int_equal(limits.depth, 128);
     assert_int_equal(limits.batch, 1000);
     limits = crew_limits_resolve(&(crew_limits){ .message_bytes = 10, .depth = 1 << 20 });

@@ -183,6 +183,35 @@ static void size_has_its_limit(void **state)
                   CREW_LIMIT);
 }
 
+static void strings_and_containers_have_their_limits(void **state)
+{
+    (void)state;
+    const crew_value *value;
+    const crew_limits limits = { .string_bytes = 2, .items = 2 };
+    const struct {
+        crew_string within, beyond;
+    } cases[] = {
+        { BYTES("\xa2"
+                "ab"),
+          BYTES("\xa3"
+                "abc") },
+        { BYTES("\xc4\x02"
+                "ab"),
+          BYTES("\xc4\x03"
+                "abc") },
+        { BYTES("\xd5\x07"
+                "ab"),
+          BYTES("\xc7\x03\x07"
+                "abc") },
+        { BYTES("\x92\x01\x02"), BYTES("\x93\x01\x02\x03") },
+        { BYTES("\x82\x01\x01\x02\x02"), BYTES("\x83\x01\x01\x02\x02\x03\x03") },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_ok_why(crew_msgpack_decode(cases[i].within, &limits, &arena, &value, &why), why);
+        assert_status(crew_msgpack_decode(cases[i].beyond, &limits, &arena, &value, &why), CREW_LIMIT);
+    }
+}
+
 static void json_and_back_is_the_same(void **state)
 {
     (void)state;
@@ -204,6 +233,7 @@ int main(void)
         cmocka_unit_test_teardown(a_header_alone_reserves_nothing, teardown),
         cmocka_unit_test_teardown(nesting_has_its_limit, teardown),
         cmocka_unit_test_teardown(size_has_its_limit, teardown),
+        cmocka_unit_test_teardown(strings_and_containers_have_their_limits, teardown),
         cmocka_unit_test_teardown(json_and_back_is_the_same, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

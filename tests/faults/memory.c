@@ -1,0 +1,436 @@
+/* Every constructor, decoder and encoder of ours with each of its allocations failing in turn:
+ * CREW_NO_MEMORY, nothing lost, nothing broken. And how much memory a message can ask for. */
+#include "support/allocations.h"
+#include "support/test.h"
+
+#include "conformance/service.h"
+
+#include <rpcrew/impl/message.h>
+#include <rpcrew/impl/protocol.h>
+
+typedef crew_status scenario(void);
+
+/* Runs it with its first allocation failing, then with its second, and so on until none fails. What a
+ * scenario leaves to the caller it has freed. */
+static void sweep(scenario *run)
+{
+    size_t live = allocations_live();
+    for (size_t nth = 1;; nth++) {
+        allocations_fail(nth);
+        crew_status status = run();
+        bool failed = allocations_failed();
+        allocations_fail(0);
+        assert_int_equal(allocations_live(), live);
+        if (!failed) {
+            assert_ok(status);
+            assert_true(nth > 1);
+            return;
+        }
+        assert_status(status, CREW_NO_MEMORY);
+    }
+}
+
+#define SWEEP(name)                   \
+    static void name##_(void **state) \
+    {                                 \
+        (void)state;                  \
+        sweep(name);                  \
+    }
+
+/* ---- values ---- */
+
+static crew_status arenas(void)
+{
+    crew_arena *arena = NULL;
+    crew_status status = crew_arena_new(&arena);
+    if (status == CREW_OK && !crew_arena_alloc(arena, 100000))
+        status = CREW_NO_MEMORY;
+    crew_arena_free(arena);
+    return status;
+}
+SWEEP(arenas)
+
+static crew_status build_by_hand(crew_arena *arena)
+{
+    crew_value *array, *object;
+    crew_status status = crew_array_new(arena, &array);
+    if (status == CREW_OK)
+        status = crew_object_new(arena, &object);
+    for (int i = 0; i < 300 && status == CREW_OK; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof key, "key %d", i);
+        status = crew_object_add(arena, object, crew_str(key), array);
+        if (status == CREW_OK)
+            status = crew_array_add(arena, array, NULL);
+    }
+    return status;
+}
+
+static crew_status values(void)
+{
+    crew_arena arena = { 0 };
+    const crew_value *value;
+    crew_status status = build_by_hand(&arena);
+    if (status == CREW_OK)
+        status = crew_pack(&arena, &value, "{s:[i,f,s,y%],s:{s:n}}", "a", 1, 2.5, "text", "\0\1", (size_t)2,
+                           "b", "c");
+    crew_arena_fini(&arena);
+    return status;
+}
+SWEEP(values)
+
+/* ---- the two notations ---- */
+
+static const char json[] =
+    "{\"list\":[1,2.5,\"text\",null,true,{\"deep\":[[],{}]}],\"big\":[0.1,\"\\u00e9\"]}";
+
+static crew_status json_both_ways(void)
+{
+    crew_arena arena = { 0 };
+    const crew_value *value;
+    crew_bytes text = { 0 };
+    crew_error why;
+    crew_status status = crew_json_decode(crew_str(json), NULL, &arena, &value, &why);
+    if (status == CREW_OK)
+        status = crew_json_encode(value, CREW_JSON_PRETTY, &text);
+    crew_bytes_free(&text);
+    crew_arena_fini(&arena);
+    return status;
+}
+SWEEP(json_both_ways)
+
+/* jansson does not always say that it is memory that it lacks: text that is good may be called malformed. */
+static void the_parser_without_memory(void **state)
+{
+    (void)state;
+    size_t live = allocations_live();
+    bool failed = true;
+    allocations_take_jansson(true);
+    for (size_t nth = 1; failed; nth++) {
+        allocations_fail(nth);
+        crew_status status = json_both_ways();
+        failed = allocations_failed();
+        allocations_fail(0);
+        assert_int_equal(allocations_live(), live);
+        assert_true(failed ? status == CREW_NO_MEMORY || status == CREW_MALFORMED : status == CREW_OK);
+    }
+    allocations_take_jansson(false);
+}
+
+static crew_status msgpack_both_ways(void)
+{
+    static const char bytes[] = "\x82\xa1"
+                                "a\x93\x01\xc4\x01\xff\xd4\x05\x07\x02\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00";
+    crew_arena arena = { 0 };
+    const crew_value *value;
+    crew_bytes out = { 0 };
+    crew_error why;
+    crew_status status =
+        crew_msgpack_decode((crew_string){ bytes, sizeof bytes - 1 }, NULL, &arena, &value, &why);
+    if (status == CREW_OK)
+        status = crew_msgpack_encode(value, &out);
+    crew_bytes_free(&out);
+    crew_arena_fini(&arena);
+    return status;
+}
+SWEEP(msgpack_both_ways)
+
+static crew_status urls(void)
+{
+    crew_url *url = NULL;
+    crew_error why;
+    crew_status status = crew_url_parse("amqp://user:p%40ss@a:1,b:2/vhost?queue=q&heartbeat=5", &url, &why);
+    crew_url_free(url);
+    return status;
+}
+SWEEP(urls)
+
+/* ---- protocols ---- */
+
+static const crew_protocol *protocol;
+static const crew_limits *limits;
+
+static crew_status encode_all(const crew_wire_calls *calls, const crew_value *value, crew_buffer *out)
+{
+    crew_status status = CREW_OK;
+    for (size_t i = 0; i < calls->count && status == CREW_OK; i++) {
+        status = protocol->encode_result(&calls->items[i], value, out);
+        if (status == CREW_OK)
+            status = protocol->encode_error(&calls->items[i], 7, crew_str("seven"), value, out);
+    }
+    return status;
+}
+
+static crew_status protocol_both_ways(void)
+{
+    crew_arena arena = { 0 };
+    crew_buffer call = { 0 }, reply = { 0 };
+    crew_wire_calls calls;
+    crew_wire_replies replies;
+    crew_error why;
+    const crew_value *params;
+    crew_status status = crew_pack(&arena, &params, "[s,i,[f,n]]", "text", 5, 2.5);
+    if (status == CREW_OK)
+        status = protocol->encode_call(crew_str("method"), params, 70000, &call);
+    if (status == CREW_OK)
+        status = protocol->decode_calls(crew_buffer_string(&call), limits, &arena, &calls);
+    if (status == CREW_OK) {
+        assert_int_equal(calls.items[0].code, 0);
+        status = encode_all(&calls, params, &reply);
+    }
+    if (status == CREW_OK) {
+        reply.size = 0;
+        status = protocol->encode_result(&calls.items[0], params, &reply);
+    }
+    if (status == CREW_OK)
+        status = protocol->decode_replies(crew_buffer_string(&reply), limits, &arena, &replies, &why);
+    if (status == CREW_OK) {
+        assert_int_equal(replies.count, 1);
+        assert_true(replies.items[0].valid && replies.items[0].id == 70000);
+    }
+    crew_buffer_fini(&call);
+    crew_buffer_fini(&reply);
+    crew_arena_fini(&arena);
+    return status;
+}
+
+static void every_protocol(void **state)
+{
+    (void)state;
+    crew_limits resolved = crew_limits_resolve(NULL);
+    limits = &resolved;
+    for (size_t i = 0; (protocol = crew_protocol_at(i)); i++)
+        sweep(protocol_both_ways);
+}
+
+/* ---- dispatching ---- */
+
+static crew_status dispatchers(void)
+{
+    crew_dispatcher *dispatcher = NULL;
+    crew_error why;
+    crew_status status = crew_dispatcher_new(&dispatcher);
+    if (status == CREW_OK)
+        status = crew_dispatcher_add(dispatcher, "prefix.", &conformance_service, NULL, &why);
+    crew_dispatcher_free(dispatcher);
+    return status;
+}
+SWEEP(dispatchers)
+
+static crew_dispatcher *dispatcher;
+
+/* The call is answered as it should be, or told that there was no memory; a notification just ends. */
+static void handle_with_failures(crew_string request, const char *good)
+{
+    size_t live = allocations_live();
+    bool failed = true;
+    for (size_t nth = 1; failed; nth++) {
+        crew_bytes answer = { 0 };
+        allocations_fail(nth);
+        crew_status status = crew_handle(dispatcher, request, NULL, &answer);
+        failed = allocations_failed();
+        allocations_fail(0);
+        if (status == CREW_OK && answer.size) {
+            bool told = memmem(answer.data, answer.size, "Internal error", 14) != NULL;
+            assert_true(memmem(answer.data, answer.size, good, strlen(good)) || (failed && told));
+        } else {
+            assert_true(failed);
+            assert_true(status == CREW_NO_MEMORY || status == CREW_OK);
+        }
+        crew_bytes_free(&answer);
+        assert_int_equal(allocations_live(), live);
+    }
+}
+
+static void bytes_in_bytes_out(void **state)
+{
+    (void)state;
+    handle_with_failures(
+        crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[[1,2,\"word\"]],\"id\":\"the id\"}"),
+        "\"result\":[1,2,\"word\"],\"id\":\"the id\"");
+    handle_with_failures(
+        crew_str("[{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":{\"a\":1,\"b\":2},\"id\":1},"
+                 "{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[20,2],\"\\u0069d\":\"i\\u0064\"}]"),
+        "22");
+    handle_with_failures(crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1],\"id\":1}"),
+                         "-32602");
+    handle_with_failures(crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"none\",\"id\":1}"), "-32601");
+    handle_with_failures(crew_str("{\"jsonrpc\":\"2.0\",\"method\":"), "-32700");
+    handle_with_failures(crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"rpc.discover\",\"id\":1}"), "openrpc");
+    static const char msgpack[] = "\x94\x00\xcd\x01\x00\xa4"
+                                  "echo\x91\xa4word";
+    handle_with_failures((crew_string){ msgpack, sizeof msgpack - 1 }, "word");
+}
+
+/* ---- server and client, whose threads make no order ---- */
+
+static crew_status call_once(crew_client *client, const char *word)
+{
+    crew_result *result = NULL;
+    crew_error why;
+    crew_status status = crew_client_call(client, "echo", &result, &why, "[s]", word);
+    if (status == CREW_OK) {
+        crew_string text = { 0 };
+        assert_ok(crew_value_string(crew_result_value(result), &text));
+        assert_string_equal(text.data, word);
+    }
+    crew_result_free(result);
+    return status;
+}
+
+static crew_status start_server(crew_server **server, crew_error *why)
+{
+    crew_status status = crew_server_new(server, dispatcher, &(crew_server_options){ .threads = 2 }, why);
+    if (status == CREW_OK)
+        status = crew_server_listen(*server, "inproc://faults", why);
+    return status == CREW_OK ? crew_server_start(*server, why) : status;
+}
+
+static const char *client_protocol;
+
+static crew_status start_client(crew_client **client, crew_error *why)
+{
+    const crew_client_options options = { .protocol = client_protocol, .timeout_ms = 300 };
+    return crew_client_new(client, "inproc://faults", &options, why);
+}
+
+/* Some twenty allocations in all, whichever thread does them. */
+enum { ROUNDS = 60 };
+
+static void servers_and_clients_come_up_or_say_why(void **state)
+{
+    (void)state;
+    size_t live = allocations_live();
+    for (size_t nth = 1; nth <= ROUNDS; nth++) {
+        crew_server *server = NULL;
+        crew_client *client = NULL;
+        crew_error why;
+        allocations_fail(nth);
+        crew_status status = start_server(&server, &why);
+        if (status == CREW_OK)
+            status = start_client(&client, &why);
+        if (status == CREW_OK)
+            (void)call_once(client, "word");
+        else
+            assert_true(allocations_failed());
+        allocations_fail(0);
+        crew_client_free(client);
+        crew_server_free(server);
+        assert_int_equal(allocations_live(), live);
+    }
+}
+
+static void go_on(const char *name)
+{
+    crew_server *server = NULL;
+    crew_client *client = NULL;
+    crew_error why;
+    client_protocol = name;
+    assert_ok_why(start_server(&server, &why), why);
+    assert_ok_why(start_client(&client, &why), why);
+    for (size_t nth = 1; nth <= ROUNDS; nth++) {
+        assert_ok(call_once(client, "before"));
+        allocations_fail(nth % 20 + 1);
+        (void)call_once(client, "a word that is longer than others, so that it wants memory of its own");
+        allocations_fail(0);
+    }
+    assert_ok(call_once(client, "after"));
+    crew_client_free(client);
+    crew_server_free(server);
+}
+
+static void the_server_goes_on(void **state)
+{
+    (void)state;
+    size_t live = allocations_live();
+    go_on("jsonrpc");
+    go_on("msgpack");
+    assert_int_equal(allocations_live(), live);
+}
+
+/* ---- how much a message may cost: docs/values.md ---- */
+
+static crew_string repeated(crew_buffer *out, const char *open, const char *item, size_t count,
+                            const char *close)
+{
+    crew_buffer_text(out, open);
+    for (size_t i = 0; i < count; i++) {
+        if (i && *close == ']')
+            crew_buffer_text(out, ",");
+        crew_buffer_text(out, item);
+    }
+    crew_buffer_text(out, close);
+    return crew_buffer_string(out);
+}
+
+static void assert_most(crew_string text, bool msgpack, size_t times)
+{
+    crew_arena arena = { 0 };
+    const crew_value *value;
+    crew_error why;
+    const crew_limits wide = { .message_bytes = 64 << 20 };
+    allocations_measure();
+    if (msgpack)
+        assert_ok_why(crew_msgpack_decode(text, &wide, &arena, &value, &why), why);
+    else
+        assert_ok_why(crew_json_decode(text, &wide, &arena, &value, &why), why);
+    size_t most = allocations_most_bytes();
+    crew_arena_fini(&arena);
+    if (most > times * text.size)
+        fail_msg("%zu bytes for %zu: %zu times", most, text.size, most / text.size);
+}
+
+static void memory_is_a_multiple_of_the_bytes(void **state)
+{
+    (void)state;
+    static const char *const items[] = { "1", "\"\"", "[]", "{}", "{\"\":0}", "[[]]", "0.5", "\"abcdefgh\"" };
+    for (size_t i = 0; i < sizeof items / sizeof *items; i++) {
+        crew_buffer text = { 0 };
+        assert_most(repeated(&text, "[", items[i], 200000, "]"), false, 100);
+        crew_buffer_fini(&text);
+    }
+    static const char *const packed[] = { "\x01",         "\xa0",         "\x90",     "\x80",
+                                          "\x81\xa0\x01", "\x91\x91\xa0", "\xc4\x01x" };
+    for (size_t i = 0; i < sizeof packed / sizeof *packed; i++) {
+        crew_buffer bytes = { 0 };
+        const unsigned count = 200000;
+        char head[5] = { '\xdd', (char)(count >> 24), (char)(count >> 16), (char)(count >> 8), (char)count };
+        crew_buffer_append(&bytes, head, sizeof head);
+        assert_most(repeated(&bytes, "", packed[i], count, ""), true, 40);
+        crew_buffer_fini(&bytes);
+    }
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    assert_ok(crew_dispatcher_new(&dispatcher));
+    return crew_dispatcher_add(dispatcher, "", &conformance_service, NULL, NULL) == CREW_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    crew_dispatcher_free(dispatcher);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arenas_),
+        cmocka_unit_test(values_),
+        cmocka_unit_test(json_both_ways_),
+        cmocka_unit_test(the_parser_without_memory),
+        cmocka_unit_test(msgpack_both_ways_),
+        cmocka_unit_test(urls_),
+        cmocka_unit_test(every_protocol),
+        cmocka_unit_test(dispatchers_),
+        cmocka_unit_test(bytes_in_bytes_out),
+        cmocka_unit_test(servers_and_clients_come_up_or_say_why),
+        cmocka_unit_test(the_server_goes_on),
+        cmocka_unit_test(memory_is_a_multiple_of_the_bytes),
+    };
+    allocations_take_jansson(false);
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
