@@ -1,64 +1,150 @@
 #include "support/golden.h"
 
+#include "core/msgpack.h"
+
+#include <rpcrew/impl/message.h>
+
 static int hex(char c)
 {
     return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
 }
 
-/* The line's text with its \xHH turned to bytes. */
-static size_t unescape(const char *line, char *out)
+/* One byte of a line, perhaps written \xHH. */
+static char take_byte(const char **at)
 {
-    size_t size = 0;
-    for (const char *at = line; *at && *at != '\n';) {
-        if (at[0] == '\\' && at[1] == 'x') {
-            out[size++] = (char)(hex(at[2]) << 4 | hex(at[3]));
-            at += 4;
-        } else {
-            out[size++] = *at++;
+    const char *c = *at;
+    bool escaped = c[0] == '\\' && c[1] == 'x';
+    *at += escaped ? 4 : 1;
+    return escaped ? (char)(hex(c[2]) << 4 | hex(c[3])) : c[0];
+}
+
+/* The line's bytes: \xHH is one, \{N} is the next one N times. */
+static crew_string unescape(const char *at, crew_arena *arena)
+{
+    crew_buffer out = { 0 };
+    while (*at) {
+        unsigned long times = 1;
+        if (at[0] == '\\' && at[1] == '{') {
+            char *end;
+            times = strtoul(at + 2, &end, 10);
+            assert_int_equal(*end, '}');
+            at = end + 1;
         }
+        char byte = take_byte(&at);
+        char *place = crew_buffer_extend(&out, times);
+        assert_non_null(place);
+        memset(place, byte, times);
     }
-    return size;
+    return crew_buffer_move(&out, arena);
 }
 
-static bool answers(crew_string request, const char *expected, golden_answerer *answer, void *context)
+static void finish(struct golden_case *one, bool complete, golden_visitor *visit, void *context,
+                   size_t *count)
 {
+    if (complete) {
+        visit(context, one);
+        ++*count;
+    }
+    *one = (struct golden_case){ 0 };
+}
+
+size_t golden_each(const char *path, golden_visitor *visit, void *context)
+{
+    char *line = NULL;
+    size_t room = 0, count = 0;
+    bool complete = false; /* its answer has been read */
     crew_arena arena = { 0 };
-    crew_bytes got = answer(context, request);
-    bool right;
-    if (*expected == '\0' || got.size == 0) {
-        right = *expected == '\0' && got.size == 0;
-    } else {
-        const crew_value *value = NULL;
-        right =
-            crew_json_decode((crew_string){ got.data, got.size }, NULL, &arena, &value, NULL) == CREW_OK &&
-            json_covers(parse_json(&arena, expected), value);
-    }
-    if (!right)
-        print_error("-> %.*s\n   wanted %s\n   got    %.*s\n", CREW_STR(request),
-                    *expected ? expected : "nothing", (int)got.size, got.data ? (const char *)got.data : "");
-    crew_bytes_free(&got);
-    crew_arena_fini(&arena);
-    return right;
-}
-
-size_t golden_run(const char *name, golden_answerer *answer, void *context)
-{
-    char path[512], line[4096], request[4096];
-    size_t size = 0, count = 0, wrong = 0;
-    (void)snprintf(path, sizeof path, "%s/%s", GOLDEN_DIR, name);
+    struct golden_case one = { 0 };
     FILE *file = fopen(path, "r");
     assert_non_null(file);
-    while (fgets(line, sizeof line, file)) {
+    for (unsigned number = 1; getline(&line, &room, file) > 0; number++) {
         line[strcspn(line, "\n")] = '\0';
-        if (strncmp(line, "-> ", 3) == 0) {
-            size = unescape(line + 3, request);
-        } else if (strncmp(line, "<-", 2) == 0) {
-            count++;
-            wrong += !answers((crew_string){ request, size }, line + 2 + (line[2] == ' '), answer, context);
+        const char *text = strlen(line) > 3 ? line + 3 : "";
+        if (strncmp(line, "->", 2) == 0) {
+            finish(&one, complete, visit, context, &count);
+            crew_arena_reset(&arena);
+            complete = false;
+            one.line = number;
+            one.request = unescape(text, &arena);
+        } else if (strncmp(line, "<-", 2) == 0 || strncmp(line, "<=", 2) == 0) {
+            complete = true;
+            one.exact = line[1] == '=';
+            assert_true(one.reply_count < GOLDEN_REPLIES_MOST);
+            if (*text)
+                one.replies[one.reply_count++] = unescape(text, &arena);
+        } else {
+            assert_true(*line == '#' || *line == '\0');
         }
     }
+    finish(&one, complete, visit, context, &count);
     (void)fclose(file);
-    if (wrong)
-        fail_msg("%zu of %zu cases of %s", wrong, count, name);
+    free(line);
+    crew_arena_fini(&arena);
     return count;
+}
+
+/* A MessagePack message as what it would be in JSON, where whole doubles are integers. */
+static const crew_value *through_json(const crew_value *value, crew_arena *arena)
+{
+    return parse_json(arena, json_of(arena, value));
+}
+
+/* Cuts the next message off the answer; NULL if there is none that can be read. */
+static const crew_value *next_message(const crew_protocol *protocol, crew_string *answer, crew_arena *arena)
+{
+    const crew_limits limits = crew_limits_resolve(NULL);
+    const crew_value *value = NULL;
+    crew_error why;
+    size_t size = 0;
+    if (strcmp(protocol->name, "msgpack") == 0) {
+        if (crew_msgpack_read(*answer, &size, &limits, arena, &value, &why) != CREW_OK)
+            return NULL;
+        value = through_json(value, arena);
+    } else {
+        size = answer->size;
+        if (crew_json_decode(*answer, NULL, arena, &value, &why) != CREW_OK)
+            return NULL;
+    }
+    answer->data += size;
+    answer->size -= size;
+    return value;
+}
+
+static bool is_right(const struct golden_case *one, const crew_protocol *protocol, crew_string answer,
+                     crew_arena *arena)
+{
+    if (one->exact)
+        return crew_string_equal(one->replies[0], answer);
+    for (size_t i = 0; i < one->reply_count; i++) {
+        const crew_value *got = answer.size ? next_message(protocol, &answer, arena) : NULL;
+        if (!got || !json_covers(parse_json(arena, one->replies[i].data), got))
+            return false;
+    }
+    return answer.size == 0;
+}
+
+static void show(const char *label, crew_string bytes)
+{
+    enum { ENOUGH = 600 };
+    print_error("  %s", label);
+    for (size_t i = 0; i < bytes.size && i < ENOUGH; i++) {
+        unsigned char c = (unsigned char)bytes.data[i];
+        print_error(c >= 0x20 && c < 0x7f ? "%c" : "\\x%02x", c);
+    }
+    print_error("%s\n", bytes.size > ENOUGH ? "…" : "");
+}
+
+bool golden_is_right(const struct golden_case *one, const crew_protocol *protocol, crew_string answer)
+{
+    crew_arena arena = { 0 };
+    bool right = is_right(one, protocol, answer, &arena);
+    crew_arena_fini(&arena);
+    if (right)
+        return true;
+    print_error("line %u:\n", one->line);
+    show("-> ", one->request);
+    for (size_t i = 0; i < one->reply_count; i++)
+        show(one->exact ? "wanted exactly " : "wanted ", one->replies[i]);
+    show("got ", answer);
+    return false;
 }

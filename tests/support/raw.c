@@ -10,7 +10,7 @@ static struct raw_end *ends;
 
 void raw_open(struct raw_end *end, const char *url, bool server)
 {
-    *end = (struct raw_end){ .messages = { .spare_max = 4 } };
+    *end = (struct raw_end){ .messages = { .spare_max = 4 }, .content_type = "application/json" };
     crew_error why;
     assert_ok_why(crew_url_parse(url, &end->url, &why), why);
     const crew_transport *transport = crew_transport_find(crew_url_scheme(end->url));
@@ -118,7 +118,7 @@ void raw_request(struct raw_end *end, crew_string body, uint32_t correlation, bo
     message->kind = CREW_MESSAGE_REQUEST;
     message->correlation = correlation;
     message->one_way = one_way;
-    message->content_type = "application/json";
+    message->content_type = end->content_type;
     crew_buffer_append(&message->body, body.data, body.size);
     send_one(end, message);
 }

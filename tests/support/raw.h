@@ -14,6 +14,7 @@ struct raw_end {
     crew_transport_config config;
     crew_message_pool messages;
     crew_error lost;
+    const char *content_type; /* of requests */
     crew_list received;
     crew_list outgoing;   /* not taken yet */
     struct raw_end *next; /* of all that are open: where one is driven, all are */

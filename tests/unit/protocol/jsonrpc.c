@@ -1,4 +1,4 @@
-#include "support/golden.h"
+#include "support/test.h"
 
 #include "conformance/service.h"
 #include "protocol/protocols.h"
@@ -33,18 +33,6 @@ static crew_bytes handle(void *context, crew_string request)
     assert_ok(crew_handle(dispatcher, request, &(crew_handle_options){ .content_type = "application/json" },
                           &answer));
     return answer;
-}
-
-static void the_specification_s_examples_hold(void **state)
-{
-    (void)state;
-    assert_int_equal(golden_run("jsonrpc-spec.txt", handle, NULL), 15);
-}
-
-static void the_rules_beyond_them_hold(void **state)
-{
-    (void)state;
-    assert_true(golden_run("jsonrpc-rules.txt", handle, NULL) >= 60);
 }
 
 static void answers(const char *request, const char *exactly)
@@ -197,8 +185,6 @@ static void replies_that_break_the_protocol_are_not_valid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_specification_s_examples_hold),
-        cmocka_unit_test(the_rules_beyond_them_hold),
         cmocka_unit_test(replies_are_these_bytes),
         cmocka_unit_test(the_limits_answer_with_an_error),
         cmocka_unit_test(one_reply_beyond_the_limit_costs_the_others_of_its_batch_nothing),
