@@ -286,6 +286,12 @@ void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
 
 /* ---- bytes in, bytes out ---- */
 
+const char *crew_answer_type(const char *content_type, crew_string request)
+{
+    const crew_protocol *protocol = crew_protocol_of(content_type, request);
+    return protocol ? protocol->content_type : NULL;
+}
+
 static void post_done(struct crew_job *job)
 {
     (void)sem_post(job->owner);

@@ -357,6 +357,7 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     e->can_requeue = e->ops->can_requeue && e->ops->can_requeue(e->url);
     const crew_transport_config config = { .host = o->host,
                                            .brief = o->brief,
+                                           .callbacks = o->callbacks,
                                            .in_flight_max = o->in_flight_max,
                                            .connect_timeout_ms = o->connect_timeout_ms,
                                            .limits = o->limits };

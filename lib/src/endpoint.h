@@ -45,9 +45,10 @@ struct crew_endpoint_options {
     const struct crew_endpoint_owner *owner;
     void *context; /* the owner's */
     bool server;
-    bool brief;      /* the client's */
-    size_t host;     /* which of the URL's hosts, if they are peers of one another */
-    bool wait;       /* opening for the first time may fail for now */
+    bool brief;                             /* the client's */
+    const struct crew_callbacks *callbacks; /* the server's; NULL: none */
+    size_t host;                            /* which of the URL's hosts, if they are peers of one another */
+    bool wait;                              /* opening for the first time may fail for now */
     bool background; /* do not even wait for the first attempt; its failure is the owner's to judge */
     /* what the URL's options override */
     unsigned in_flight_max;

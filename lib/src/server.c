@@ -319,7 +319,8 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     return CREW_OK;
 }
 
-crew_status crew_server_listen(crew_server *server, const char *url, crew_error *why)
+crew_status crew_server_listen_with(crew_server *server, const char *url, const crew_callbacks *callbacks,
+                                    crew_error *why)
 {
     if (atomic_load(&server->started))
         return crew_error_set(why, CREW_BAD_ARGUMENT, "the server runs already");
@@ -332,6 +333,7 @@ crew_status crew_server_listen(crew_server *server, const char *url, crew_error 
         .owner = &owner,
         .context = server,
         .server = true,
+        .callbacks = callbacks,
         .wait = server->options.wait,
         .in_flight_max = server->options.in_flight_max,
         .timeout_ms = server->options.call_timeout_ms,
@@ -348,6 +350,11 @@ crew_status crew_server_listen(crew_server *server, const char *url, crew_error 
     }
     server->endpoints[server->endpoint_count++] = endpoint;
     return CREW_OK;
+}
+
+crew_status crew_server_listen(crew_server *server, const char *url, crew_error *why)
+{
+    return crew_server_listen_with(server, url, NULL, why);
 }
 
 static void command_all(crew_server *server, enum crew_endpoint_command command)

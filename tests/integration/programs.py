@@ -1,6 +1,7 @@
 """The worker program and the command line, as people use them."""
 import base64
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -406,9 +407,47 @@ class Documents(Case):
                  '{"jsonrpc": "2.0", "method": "greet", "params": ["you"], "id": 2}']
         got = subprocess.run([program("stdio")], input="\n".join(lines) + "\n", capture_output=True, text=True,
                              timeout=30, check=True).stdout.splitlines()
-        self.assertEqual(got[0], '{"jsonrpc":"2.0","result":19,"id":1}')
-        self.assertEqual(json.loads(got[1])["error"]["code"], -32700)
-        self.assertEqual(json.loads(got[2])["result"], {"hello": "you", "letters": 3})
+        self.assertIn('{"jsonrpc":"2.0","result":19,"id":1}', got)
+        answers = {answer["id"]: answer for answer in map(json.loads, got)}  # in the order of being ready
+        self.assertEqual(len(got), 3)
+        self.assertEqual(answers[None]["error"]["code"], -32700)
+        self.assertEqual(answers[2]["result"], {"hello": "you", "letters": 3})
+
+    def test_the_http_example(self):
+        server = subprocess.Popen([program("http"), "0"], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.terminate)
+        port = int(server.stdout.readline().split()[-1])
+
+        def post(body, content_type=None, method="POST"):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            self.addCleanup(connection.close)
+            connection.request(method, "/", body, {"Content-Type": content_type} if content_type else {})
+            answer = connection.getresponse()
+            return answer.status, answer.getheader("Content-Type"), answer.read()
+
+        call = b'{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}'
+        good = (200, "application/json", b'{"jsonrpc":"2.0","result":19,"id":1}')
+        for content_type in (None, "application/json", "application/json; charset=utf-8", "text/plain"):
+            self.assertEqual(post(call, content_type), good)
+        self.assertEqual(post(b'{"jsonrpc": "2.0", "method": "subtract"}'), (204, None, b""))
+        self.assertEqual(post(b"{")[:2], (200, "application/json"))
+        self.assertEqual(post(b"hello"), (415, None, b""))
+        self.assertEqual(post(None, method="GET"), (405, None, b""))
+        self.assertEqual(post(b" " * (1 << 20) + b"{}")[0], 413)
+        self.assertEqual(post(b"\x94\x00\x01\xa8subtract\x92\x2a\x17"),
+                         (200, "application/msgpack", b"\x94\x01\x01\xc0\xcb\x40\x33\0\0\0\0\0\0"))
+
+    def test_the_poll_loop_example(self):
+        url = "zmq+ipc://" + self.socket_path()
+        loop = subprocess.Popen([program("poll_loop"), url])
+        self.addCleanup(loop.wait)
+        self.addCleanup(loop.kill)
+        eventually(lambda: int(rpcrew("call", "-t", "20", url, "ticks").out) > 0)
+        self.assertEqual(rpcrew("call", url, "reset").out, "null\n")
+        loop.terminate()
+        self.assertEqual(loop.wait(30), 0)
 
     def test_the_python_client_example(self):
         address = "ipc://" + self.socket_path()

@@ -43,6 +43,10 @@ typedef struct crew_handle_options {
 CREW_NODISCARD CREW_API crew_status crew_handle(const crew_dispatcher *dispatcher, crew_string request,
                                                 const crew_handle_options *options, crew_bytes *answer);
 
+/* The content type of the answer to a request that came with this one (NULL: none): what crew_handle chooses
+ * by. NULL where it would return CREW_UNSUPPORTED. Any thread. */
+CREW_API const char *crew_answer_type(const char *content_type, crew_string request);
+
 #ifdef __cplusplus
 }
 #endif

@@ -35,6 +35,35 @@ CREW_NODISCARD CREW_API crew_status crew_server_new(crew_server **server, const 
  * and others: opening failed (with options.wait, only what trying again cannot mend is an error). */
 CREW_NODISCARD CREW_API crew_status crew_server_listen(crew_server *server, const char *url, crew_error *why);
 
+/* A request, as a transport of your own received it. */
+typedef struct crew_request {
+    crew_string bytes;        /* borrowed until receive is called again, as content_type is */
+    const char *content_type; /* NULL: told by the first bytes */
+    unsigned timeout_ms;      /* until its caller gives up; 0: unknown, the server's call_timeout_ms */
+    bool one_way;             /* there is nobody to be answered */
+    void *route;              /* yours: comes back with the answer */
+} crew_request;
+
+/* A transport of your own, for workers: two functions, called on the endpoint's I/O thread, one at a time. */
+typedef struct crew_callbacks {
+    /* Waits for a request, timeout_ms at most (-1: for as long as it takes; 0: not at all). It returns early,
+     * without one, when wake_fd is readable, since answers wait then to be sent; who cannot poll that waits
+     * for some milliseconds only. It is not called while in_flight_max requests are unanswered, nor once the
+     * server drains. It may stop the server itself, once, when there will be no more.
+     * CREW_OK: *request, all zero before, is filled in. CREW_TIMEOUT: there is none. Anything else: the
+     * endpoint is closed, and opened again after a pause. */
+    crew_status (*receive)(void *context, int wake_fd, int timeout_ms, crew_request *request);
+    /* Once for each request: its answer, borrowed; empty if there is nothing to say or the server ended
+     * without having it answered. */
+    void (*reply)(void *context, void *route, const char *content_type, crew_string answer);
+    void *context;
+} crew_callbacks;
+
+/* crew_server_listen for a transport of your own. url is callback://name, with any option that all endpoints
+ * have (docs/urls.md); callbacks is borrowed for the server's life. */
+CREW_NODISCARD CREW_API crew_status crew_server_listen_with(crew_server *server, const char *url,
+                                                            const crew_callbacks *callbacks, crew_error *why);
+
 /* Starts to take requests; returns at once. */
 CREW_NODISCARD CREW_API crew_status crew_server_start(crew_server *server, crew_error *why);
 

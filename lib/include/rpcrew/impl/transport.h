@@ -23,9 +23,10 @@
 
 /* What open is given. Borrowed until close; messages is for the I/O thread only. */
 typedef struct crew_transport_config {
-    const crew_url *url;         /* checked, options and all */
-    size_t host;                 /* client: which of the url's hosts, if hosts_are_peers */
-    bool brief;                  /* client: few calls are to be expected */
+    const crew_url *url;                    /* checked, options and all */
+    size_t host;                            /* client: which of the url's hosts, if hosts_are_peers */
+    bool brief;                             /* client: few calls are to be expected */
+    const struct crew_callbacks *callbacks; /* worker: crew_server_listen_with's; NULL for all else */
     unsigned in_flight_max;      /* worker: requests that recv has given and that are not settled, at most */
     unsigned connect_timeout_ms; /* open's */
     crew_limits limits;          /* none is zero */
@@ -91,7 +92,8 @@ typedef struct crew_transport {
     const char *scheme;
     const crew_url_option_spec *options; /* beyond the common ones; NULL: none */
     bool hosts_are_peers;                /* each host of a client's url is an endpoint of its own */
-    /* Whether a url's parts are what this transport wants; CREW_BAD_ARGUMENT with *why. Any thread. */
+    /* Whether a url's parts are what this transport wants; CREW_BAD_ARGUMENT with *why, CREW_UNSUPPORTED for
+     * an end that it does not have (its table is NULL). Any thread. */
     crew_status (*check)(const crew_url *url, bool server, crew_error *why);
     const struct crew_transport_ops *server, *client;
 } crew_transport;

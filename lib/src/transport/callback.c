@@ -1,0 +1,166 @@
+/* callback://name: a worker whose requests and answers go through two functions of the user's
+ * (crew_server_listen_with). What they do is theirs; that each request is answered once is ours. */
+#include "transport/transports.h"
+
+#include <rpcrew/server.h>
+
+#include <poll.h>
+#include <stdlib.h>
+
+/* A request that its functions have not been told the end of. */
+struct pending {
+    struct pending *next, *before;
+    struct pending *self; /* a message's route is read-only */
+    void *route;
+};
+
+struct state {
+    const crew_transport_config *config;
+    struct pending *pending; /* the newest */
+    crew_message *arrived;   /* while waiting, and not given out */
+    bool paused;
+};
+
+static crew_status check(const crew_url *url, bool server, crew_error *why)
+{
+    if (!server)
+        return crew_error_set(why, CREW_UNSUPPORTED, "URL '%s': nothing can be called there",
+                              crew_url_text(url));
+    if (crew_url_host_count(url) == 1 && *crew_url_host(url, 0) && !*crew_url_path(url))
+        return CREW_OK;
+    return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': callback wants one name, and no path",
+                          crew_url_text(url));
+}
+
+static crew_status open_it(void *state, const crew_transport_config *config, crew_error *why)
+{
+    if (!config->callbacks)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s' is for crew_server_listen_with",
+                              crew_url_text(config->url));
+    *(struct state *)state = (struct state){ .config = config };
+    return CREW_OK;
+}
+
+/* The request's functions hear of its end; nothing remembers it then. */
+static void end(struct state *s, struct pending *pending, const char *content_type, crew_string answer)
+{
+    const crew_callbacks *callbacks = s->config->callbacks;
+    if (pending->before)
+        pending->before->next = pending->next;
+    else
+        s->pending = pending->next;
+    if (pending->next)
+        pending->next->before = pending->before;
+    callbacks->reply(callbacks->context, pending->route, content_type, answer);
+    free(pending);
+}
+
+static bool fill(crew_message *m, const crew_request *request)
+{
+    m->content_type = NULL;
+    if (request->content_type) {
+        m->content_type = crew_arena_string(&m->arena, crew_str(request->content_type)).data;
+        if (!m->content_type)
+            return false;
+    }
+    m->one_way = request->one_way;
+    m->deadline_ms = request->timeout_ms ? crew_now_ms() + request->timeout_ms : 0;
+    crew_buffer_append(&m->body, request->bytes.data, request->bytes.size);
+    return !m->body.failed;
+}
+
+/* CREW_TIMEOUT: there is none. */
+static crew_status receive(struct state *s, int wake_fd, int timeout_ms, crew_message **message)
+{
+    const crew_callbacks *callbacks = s->config->callbacks;
+    crew_request request = { 0 };
+    crew_message *m = crew_message_take(s->config->messages);
+    struct pending *pending = malloc(sizeof *pending); /* before, so that none is lost for want of it */
+    crew_status status = CREW_NO_MEMORY;
+    if (m && pending)
+        status = callbacks->receive(callbacks->context, wake_fd, timeout_ms, &request);
+    if (status != CREW_OK) {
+        free(pending);
+        crew_message_give(s->config->messages, m);
+        return status;
+    }
+    *pending = (struct pending){ .next = s->pending, .self = pending, .route = request.route };
+    if (s->pending)
+        s->pending->before = pending;
+    s->pending = pending;
+    if (!fill(m, &request)) {
+        crew_message_give(s->config->messages, m);
+        end(s, pending, NULL, (crew_string){ 0 });
+        return CREW_NO_MEMORY;
+    }
+    m->route = pending;
+    *message = m;
+    return CREW_OK;
+}
+
+static crew_status wait_for(void *state, int wake_fd, int timeout_ms, size_t room)
+{
+    struct state *s = state;
+    if (s->arrived && room)
+        return CREW_OK;
+    if (!room || s->paused) {
+        struct pollfd fd = { .fd = wake_fd, .events = POLLIN };
+        (void)poll(&fd, 1, timeout_ms);
+        return CREW_OK;
+    }
+    crew_status status = receive(s, wake_fd, timeout_ms, &s->arrived);
+    return status == CREW_TIMEOUT ? CREW_OK : status;
+}
+
+/* One at a time, so that what was received before its function stopped the server is in the pool by then. */
+static crew_status recv_one(void *state, crew_list *messages, size_t room)
+{
+    struct state *s = state;
+    if (room && s->arrived) {
+        crew_list_append(messages, s->arrived);
+        s->arrived = NULL;
+    }
+    return CREW_OK;
+}
+
+static crew_status send_all(void *state, crew_list *messages)
+{
+    struct state *s = state;
+    for (crew_message *m; (m = crew_list_take(messages));) {
+        const struct pending *pending = m->route;
+        bool answered = m->kind == CREW_SETTLE_REPLY;
+        end(s, pending->self, answered ? m->content_type : NULL,
+            answered ? crew_buffer_string(&m->reply) : (crew_string){ 0 });
+        crew_message_give(s->config->messages, m);
+    }
+    return CREW_OK;
+}
+
+static void pause_it(void *state)
+{
+    struct state *s = state;
+    s->paused = true;
+}
+
+static void close_it(void *state, unsigned linger_ms, crew_list *unsent)
+{
+    struct state *s = state;
+    (void)linger_ms;
+    (void)unsent;
+    crew_message_give(s->config->messages, s->arrived);
+    s->arrived = NULL;
+    while (s->pending)
+        end(s, s->pending, NULL, (crew_string){ 0 });
+}
+
+static const struct crew_transport_ops server_ops = {
+    .size = sizeof(struct state),
+    .open = open_it,
+    .wait = wait_for,
+    .send = send_all,
+    .recv = recv_one,
+    .pause = pause_it,
+    .close = close_it,
+};
+
+const crew_transport crew_callback = { .scheme = "callback", .check = check, .server = &server_ops };
