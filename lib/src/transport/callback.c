@@ -4,20 +4,22 @@
 
 #include <rpcrew/server.h>
 
+#include <assert.h>
 #include <poll.h>
 #include <stdlib.h>
 
-/* A request that its functions have not been told the end of. */
-struct pending {
-    struct pending *next, *before;
-    struct pending *self; /* a message's route is read-only */
+/* A request that its functions have not been told the end of, or a place for one. */
+struct place {
     void *route;
+    bool taken;
+    uint32_t next; /* of the free ones, counted from 1; 0: none */
 };
 
 struct state {
     const crew_transport_config *config;
-    struct pending *pending; /* the newest */
-    crew_message *arrived;   /* while waiting, and not given out */
+    struct place *places;  /* in_flight_max */
+    uint32_t free;         /* the first of them, as next is */
+    crew_message *arrived; /* while waiting, and not given out */
     bool paused;
 };
 
@@ -34,25 +36,36 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
 
 static crew_status open_it(void *state, const crew_transport_config *config, crew_error *why)
 {
+    struct state *s = state;
     if (!config->callbacks)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s' is for crew_server_listen_with",
                               crew_url_text(config->url));
-    *(struct state *)state = (struct state){ .config = config };
+    *s = (struct state){ .config = config, .free = 1 };
+    s->places = calloc(config->in_flight_max, sizeof *s->places);
+    if (!s->places)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    for (uint32_t i = 0; i + 1 < config->in_flight_max; i++)
+        s->places[i].next = i + 2;
     return CREW_OK;
 }
 
-/* The request's functions hear of its end; nothing remembers it then. */
-static void end(struct state *s, struct pending *pending, const char *content_type, crew_string answer)
+static const struct place *take_place(struct state *s, void *route)
+{
+    assert(s->free); /* no more are received than may be in flight */
+    struct place *place = &s->places[s->free - 1];
+    s->free = place->next;
+    *place = (struct place){ .route = route, .taken = true };
+    return place;
+}
+
+/* The request's functions hear of its end, and its place is free again. */
+static void end(struct state *s, const struct place *at, const char *content_type, crew_string answer)
 {
     const crew_callbacks *callbacks = s->config->callbacks;
-    if (pending->before)
-        pending->before->next = pending->next;
-    else
-        s->pending = pending->next;
-    if (pending->next)
-        pending->next->before = pending->before;
-    callbacks->reply(callbacks->context, pending->route, content_type, answer);
-    free(pending);
+    uint32_t number = (uint32_t)(at - s->places) + 1;
+    callbacks->reply(callbacks->context, at->route, content_type, answer);
+    s->places[number - 1] = (struct place){ .next = s->free };
+    s->free = number;
 }
 
 static bool fill(crew_message *m, const crew_request *request)
@@ -74,26 +87,22 @@ static crew_status receive(struct state *s, int wake_fd, int timeout_ms, crew_me
 {
     const crew_callbacks *callbacks = s->config->callbacks;
     crew_request request = { 0 };
-    crew_message *m = crew_message_take(s->config->messages);
-    struct pending *pending = malloc(sizeof *pending); /* before, so that none is lost for want of it */
+    crew_message *m =
+        crew_message_take(s->config->messages); /* before, so that none is lost for want of it */
     crew_status status = CREW_NO_MEMORY;
-    if (m && pending)
+    if (m)
         status = callbacks->receive(callbacks->context, wake_fd, timeout_ms, &request);
     if (status != CREW_OK) {
-        free(pending);
         crew_message_give(s->config->messages, m);
         return status;
     }
-    *pending = (struct pending){ .next = s->pending, .self = pending, .route = request.route };
-    if (s->pending)
-        s->pending->before = pending;
-    s->pending = pending;
+    const struct place *place = take_place(s, request.route);
     if (!fill(m, &request)) {
         crew_message_give(s->config->messages, m);
-        end(s, pending, NULL, (crew_string){ 0 });
+        end(s, place, NULL, (crew_string){ 0 });
         return CREW_NO_MEMORY;
     }
-    m->route = pending;
+    m->route = place;
     *message = m;
     return CREW_OK;
 }
@@ -127,9 +136,8 @@ static crew_status send_all(void *state, crew_list *messages)
 {
     struct state *s = state;
     for (crew_message *m; (m = crew_list_take(messages));) {
-        const struct pending *pending = m->route;
         bool answered = m->kind == CREW_SETTLE_REPLY;
-        end(s, pending->self, answered ? m->content_type : NULL,
+        end(s, m->route, answered ? m->content_type : NULL,
             answered ? crew_buffer_string(&m->reply) : (crew_string){ 0 });
         crew_message_give(s->config->messages, m);
     }
@@ -149,8 +157,11 @@ static void close_it(void *state, unsigned linger_ms, crew_list *unsent)
     (void)unsent;
     crew_message_give(s->config->messages, s->arrived);
     s->arrived = NULL;
-    while (s->pending)
-        end(s, s->pending, NULL, (crew_string){ 0 });
+    for (uint32_t i = 0; i < s->config->in_flight_max; i++)
+        if (s->places[i].taken)
+            end(s, &s->places[i], NULL, (crew_string){ 0 });
+    free(s->places);
+    s->places = NULL;
 }
 
 static const struct crew_transport_ops server_ops = {
