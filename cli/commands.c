@@ -122,7 +122,9 @@ static const char *text_of(const crew_value *value, const char *name)
 
 static const char *type_of(const crew_value *schema)
 {
-    const char *type = text_of(schema, "type");
+    const char *type = text_of(schema, "type"), *title = text_of(schema, "title");
+    if (*title && !strchr(title, ' ')) /* a type's name, and no sentence about it */
+        return title;
     if (*text_of(schema, "contentEncoding"))
         return "bytes";
     return *type ? type : "any";
@@ -153,6 +155,20 @@ static void print_method(const crew_value *method)
         printf("    %s\n", text_of(method, "description"));
 }
 
+static void print_errors(const crew_value *errors)
+{
+    if (crew_value_count(errors))
+        printf("\nerrors\n");
+    for (size_t i = 0; i < crew_value_count(errors); i++) {
+        const crew_value *error = crew_value_at(errors, i);
+        crew_string name = { 0 };
+        int64_t code = 0;
+        (void)!crew_value_string(crew_value_key_at(errors, i), &name);
+        (void)!crew_value_int(crew_value_get(error, "code"), &code);
+        printf("    %lld %.*s: %s\n", (long long)code, CREW_STR(name), text_of(error, "message"));
+    }
+}
+
 int cli_describe(const struct cli *cli)
 {
     crew_result *result = NULL;
@@ -177,6 +193,7 @@ int cli_describe(const struct cli *cli)
             (void)putchar('\n');
             print_method(crew_value_at(methods, i));
         }
+        print_errors(crew_value_get(crew_value_get(document, "components"), "errors"));
     }
     crew_result_free(result);
     return code;

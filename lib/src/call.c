@@ -90,6 +90,12 @@ crew_string crew_arg_bytes(const crew_call *call, size_t index)
     return crew_value_bytes(crew_arg(call, index), &value) == CREW_OK ? value : crew_str("");
 }
 
+const void *crew_arg_custom(const crew_call *call, size_t index)
+{
+    const struct crew_arguments *arguments = &call->arguments;
+    return arguments->objects && index < arguments->count ? arguments->objects[index] : NULL;
+}
+
 /* ---- replies ---- */
 
 crew_status crew_reply_null(crew_call *call)
@@ -156,11 +162,50 @@ crew_status crew_reply(crew_call *call, const char *format, ...)
 
 /* ---- errors ---- */
 
+static const crew_service_error *find_error(const crew_call *call, int64_t code)
+{
+    const crew_service_error *row = call->entry ? call->entry->service->errors : NULL;
+    while (row && row->name && row->code != code)
+        row++;
+    return row && row->name ? row : NULL;
+}
+
+/* The data with rpcrew.name in it, if there is a place for it: in an object, or where there was none. */
+static const crew_value *with_name(crew_call *call, const crew_value *data, const char *name)
+{
+    crew_value *object;
+    const crew_value *ours;
+    bool fits = !data || (data->type == CREW_TYPE_OBJECT && !crew_value_get(data, "rpcrew"));
+    if (!fits || crew_object_new(&call->arena, &object) != CREW_OK)
+        return data;
+    for (size_t i = 0; i < crew_value_count(data); i++) {
+        struct crew_member *member = crew_object_place(&call->arena, object);
+        if (!member)
+            return data;
+        *member = data->members[i];
+    }
+    bool added = crew_pack(&call->arena, &ours, "{s:s}", "name", name) == CREW_OK &&
+                 crew_object_add(&call->arena, object, crew_str("rpcrew"), ours) == CREW_OK;
+    return added ? object : data;
+}
+
+crew_status crew_fail_value(crew_call *call, int64_t code, crew_string message, const crew_value *data)
+{
+    const crew_service_error *row = find_error(call, code);
+    if (row)
+        data = with_name(call, data, row->name);
+    if (!message.data)
+        message = crew_str(row ? row->message : crew_code_text(code));
+    return crew_call_fail(call, code, message.data ? message : crew_str("error"), data);
+}
+
 static CREW_PRINTF(4, 0) crew_status
     fail_printf(crew_call *call, int64_t code, const crew_value *data, const char *format, va_list arguments)
 {
     char text[sizeof((crew_error *)0)->message];
     crew_error message;
+    if (!format)
+        return crew_fail_value(call, code, (crew_string){ 0 }, data);
     (void)vsnprintf(text, sizeof text, format, arguments);
     crew_error_set(&message, CREW_OK, "%s", text); /* cut and mended to UTF-8 */
     return crew_fail_value(call, code, crew_str(message.message), data);

@@ -5,6 +5,8 @@
 #include <semaphore.h>
 #include <stdlib.h>
 
+#define CREW_WORD_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
+
 struct crew_dispatcher {
     struct holds *holds;
     crew_arena arena;
@@ -141,16 +143,62 @@ static crew_status make_entry(crew_dispatcher *d, const char *prefix, const crew
         return status;
     if (!method->handler)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "method '%s' has no handler", entry->name.data);
-    status = crew_signature_parse(method->params, &d->arena, &entry->signature, &reason);
+    entry->prefix_size = strlen(prefix);
+    status = crew_signature_parse(method->params, service->types, &d->arena, &entry->signature, &reason);
     if (status != CREW_OK)
         return crew_error_set(why, status, "method '%s': %s", entry->name.data, reason.message);
     entry->returns_null = method->result && strcmp(method->result, "null") == 0;
-    entry->result = CREW_PARAM_ANY;
-    if (method->result && !entry->returns_null)
-        entry->result = crew_param_type_find(crew_str(method->result));
-    if (entry->result == CREW_PARAM_COUNT)
+    entry->result = (struct crew_declared){ .type = CREW_PARAM_ANY };
+    if (method->result && !entry->returns_null &&
+        !crew_declared_find(crew_str(method->result), service->types, &entry->result))
         return crew_error_set(why, CREW_BAD_ARGUMENT, "method '%s': no result type '%s'", entry->name.data,
                               method->result);
+    return CREW_OK;
+}
+
+static bool good_error_name(const char *name)
+{
+    size_t size = name ? strlen(name) : 0;
+    return size && size < sizeof((crew_error *)0)->name && strspn(name, CREW_WORD_CHARS) == size;
+}
+
+/* Whether another service under the same prefix has an error of this name: they could not be told apart. */
+static bool error_is_there(const crew_dispatcher *d, const char *prefix, const crew_service *service,
+                           const char *name)
+{
+    for (const struct crew_entry *entry = d->first; entry; entry = entry->next) {
+        crew_string other = { entry->name.data, entry->prefix_size };
+        const crew_service_error *row = entry->service->errors;
+        if (!row || entry->service == service || !crew_string_equal(other, crew_str(prefix)))
+            continue;
+        for (; row->name; row++)
+            if (strcmp(row->name, name) == 0)
+                return true;
+    }
+    return false;
+}
+
+static crew_status check_errors(const crew_dispatcher *d, const char *prefix, const crew_service *service,
+                                crew_error *why)
+{
+    const crew_service_error *rows = service->errors;
+    for (const crew_service_error *row = rows; row && (row->name || row->code); row++) {
+        if (!good_error_name(row->name))
+            return crew_error_set(why, CREW_BAD_ARGUMENT,
+                                  "error %lld: its name is letters, digits and _, at most %zu",
+                                  (long long)row->code, sizeof why->name - 1);
+        if (!row->message)
+            return crew_error_set(why, CREW_BAD_ARGUMENT, "error '%s' has no message", row->name);
+        if (row->code >= CREW_CODE_RESERVED_FIRST && row->code <= CREW_CODE_RESERVED_LAST)
+            return crew_error_set(why, CREW_BAD_ARGUMENT, "error '%s': JSON-RPC keeps %d to %d for itself",
+                                  row->name, CREW_CODE_RESERVED_FIRST, CREW_CODE_RESERVED_LAST);
+        for (const crew_service_error *other = rows; other < row; other++)
+            if (other->code == row->code || strcmp(other->name, row->name) == 0)
+                return crew_error_set(why, CREW_BAD_ARGUMENT, "error '%s': '%s' has the same %s", row->name,
+                                      other->name, other->code == row->code ? "code" : "name");
+        if (error_is_there(d, prefix, service, row->name))
+            return crew_error_set(why, CREW_EXISTS, "error '%s%s' is there already", prefix, row->name);
+    }
     return CREW_OK;
 }
 
@@ -158,6 +206,12 @@ crew_status crew_dispatcher_add(crew_dispatcher *dispatcher, const char *prefix,
                                 void *context, crew_error *why)
 {
     crew_dispatcher *d = dispatcher;
+    prefix = prefix ? prefix : "";
+    crew_status status = crew_custom_types_check(service->types, why);
+    if (status == CREW_OK)
+        status = check_errors(d, prefix, service, why);
+    if (status != CREW_OK)
+        return status;
     size_t count = 0;
     while (service->methods && service->methods[count].name)
         count++;
@@ -165,11 +219,10 @@ crew_status crew_dispatcher_add(crew_dispatcher *dispatcher, const char *prefix,
     if (!entries || reserve(d, d->count + count) != CREW_OK)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
 
-    crew_status status = CREW_OK;
     size_t added = 0;
     for (; added < count; added++) {
         struct crew_entry *entry = &entries[added];
-        status = make_entry(d, prefix ? prefix : "", service, &service->methods[added], entry, why);
+        status = make_entry(d, prefix, service, &service->methods[added], entry, why);
         if (status != CREW_OK)
             break;
         entry->context = context ? context : service->context;
@@ -213,8 +266,8 @@ static const crew_value *params_of(const crew_call *call)
     const struct crew_signature *signature = &call->entry->signature;
     bool named = call->job->protocol->named_in_array && crew_value_type(params) == CREW_TYPE_ARRAY &&
                  crew_value_count(params) == 1 && crew_value_type(only) == CREW_TYPE_OBJECT &&
-                 signature->count && signature->params[0].type != CREW_PARAM_OBJECT &&
-                 signature->params[0].type != CREW_PARAM_ANY;
+                 signature->count && signature->params[0].declared.type != CREW_PARAM_OBJECT &&
+                 signature->params[0].declared.type != CREW_PARAM_ANY;
     return named ? only : params;
 }
 

@@ -11,11 +11,12 @@
 struct crew_entry {
     struct crew_entry *next; /* in the order of adding */
     crew_string name;        /* prefix and name */
+    size_t prefix_size;
     const crew_method *method;
     const crew_service *service;
     void *context;
     struct crew_signature signature;
-    crew_param_type result;
+    struct crew_declared result;
     bool returns_null;
     atomic_uint running; /* calls at the moment, for max_concurrency */
 };

@@ -131,7 +131,7 @@ crew_status crew_reply_value(crew_call *call, const crew_value *value)
     return complete(call, call->job->protocol->encode_result(call->wire, value, call->reply));
 }
 
-crew_status crew_fail_value(crew_call *call, int64_t code, crew_string message, const crew_value *data)
+crew_status crew_call_fail(crew_call *call, int64_t code, crew_string message, const crew_value *data)
 {
     if (!win(call))
         return CREW_DONE_ALREADY;
@@ -142,7 +142,7 @@ crew_status crew_fail_value(crew_call *call, int64_t code, crew_string message, 
 
 crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data)
 {
-    return crew_fail_value(call, code, crew_str(crew_code_text(code)), data);
+    return crew_call_fail(call, code, crew_str(crew_code_text(code)), data);
 }
 
 crew_status crew_call_shed(crew_call *call, const char *reason)

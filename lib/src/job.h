@@ -58,6 +58,9 @@ void crew_job_run(struct crew_job *job, size_t index, crew_arena *scratch);
 /* Completes a call without running it, with the error that goes with the reason. */
 crew_status crew_call_shed(crew_call *call, const char *reason);
 
+/* crew_fail_value without a look at the service's table. */
+crew_status crew_call_fail(crew_call *call, int64_t code, crew_string message, const crew_value *data);
+
 /* Completes a call with one of the codes that the protocols define, in its standard words. */
 crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data);
 

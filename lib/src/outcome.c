@@ -5,10 +5,12 @@
  * thread of the link that the call is on. */
 #include "client_impl.h"
 
+#include "core/utf8.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000, INQUIRY_MS = 500 };
+enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000, INQUIRY_MS = 2000 };
 
 /* One answer; in its message's arena, which it shares with the others of the same message. */
 struct crew_result {
@@ -238,6 +240,7 @@ static void judge(const crew_client *client, const struct crew_pending *call, co
                   bool uncorrelated, crew_error *why)
 {
     char what[400];
+    crew_string name = { 0 };
     *why = (crew_error){ .status = CREW_OK };
     if (!reply->valid) {
         (void)snprintf(what, sizeof what, "%s: %s", crew_status_text(CREW_BAD_REPLY), reply->reason);
@@ -248,8 +251,11 @@ static void judge(const crew_client *client, const struct crew_pending *call, co
         return;
     crew_string reason = { 0 };
     bool more = crew_value_string(crew_value_get(reply->data, "reason"), &reason) == CREW_OK;
-    (void)snprintf(what, sizeof what, "%.*s%s%.*s%s (code %lld)", CREW_STR(reply->message), more ? " (" : "",
-                   CREW_STR(reason), more ? ")" : "", (long long)reply->code);
+    bool named =
+        crew_value_string(crew_value_get(crew_value_get(reply->data, "rpcrew"), "name"), &name) == CREW_OK;
+    (void)snprintf(what, sizeof what, "%.*s%s%.*s%s (code %lld%s%.*s)", CREW_STR(reply->message),
+                   more ? " (" : "", CREW_STR(reason), more ? ")" : "", (long long)reply->code,
+                   named ? ", " : "", CREW_STR(name));
     /* Without an id it may be about another message, and of two copies of a call it is about the last. */
     crew_executed executed = executed_of(reply);
     bool doubtful = call->sent_before || (uncorrelated && reply->id_kind == CREW_ID_NULL);
@@ -258,6 +264,8 @@ static void judge(const crew_client *client, const struct crew_pending *call, co
     crew_client_describe(client, call, was_shed(reply) ? CREW_OVERLOADED : CREW_REMOTE_ERROR, executed, what,
                          why);
     why->code = reply->code;
+    (void)snprintf(why->name, sizeof why->name, "%.*s", CREW_STR(name));
+    crew_utf8_mend(why->name, strlen(why->name));
 }
 
 /* The call that a reply belongs to, taken out; NULL if it is nobody's or will be tried again. Under the lock.

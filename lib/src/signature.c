@@ -10,12 +10,14 @@ static const char *const type_names[] = {
 #undef X
 };
 
-const char *crew_param_type_name(crew_param_type type)
+/* ---- types ---- */
+
+const char *crew_declared_name(const struct crew_declared *declared)
 {
-    return (unsigned)type < CREW_PARAM_COUNT ? type_names[type] : "?";
+    return declared->custom ? declared->custom->name : type_names[declared->type];
 }
 
-crew_param_type crew_param_type_find(crew_string name)
+static crew_param_type find_type(crew_string name)
 {
     size_t i = 0;
     while (i < CREW_PARAM_COUNT && !crew_string_equal(name, crew_str(type_names[i])))
@@ -23,14 +25,50 @@ crew_param_type crew_param_type_find(crew_string name)
     return (crew_param_type)i;
 }
 
-/* ---- parsing ---- */
+bool crew_declared_find(crew_string name, crew_custom_types types, struct crew_declared *declared)
+{
+    *declared = (struct crew_declared){ .type = find_type(name) };
+    for (; types && *types && declared->type == CREW_PARAM_COUNT; types++)
+        if (crew_string_equal(name, crew_str((*types)->name)))
+            *declared =
+                (struct crew_declared){ .type = find_type(crew_str((*types)->base)), .custom = *types };
+    return declared->type != CREW_PARAM_COUNT;
+}
 
 static bool name_char(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
 }
 
-static crew_status parse_type(crew_string text, struct crew_param *param, crew_error *why)
+crew_status crew_custom_types_check(crew_custom_types types, crew_error *why)
+{
+    struct crew_declared same;
+    for (crew_custom_types at = types; at && *at; at++) {
+        const crew_custom_type *type = *at;
+        const char *wrong = NULL;
+        crew_string name = crew_str(type->name);
+        size_t good = 0;
+        while (good < name.size && name_char(name.data[good]))
+            good++;
+        if (!name.size || good < name.size)
+            wrong = "its name is letters, digits, _ and -";
+        else if (!type->base || find_type(crew_str(type->base)) == CREW_PARAM_COUNT)
+            wrong = "its base is one of any, bool, int, uint, number, string, bytes, array, object";
+        else if (!type->size || !type->to_value || !type->from_value)
+            wrong = "it wants a size and both functions";
+        else if (crew_declared_find(name, types, &same) && same.custom != type)
+            wrong = "there is one of this name already";
+        if (wrong)
+            return crew_error_set(why, CREW_BAD_ARGUMENT, "type '%s': %s", type->name ? type->name : "",
+                                  wrong);
+    }
+    return CREW_OK;
+}
+
+/* ---- parsing ---- */
+
+static crew_status parse_type(crew_string text, crew_custom_types types, struct crew_param *param,
+                              crew_error *why)
 {
     if (text.size > 3 && memcmp(text.data + text.size - 3, "...", 3) == 0) {
         param->variadic = true;
@@ -39,17 +77,16 @@ static crew_status parse_type(crew_string text, struct crew_param *param, crew_e
         param->optional = true;
         text.size--;
     }
-    param->type = crew_param_type_find(text);
-    if (param->type == CREW_PARAM_COUNT)
+    if (!crew_declared_find(text, types, &param->declared))
         return crew_error_set(why, CREW_BAD_ARGUMENT,
                               "param '%.*s': no type '%.*s'; there are any, bool, int, uint, number, string, "
-                              "bytes, array, object, each with ? or ... behind it",
+                              "bytes, array, object, and the service's own, each with ? or ... behind it",
                               CREW_STR(param->name), CREW_STR(text));
     return CREW_OK;
 }
 
-static crew_status parse_param(crew_string token, const struct crew_signature *before,
-                               struct crew_param *param, crew_error *why)
+static crew_status parse_param(crew_string token, crew_custom_types types,
+                               const struct crew_signature *before, struct crew_param *param, crew_error *why)
 {
     *param = (struct crew_param){ .name = { token.data, 0 } };
     while (param->name.size < token.size && name_char(token.data[param->name.size]))
@@ -58,7 +95,7 @@ static crew_status parse_param(crew_string token, const struct crew_signature *b
     if (param->name.size == 0 || behind >= token.size || token.data[behind] != ':')
         return crew_error_set(why, CREW_BAD_ARGUMENT, "'%.*s' is not name:type", CREW_STR(token));
     crew_status status =
-        parse_type((crew_string){ token.data + behind + 1, token.size - behind - 1 }, param, why);
+        parse_type((crew_string){ token.data + behind + 1, token.size - behind - 1 }, types, param, why);
     if (status != CREW_OK)
         return status;
     for (size_t i = 0; i < before->count; i++) {
@@ -75,8 +112,8 @@ static crew_status parse_param(crew_string token, const struct crew_signature *b
     return CREW_OK;
 }
 
-crew_status crew_signature_parse(const char *text, crew_arena *arena, struct crew_signature *signature,
-                                 crew_error *why)
+crew_status crew_signature_parse(const char *text, crew_custom_types types, crew_arena *arena,
+                                 struct crew_signature *signature, crew_error *why)
 {
     *signature = (struct crew_signature){ .unchecked = !text };
     if (!text)
@@ -90,9 +127,11 @@ crew_status crew_signature_parse(const char *text, crew_arena *arena, struct cre
         crew_string token = { text, strcspn(text, " ") };
         if (token.size == 0)
             return CREW_OK;
-        crew_status status = parse_param(token, signature, &signature->params[signature->count], why);
+        struct crew_param *param = &signature->params[signature->count];
+        crew_status status = parse_param(token, types, signature, param, why);
         if (status != CREW_OK)
             return status;
+        signature->custom |= param->declared.custom != NULL;
         signature->count++;
         text += token.size;
     }
@@ -115,7 +154,7 @@ static const char *article(const char *word)
 
 static crew_status mismatch(const struct binding *b, const struct crew_param *param, const char *got)
 {
-    const char *expected = crew_param_type_name(param->type);
+    const char *expected = crew_declared_name(&param->declared);
     if (crew_pack(b->arena, b->data, "{s:S,s:s,s:s}", "param", param->name, "expected", expected, "got",
                   got) != CREW_OK)
         return CREW_NO_MEMORY;
@@ -136,7 +175,7 @@ static crew_status bind_integer(const struct binding *b, const struct crew_param
 {
     int64_t integer;
     uint64_t natural;
-    bool is_uint = param->type == CREW_PARAM_UINT;
+    bool is_uint = param->declared.type == CREW_PARAM_UINT;
     crew_status status = is_uint ? crew_value_uint(value, &natural) : crew_value_int(value, &integer);
     if (status != CREW_OK) {
         const char *got = crew_type_name(crew_value_type(value));
@@ -176,7 +215,7 @@ static crew_status bind_value(const struct binding *b, const struct crew_param *
 {
     crew_type type = crew_value_type(value);
     bool fits = false;
-    switch (param->type) {
+    switch (param->declared.type) {
     case CREW_PARAM_INT:
     case CREW_PARAM_UINT: return bind_integer(b, param, value, out);
     case CREW_PARAM_BYTES:
@@ -203,20 +242,48 @@ static crew_status bind_value(const struct binding *b, const struct crew_param *
 /* null stands for an optional param that is not given. */
 static bool is_given(const struct crew_param *param, const crew_value *value)
 {
-    bool nothing = param->optional && param->type != CREW_PARAM_ANY;
+    bool nothing = param->optional && param->declared.type != CREW_PARAM_ANY;
     return value && !(nothing && value->type == CREW_TYPE_NULL);
 }
 
+/* The C object that the value stands for. */
+static crew_status bind_custom(const struct binding *b, const struct crew_param *param,
+                               const crew_value *value, const void **object)
+{
+    const crew_custom_type *type = param->declared.custom;
+    void *made = crew_arena_zalloc(b->arena, type->size);
+    crew_status status = made ? type->from_value(value, made) : CREW_NO_MEMORY;
+    if (status == CREW_OK)
+        *object = made;
+    if (status == CREW_OK || status == CREW_NO_MEMORY)
+        return status;
+    crew_error got;
+    const char *is = crew_type_name(crew_value_type(value));
+    crew_error_set(&got, status, "%s %s that is none", article(is), is);
+    return mismatch(b, param, got.message);
+}
+
 static crew_status bind_one(const struct binding *b, size_t index, const crew_value *value,
-                            const crew_value **slot)
+                            const struct crew_arguments *arguments)
 {
     const struct crew_param *param = crew_signature_param(b->signature, index);
+    const crew_value **slot = &arguments->items[index];
     *slot = NULL;
-    if (is_given(param, value))
-        return bind_value(b, param, value, slot);
-    if (param->optional)
-        return CREW_OK;
-    return misfit(b, "param", param->name, " is missing");
+    if (!is_given(param, value))
+        return param->optional ? CREW_OK : misfit(b, "param", param->name, " is missing");
+    crew_status status = bind_value(b, param, value, slot);
+    if (status == CREW_OK && param->declared.custom)
+        status = bind_custom(b, param, *slot, &arguments->objects[index]);
+    return status;
+}
+
+static crew_status reserve(const struct binding *b, size_t count, struct crew_arguments *arguments)
+{
+    *arguments = (struct crew_arguments){ .count = count };
+    arguments->items = crew_arena_alloc(b->arena, count * sizeof(crew_value *));
+    if (b->signature->custom)
+        arguments->objects = crew_arena_zalloc(b->arena, count * sizeof(void *));
+    return arguments->items && (arguments->objects || !b->signature->custom) ? CREW_OK : CREW_NO_MEMORY;
 }
 
 static crew_status bind_positional(const struct binding *b, const crew_value *params,
@@ -233,16 +300,10 @@ static crew_status bind_positional(const struct binding *b, const crew_value *pa
         return crew_error_set(b->why, CREW_MISMATCH, "%zu params, but it takes %zu", given, fixed);
     }
     size_t count = given > fixed ? given : fixed;
-    const crew_value **items = crew_arena_alloc(b->arena, count * sizeof(crew_value *));
-    if (!items)
-        return CREW_NO_MEMORY;
-    for (size_t i = 0; i < count; i++) {
-        crew_status status = bind_one(b, i, crew_value_at(params, i), &items[i]);
-        if (status != CREW_OK)
-            return status;
-    }
-    *arguments = (struct crew_arguments){ items, count };
-    return CREW_OK;
+    crew_status status = reserve(b, count, arguments);
+    for (size_t i = 0; i < count && status == CREW_OK; i++)
+        status = bind_one(b, i, crew_value_at(params, i), arguments);
+    return status;
 }
 
 static crew_status check_names(const struct binding *b, const crew_value *params)
@@ -278,16 +339,13 @@ static crew_status bind_named(const struct binding *b, const crew_value *params,
             return misfit(b, "param", last->name, " wants an array of its values");
     }
     size_t count = fixed + crew_value_count(more);
-    const crew_value **items = crew_arena_alloc(b->arena, count * sizeof(crew_value *));
-    if (!items)
-        return CREW_NO_MEMORY;
+    status = reserve(b, count, arguments);
     for (size_t i = 0; i < count && status == CREW_OK; i++) {
         const crew_value
             *value = /* NOLINTNEXTLINE(*NullDereference): where count is not 0, params is not NULL */
             i < fixed ? crew_value_find(params, signature->params[i].name) : crew_value_at(more, i - fixed);
-        status = bind_one(b, i, value, &items[i]);
+        status = bind_one(b, i, value, arguments);
     }
-    *arguments = (struct crew_arguments){ items, count };
     return status;
 }
 
@@ -295,13 +353,10 @@ static crew_status bind_unchecked(const struct binding *b, const crew_value *par
                                   struct crew_arguments *arguments)
 {
     size_t count = crew_value_type(params) == CREW_TYPE_ARRAY ? crew_value_count(params) : 0;
-    const crew_value **items = crew_arena_alloc(b->arena, count * sizeof(crew_value *));
-    if (!items)
-        return CREW_NO_MEMORY;
-    for (size_t i = 0; i < count; i++)
-        items[i] = crew_value_at(params, i);
-    *arguments = (struct crew_arguments){ items, count };
-    return CREW_OK;
+    crew_status status = reserve(b, count, arguments);
+    for (size_t i = 0; i < count && status == CREW_OK; i++)
+        arguments->items[i] = crew_value_at(params, i);
+    return status;
 }
 
 crew_status crew_signature_bind(const struct crew_signature *signature, const crew_value *params,

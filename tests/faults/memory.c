@@ -1,6 +1,7 @@
 /* Every constructor, decoder and encoder of ours with each of its allocations failing in turn:
  * CREW_NO_MEMORY, nothing lost, nothing broken. And how much memory a message can ask for. */
 #include "support/allocations.h"
+#include "support/colour.h"
 #include "support/test.h"
 
 #include "conformance/service.h"
@@ -217,6 +218,22 @@ static crew_status dispatchers(void)
 }
 SWEEP(dispatchers)
 
+static crew_status invert(crew_call *call)
+{
+    const struct colour *colour = crew_arg_custom(call, 0);
+    if (!colour)
+        return crew_fail_data(call, 5, NULL, "{s:i}", "given", 0);
+    return crew_reply(call, "t", &colour_type,
+                      &(struct colour){ 255 - colour->red, 255 - colour->green, 255 - colour->blue });
+}
+
+static const crew_custom_type *const types[] = { &colour_type, NULL };
+static const crew_service_error errors[] = { { 5, "NO_COLOUR", "there is no colour" }, { 0 } };
+static const crew_method methods[] = { { "invert", invert, "colour:colour?", "colour" }, { 0 } };
+static const crew_service colours = {
+    .name = "colours", .methods = methods, .types = types, .errors = errors
+};
+
 static crew_dispatcher *dispatcher;
 
 /* The call is answered as it should be, or told that there was no memory; a notification just ends. */
@@ -257,6 +274,10 @@ static void bytes_in_bytes_out(void **state)
     handle_with_failures(crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"none\",\"id\":1}"), "-32601");
     handle_with_failures(crew_str("{\"jsonrpc\":\"2.0\",\"method\":"), "-32700");
     handle_with_failures(crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"rpc.discover\",\"id\":1}"), "openrpc");
+    handle_with_failures(
+        crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"invert\",\"params\":[\"#0000ff\"],\"id\":1}"), "#ffff00");
+    handle_with_failures(crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"invert\",\"id\":1}"),
+                         "\"code\":5,\"message\":\"there is no colour\",\"data\":{\"given\":0");
     static const char msgpack[] = "\x94\x00\xcd\x01\x00\xa4"
                                   "echo\x91\xa4word";
     handle_with_failures((crew_string){ msgpack, sizeof msgpack - 1 }, "word");
@@ -405,6 +426,7 @@ static int setup(void **state)
 {
     (void)state;
     assert_ok(crew_dispatcher_new(&dispatcher));
+    assert_ok(crew_dispatcher_add(dispatcher, "", &colours, NULL, NULL));
     return crew_dispatcher_add(dispatcher, "", &conformance_service, NULL, NULL) == CREW_OK ? 0 : -1;
 }
 

@@ -8,7 +8,7 @@ enum { LETTERS_MOST = 24 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char takes_more[] = "biIUfSy#%";
+    static const char takes_more[] = "biIUfSyt#%";
     static const crew_value any = { .type = CREW_TYPE_STRING, .size = 1, .bytes = "x" };
     char format[256];
     size_t length = 0, letters = 0;

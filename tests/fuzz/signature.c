@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     size_t length = (size_t)(line - data);
     crew_string text = crew_arena_string(&arena, fuzz_string(data, length));
-    if (crew_signature_parse(text.data, &arena, &signature, &why) == CREW_OK) {
+    if (crew_signature_parse(text.data, NULL, &arena, &signature, &why) == CREW_OK) {
         (void)!crew_json_decode(fuzz_string(line + 1, size - length - 1), NULL, &arena, &params, &why);
         crew_type type = crew_value_type(params);
         if (type == CREW_TYPE_ARRAY || type == CREW_TYPE_OBJECT || type == CREW_TYPE_NULL)

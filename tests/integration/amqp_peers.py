@@ -334,7 +334,7 @@ class Faults(Amqp):
 
     def test_a_queue_without_consumers_is_what_a_timeout_says(self):
         self.connect().queue_declare(self.queue, durable=True)
-        got = rpcrew("call", "-t", "1", self.url, "add", "1", "2")
+        got = rpcrew("call", "-t", "4", self.url, "add", "1", "2")
         self.assertEqual(got.code, 4)
         self.assertIn(f"queue '{self.queue}' has no consumers", got.err)
 

@@ -83,7 +83,7 @@ class ZeroMq(Peers):
 
 class Description(Case):
     def test_rpc_discover_is_an_openrpc_document(self):
-        for name in "calc", "digest", "conformance":
+        for name in "calc", "digest", "conformance", "ledger":
             url = "zmq+ipc://" + self.socket_path(name)
             self.worker(name, "--listen", url)
             document = rpcrew("call", url, "rpc.discover").out

@@ -439,6 +439,29 @@ class Documents(Case):
         self.assertEqual(post(b"\x94\x00\x01\xa8subtract\x92\x2a\x17"),
                          (200, "application/msgpack", b"\x94\x01\x01\xc0\xcb\x40\x33\0\0\0\0\0\0"))
 
+    def test_the_ledger_example(self):
+        url = "zmq+ipc://" + self.socket_path()
+        self.worker("ledger", "--listen", url, "--listen", url + "-data?error=data")
+        for flags in [], ["-p", "msgpack"]:
+            def call(*words, to=url):
+                return rpcrew("call", *flags, to, *words)  # pylint: disable=cell-var-from-loop
+
+            self.assertEqual(call("due", "2024-02-28").out, '"2024-03-29"\n')
+            self.assertEqual(call("due", "from=2023-12-31", "days=1").out, '"2024-01-01"\n')
+            self.assertIn("param 'from' wants a date, not a string that is none", call("due", "2023-02-29").err)
+            self.assertIn("param 'from' wants a date, not int", call("due", "20230229").err)
+            name = "ann" + "".join(flags)
+            self.assertEqual(call("deposit", name, '"12.50"').out, '{"balance":"12.50"}\n')
+            self.assertEqual(call("withdraw", name, '"0.05"').out, '{"balance":"12.45"}\n')
+            self.assertIn("there is no account 'bob' (code 404", call("withdraw", "bob", '"1.00"').err)
+            much = call("withdraw", name, '"100.00"', to=url + "-data")
+            self.assertEqual(much.code, 1)
+            self.assertIn("not enough in the account (code 402, NOT_ENOUGH)", much.err)
+            self.assertIn('{"balance":"12.45","rpcrew":{"name":"NOT_ENOUGH"}}', much.err)
+        described = rpcrew("describe", url).out
+        self.assertIn("due(from: date, days: integer?) -> date\n", described)
+        self.assertIn("\nerrors\n    404 NO_ACCOUNT: there is no such account\n", described)
+
     def test_the_poll_loop_example(self):
         url = "zmq+ipc://" + self.socket_path()
         loop = subprocess.Popen([program("poll_loop"), url])

@@ -146,12 +146,20 @@ static void the_worker_s_word_on_execution_is_believed(void **state)
         const char *error;
         crew_status status;
         crew_executed executed;
+        const char *name;
     } cases[] = {
         { "{\"code\":5,\"message\":\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
         { "{\"code\":-32602,\"message\":\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_NO },
         { "{\"code\":-32000,\"message\":\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
         { "{\"code\":-32000,\"message\":\"\",\"data\":{\"rpcrew\":{\"executed\":\"no\"}}}", CREW_OVERLOADED,
           CREW_EXECUTED_NO },
+        { "{\"code\":7,\"message\":\"\",\"data\":{\"rpcrew\":{\"name\":\"NO_ROOM\"}}}", CREW_REMOTE_ERROR,
+          CREW_EXECUTED_YES, "NO_ROOM" },
+        { "{\"code\":7,\"message\":\"\",\"data\":{\"rpcrew\":{\"name\":5}}}", CREW_REMOTE_ERROR,
+          CREW_EXECUTED_YES },
+        { "{\"code\":7,\"message\":\"\",\"data\":{\"rpcrew\":"
+          "{\"name\":\"A NAME THAT IS LONGER THAN THERE IS ROOM FOR IN IT\"}}}",
+          CREW_REMOTE_ERROR, CREW_EXECUTED_YES, "A NAME THAT IS LONGER THAN THERE IS ROO" },
         { "{\"code\":7,\"message\":\"\",\"data\":{\"rpcrew\":{\"executed\":\"unknown\"}}}", CREW_REMOTE_ERROR,
           CREW_EXECUTED_UNKNOWN },
     };
@@ -165,6 +173,7 @@ static void the_worker_s_word_on_execution_is_believed(void **state)
         ended(&outcome, cases[i].status);
         assert_int_equal(outcome.why.executed, cases[i].executed);
         assert_int_equal(outcome.had_result, cases[i].status == CREW_REMOTE_ERROR);
+        assert_string_equal(outcome.why.name, cases[i].name ? cases[i].name : "");
     }
 }
 

@@ -1,3 +1,4 @@
+#include "support/colour.h"
 #include "support/test.h"
 
 static crew_status who(crew_call *call)
@@ -78,6 +79,97 @@ static void bad_tables_are_refused_with_the_method_s_name(void **state)
     }
 }
 
+static crew_status mix(crew_call *call)
+{
+    const struct colour *a = crew_arg_custom(call, 0), *b = crew_arg_custom(call, 1);
+    if (!b)
+        return crew_fail(call, 5, NULL);
+    const struct colour mixed = { (a->red + b->red) / 2, (a->green + b->green) / 2, (a->blue + b->blue) / 2 };
+    return crew_reply(call, "t", &colour_type, &mixed);
+}
+
+static crew_status fail_with(crew_call *call)
+{
+    crew_string words = crew_arg_string(call, 1);
+    return crew_fail_value(call, crew_arg_int(call, 0), words.size ? words : (crew_string){ 0 },
+                           crew_arg(call, 2));
+}
+
+static const crew_custom_type *const colours[] = { &colour_type, NULL };
+static const crew_service_error errors[] = { { 5, "ONE_ALONE", "one colour cannot be mixed" },
+                                             { -5, "OTHER", "something else" },
+                                             { 0 } };
+static const crew_method mixing[] = { { "mix", mix, "a:colour b:colour?", "colour" },
+                                      { "fail_with", fail_with, "code:int words:string? data:any?" },
+                                      { 0 } };
+static const crew_service mixer = { .name = "mixer", .methods = mixing, .types = colours, .errors = errors };
+
+static void types_of_the_service_s_own_are_the_same_on_both_wires(void **state)
+{
+    (void)state;
+    crew_bytes bytes;
+    assert_ok(crew_dispatcher_add(dispatcher, "", &mixer, NULL, NULL));
+    assert_contains(answer("mix", "[\"#000000\",\"#ff0204\"]"), "\"result\":\"#7f0102\"");
+    assert_contains(answer("mix", "{\"b\":\"#ff0204\",\"a\":\"#000000\"}"), "\"result\":\"#7f0102\"");
+    assert_contains(answer("mix", "[7]"), "param 'a' wants a colour, not int");
+    static const char request[] = "\x94\x00\x01\xa3mix\x92\xa7#000000\xa7#ff0204";
+    static const char reply[] = "\x94\x01\x01\xc0\xa7#7f0102";
+    assert_ok(crew_handle(dispatcher, (crew_string){ request, sizeof request - 1 }, NULL, &bytes));
+    assert_int_equal(bytes.size, sizeof reply - 1);
+    assert_memory_equal(bytes.data, reply, bytes.size);
+    crew_bytes_free(&bytes);
+}
+
+static void a_service_s_errors_have_names(void **state)
+{
+    (void)state;
+    assert_ok(crew_dispatcher_add(dispatcher, "", &mixer, NULL, NULL));
+    assert_contains(answer("mix", "[\"#000000\"]"),
+                    "\"error\":{\"code\":5,\"message\":\"one colour cannot be mixed\","
+                    "\"data\":{\"rpcrew\":{\"name\":\"ONE_ALONE\"}}}");
+    assert_contains(answer("fail_with", "[-5,\"my words\"]"),
+                    "\"message\":\"my words\",\"data\":{\"rpcrew\":{\"name\":\"OTHER\"}}");
+    assert_contains(answer("fail_with", "[-5,\"\",{\"mine\":1}]"),
+                    "\"message\":\"something else\",\"data\":{\"mine\":1,\"rpcrew\":{\"name\":\"OTHER\"}}");
+    assert_contains(answer("fail_with", "[-5,\"\",[1]]"), "\"data\":[1]}");
+    assert_contains(answer("fail_with", "[-5,\"\",{\"rpcrew\":1}]"), "\"data\":{\"rpcrew\":1}}");
+    assert_contains(answer("fail_with", "[6,\"no row\"]"), "{\"code\":6,\"message\":\"no row\"}");
+    assert_contains(answer("fail_with", "[6]"), "{\"code\":6,\"message\":\"error\"}");
+    assert_contains(answer("fail_with", "[-32602]"), "{\"code\":-32602,\"message\":\"Invalid params\"}");
+}
+
+static void tables_of_errors_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        crew_service_error rows[3];
+        const char *words;
+    } cases[] = {
+        { { { 1, NULL, "m" }, { 0 } }, "error 1: its name" },
+        { { { 1, "", "m" }, { 0 } }, "error 1: its name" },
+        { { { 1, "NO ROOM", "m" }, { 0 } }, "error 1: its name" },
+        { { { 1, "A234567890123456789012345678901234567890", "m" }, { 0 } }, "at most 39" },
+        { { { 1, "A", NULL }, { 0 } }, "'A' has no message" },
+        { { { -32000, "A", "m" }, { 0 } }, "-32768 to -32000" },
+        { { { 1, "A", "m" }, { 1, "B", "m" } }, "'A' has the same code" },
+        { { { 1, "A", "m" }, { 2, "A", "m" } }, "'A' has the same name" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const crew_service one = { .name = "bad", .methods = methods, .errors = cases[i].rows };
+        crew_error why;
+        assert_status(crew_dispatcher_add(dispatcher, "", &one, NULL, &why), CREW_BAD_ARGUMENT);
+        assert_contains(why.message, cases[i].words);
+    }
+    static const crew_method other[] = { { "another", who, "" }, { 0 } };
+    const crew_service same_names = { .name = "same", .methods = other, .errors = errors };
+    crew_error why;
+    assert_ok(crew_dispatcher_add(dispatcher, "", &mixer, NULL, NULL));
+    assert_status(crew_dispatcher_add(dispatcher, "", &same_names, NULL, &why), CREW_EXISTS);
+    assert_contains(why.message, "'ONE_ALONE' is there already");
+    assert_ok(crew_dispatcher_add(dispatcher, "same.", &same_names, NULL, &why));
+    assert_ok(crew_dispatcher_add(dispatcher, "again.", &mixer, NULL, &why));
+}
+
 static void many_methods_are_all_found(void **state)
 {
     (void)state;
@@ -140,6 +232,9 @@ int main(void)
         TEST(services_mount_under_prefixes_with_a_context_each),
         TEST(a_taken_name_adds_nothing_of_the_service),
         TEST(bad_tables_are_refused_with_the_method_s_name),
+        TEST(types_of_the_service_s_own_are_the_same_on_both_wires),
+        TEST(a_service_s_errors_have_names),
+        TEST(tables_of_errors_that_are_none_are_refused),
         TEST(many_methods_are_all_found),
         TEST(the_wrapper_is_around_every_call_and_may_refuse),
         TEST(handling_answers_bytes_with_bytes),

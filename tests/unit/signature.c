@@ -1,8 +1,10 @@
+#include "support/colour.h"
 #include "support/test.h"
 
 #include "signature.h"
 
 static crew_arena arena;
+static const crew_custom_type *const types[] = { &colour_type, NULL };
 
 static int teardown(void **state)
 {
@@ -15,7 +17,7 @@ static struct crew_signature parse(const char *text)
 {
     struct crew_signature signature;
     crew_error why;
-    assert_ok_why(crew_signature_parse(text, &arena, &signature, &why), why);
+    assert_ok_why(crew_signature_parse(text, types, &arena, &signature, &why), why);
     return signature;
 }
 
@@ -25,7 +27,7 @@ static void the_grammar_is_read(void **state)
     struct crew_signature s = parse("  minuend:number  list:array? rest:any... ");
     assert_int_equal(s.count, 3);
     assert_true(crew_string_equal(s.params[0].name, crew_str("minuend")));
-    assert_int_equal(s.params[0].type, CREW_PARAM_NUMBER);
+    assert_int_equal(s.params[0].declared.type, CREW_PARAM_NUMBER);
     assert_true(s.params[1].optional && !s.params[1].variadic);
     assert_true(s.params[2].variadic);
     assert_int_equal(parse("").count, 0);
@@ -46,7 +48,7 @@ static void bad_signatures_say_what_is_wrong(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct crew_signature signature;
         crew_error why;
-        assert_status(crew_signature_parse(cases[i][0], &arena, &signature, &why), CREW_BAD_ARGUMENT);
+        assert_status(crew_signature_parse(cases[i][0], NULL, &arena, &signature, &why), CREW_BAD_ARGUMENT);
         assert_contains(why.message, cases[i][1]);
     }
 }
@@ -152,6 +154,73 @@ static void converted_arguments_have_the_declared_type(void **state)
     assert_true(crew_string_equal(bytes, crew_str("AAE=")));
 }
 
+/* The red parts of the bound arguments, "-" for one that is no colour or not given. Or the error's text. */
+static const char *bind_colours(const char *signature_text, const char *params_text)
+{
+    struct crew_signature signature = parse(signature_text);
+    const crew_value *data = NULL;
+    struct crew_arguments arguments;
+    crew_error why;
+    crew_buffer out = { 0 };
+    if (crew_signature_bind(&signature, parse_json(&arena, params_text), true, &arena, &arguments, &data,
+                            &why) != CREW_OK)
+        return crew_arena_string(&arena, crew_str(why.message)).data;
+    for (size_t i = 0; i < arguments.count; i++) {
+        const struct colour *colour = arguments.objects ? arguments.objects[i] : NULL;
+        crew_buffer_printf(&out, colour ? "%s%u" : "%s-", i ? " " : "", colour ? colour->red : 0);
+    }
+    return crew_buffer_move(&out, &arena).data;
+}
+
+static void types_of_the_service_s_own_are_bound(void **state)
+{
+    (void)state;
+    assert_string_equal(bind_colours("a:colour n:int b:colour?", "[\"#010000\",5]"), "1 - -");
+    assert_string_equal(
+        bind_colours("a:colour n:int b:colour?", "{\"b\":\"#020000\",\"n\":5,\"a\":\"#010000\"}"), "1 - 2");
+    assert_string_equal(bind_colours("a:colour?", "[null]"), "-");
+    assert_string_equal(bind_colours("n:int all:colour...", "[1,\"#010000\",\"#020000\"]"), "- 1 2");
+    assert_string_equal(bind_colours("all:colour...", "{\"all\":[\"#010000\",\"#020000\"]}"), "1 2");
+    assert_string_equal(bind_colours("n:int", "[1]"), "-");
+    assert_string_equal(bind_colours("a:colour", "[5]"), "param 'a' wants a colour, not int");
+    assert_string_equal(bind_colours("a:colour", "[\"red\"]"),
+                        "param 'a' wants a colour, not a string that is none");
+    assert_string_equal(bind_colours("a:colour", "[]"), "param 'a' is missing");
+}
+
+static void types_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    crew_custom_type no_name = colour_type, bad_name = colour_type, taken = colour_type, base = colour_type,
+                     size = colour_type, function = colour_type;
+    no_name.name = NULL;
+    bad_name.name = "dark red";
+    taken.name = "string";
+    base.base = "text";
+    size.size = 0;
+    function.from_value = NULL;
+    const crew_custom_type twice = colour_type;
+    const struct {
+        const crew_custom_type *list[3];
+        const char *words;
+    } cases[] = {
+        { { &no_name }, "letters, digits" },
+        { { &bad_name }, "'dark red': its name" },
+        { { &taken }, "already" },
+        { { &base }, "its base is one of" },
+        { { &size }, "wants a size" },
+        { { &function }, "both functions" },
+        { { &colour_type, &twice }, "there is one of this name already" },
+    };
+    crew_error why;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_status(crew_custom_types_check(cases[i].list, &why), CREW_BAD_ARGUMENT);
+        assert_contains(why.message, cases[i].words);
+    }
+    assert_ok(crew_custom_types_check(types, &why));
+    assert_ok(crew_custom_types_check(NULL, &why));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +230,8 @@ int main(void)
         cmocka_unit_test(every_type_takes_what_fits_it),
         cmocka_unit_test(errors_name_the_param_and_what_was_expected),
         cmocka_unit_test(converted_arguments_have_the_declared_type),
+        cmocka_unit_test(types_of_the_service_s_own_are_bound),
+        cmocka_unit_test(types_that_are_none_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
 }

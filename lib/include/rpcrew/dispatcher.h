@@ -16,8 +16,8 @@ CREW_NODISCARD CREW_API crew_status crew_dispatcher_new(crew_dispatcher **dispat
 CREW_API void crew_dispatcher_free(crew_dispatcher *dispatcher);
 
 /* Adds a service's methods, each under prefix + name ("" for none). service is borrowed for the dispatcher's
- * life. CREW_BAD_ARGUMENT: a bad signature or name (names that begin "rpc." are the protocol's), CREW_EXISTS:
- * a name is taken; *why says which. Nothing of the service is added then. CREW_NO_MEMORY. */
+ * life. CREW_BAD_ARGUMENT: a bad signature, name (those that begin "rpc." are the protocol's), type or error;
+ * CREW_EXISTS: a name is taken; *why says which. Nothing of the service is added then. CREW_NO_MEMORY. */
 CREW_NODISCARD CREW_API crew_status crew_dispatcher_add(crew_dispatcher *dispatcher, const char *prefix,
                                                         const crew_service *service, void *context,
                                                         crew_error *why);

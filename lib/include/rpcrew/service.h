@@ -19,8 +19,9 @@ typedef crew_status crew_handler(crew_call *call);
 /* A row of a method table; the table ends with { 0 }. All pointers are borrowed for the dispatcher's life.
  *
  * params is the signature: "minuend:number subtrahend:number". Types: any, bool, int, uint, number, string,
- * bytes (base64 on a JSON wire), array, object. A ? behind the type makes a param optional (then all behind
- * it are), ... behind the last one takes any number of them. "" takes none; NULL takes anything, unchecked.
+ * bytes (base64 on a JSON wire), array, object, and the service's own. A ? behind the type makes a param
+ * optional (then all behind it are), ... behind the last one takes any number of them. "" takes none; NULL
+ * takes anything, unchecked.
  */
 typedef struct crew_method {
     const char *name;
@@ -32,12 +33,23 @@ typedef struct crew_method {
         max_concurrency; /* calls at the same time, in this process; beyond it they are shed. 0: no limit */
 } crew_method;
 
+/* A row of a service's table of errors; the table ends with { 0 }. Whatever fails with a code of the table
+ * tells its caller the name too, in data.rpcrew.name (crew_error.name, if the caller is rpcrew's). */
+typedef struct crew_service_error {
+    int64_t code;        /* not of -32768…-32000, which JSON-RPC keeps for itself; one row each */
+    const char *name;    /* "NO_ACCOUNT": letters, digits and _, at most 39 */
+    const char *message; /* for people, where the handler says nothing of its own */
+} crew_service_error;
+
+/* All pointers are borrowed for the dispatcher's life. */
 typedef struct crew_service {
     const char *name;
     const char *version;
     const char *doc;
     const crew_method *methods;
     void *context; /* what crew_call_context returns, unless the service is added with another */
+    const crew_custom_type *const *types; /* its own, for signatures; NULL at the end; NULL: none */
+    const crew_service_error *errors;     /* its own; NULL: none */
 } crew_service;
 
 /* ---- The call. All of it from the handler's thread only, or the one that a deferred call was handed to.
@@ -67,6 +79,8 @@ CREW_API uint64_t crew_arg_uint(const crew_call *call, size_t index);
 CREW_API double crew_arg_double(const crew_call *call, size_t index);
 CREW_API crew_string crew_arg_string(const crew_call *call, size_t index);
 CREW_API crew_string crew_arg_bytes(const crew_call *call, size_t index);
+/* A param of one of the service's own types: its C object; NULL if it was not given. */
+CREW_API const void *crew_arg_custom(const crew_call *call, size_t index);
 
 /* ---- Completing it, once. Each of these completes the call whatever happens: what cannot be encoded (bad
  * UTF-8, NaN on a JSON wire, beyond the message limit, no memory) is answered as -32603, and the status says
@@ -83,9 +97,10 @@ CREW_API crew_status crew_reply_string(crew_call *call, crew_string value);
 CREW_API crew_status crew_reply_bytes(crew_call *call, crew_string value);
 CREW_API crew_status crew_reply_value(crew_call *call, const crew_value *value);
 
-/* An error: your code (JSON-RPC keeps -32768…-32000 for itself) and a message for people. */
+/* An error: your code (JSON-RPC keeps -32768…-32000 for itself) and a message for people; NULL: the one of
+ * the service's table. */
 CREW_API crew_status crew_fail(crew_call *call, int64_t code, const char *format, ...) CREW_PRINTF(3, 4);
-/* With data, by crew_pack's format. */
+/* With data, by crew_pack's format; message as above. */
 CREW_API crew_status crew_fail_data(crew_call *call, int64_t code, const char *message, const char *format,
                                     ...);
 CREW_API crew_status crew_fail_value(crew_call *call, int64_t code, crew_string message,

@@ -60,6 +60,7 @@ typedef struct crew_error {
     crew_status status;
     crew_executed executed; /* calls only */
     int64_t code;           /* CREW_REMOTE_ERROR: the peer's code, else 0 */
+    char name[40];          /* CREW_REMOTE_ERROR: what the service's table calls it, or "" */
     char message[504];      /* UTF-8, NUL-terminated, cut at a character if too long */
 } crew_error;
 
@@ -75,6 +76,8 @@ enum {
     CREW_CODE_METHOD_NOT_FOUND = -32601,
     CREW_CODE_INVALID_PARAMS = -32602,
     CREW_CODE_INTERNAL_ERROR = -32603,
+    CREW_CODE_RESERVED_FIRST = -32768, /* up to the last one, they are the protocol's */
+    CREW_CODE_RESERVED_LAST = -32000,
     /* ours; data.rpcrew says more */
     CREW_CODE_OVERLOADED = -32000, /* shed, not executed */
     CREW_CODE_REDELIVERED = -32001 /* not run, since a worker that had it before may have died of it */

@@ -83,11 +83,27 @@ CREW_NODISCARD CREW_API crew_status crew_object_new(crew_arena *arena, crew_valu
 CREW_NODISCARD CREW_API crew_status crew_object_add(crew_arena *arena, crew_value *object, crew_string key,
                                                     const crew_value *value);
 
+/* A C type of the program's own that travels as a value, on every wire: a date as RFC 3339 text, a decimal as
+ * digits. Registered with a service (crew_service.types) it can be declared in signatures by its name;
+ * packing and unpacking know it as the letter t. Both functions may run on any thread, many at a time. */
+typedef struct crew_custom_type {
+    const char *name;   /* letters, digits, _ and -; none of the declared types' */
+    const char *base;   /* the declared type that it travels as: "string" */
+    const char *format; /* what JSON Schema calls it, for descriptions: "date-time"; NULL: nothing */
+    size_t size;        /* of the C object, which is aligned for pointers and doubles */
+    /* Makes the value, in the arena. CREW_NO_MEMORY, or what crew_pack or a reply is to return. */
+    crew_status (*to_value)(const void *object, crew_arena *arena, const crew_value **value);
+    /* Fills the object, all zero before; it may borrow what is in the value. CREW_MISMATCH,
+     * CREW_OUT_OF_RANGE: the value is none. It owns nothing: nobody would free it. */
+    crew_status (*from_value)(const crew_value *value, void *object);
+} crew_custom_type;
+
 /* Builds a value by a format whose letters follow jansson's:
  *
  *   n null                     b int or bool            i int      I int64_t    U uint64_t    f double
  *   s const char *, UTF-8      s# with int length       s% with size_t length   S crew_string
  *   y% bytes: const void *, size_t                      o const crew_value * (shared; NULL is null)
+ *   t const crew_custom_type *, const void * to its C object
  *   [...] array                {s:x,s:x} object; keys are s, s#, s% or S
  *
  * A ? after s (s?) turns a NULL pointer to null. Spaces, commas and colons mean nothing. Strings are copied.
@@ -102,7 +118,7 @@ CREW_NODISCARD CREW_API crew_status crew_vpack(crew_arena *arena, const crew_val
  *
  *   n expects null             b bool *                 i int *    I int64_t *  U uint64_t *  f double *
  *   s const char **            s% with size_t *         S crew_string *
- *   y% const void **, size_t * o const crew_value **
+ *   y% const void **, size_t * o const crew_value **    t const crew_custom_type *, void * to its C object
  *   [...] array                {s:x,s?x} object; the keys are const char * arguments; ? marks an optional one
  *
  * A ! before ] or } wants that there are no more items; without it they are ignored. f takes any number.

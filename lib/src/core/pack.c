@@ -66,6 +66,17 @@ static crew_status pack_text(struct packer *p, char letter, crew_value *out)
     return CREW_OK;
 }
 
+static crew_status pack_custom(struct packer *p, crew_value *out)
+{
+    const crew_custom_type *type = va_arg(p->arguments->list, const crew_custom_type *);
+    const void *object = va_arg(p->arguments->list, const void *);
+    const crew_value *value = NULL;
+    crew_status status = type->to_value(object, p->arena, &value);
+    if (status == CREW_OK && value)
+        *out = *value;
+    return status;
+}
+
 static crew_status pack_value(struct packer *p, crew_value *out);
 
 static crew_status pack_container(struct packer *p, char close, crew_value *out)
@@ -124,6 +135,7 @@ static crew_status pack_value(struct packer *p, crew_value *out)
             *out = *value;
         return CREW_OK;
     }
+    case 't': return pack_custom(p, out);
     case '[': return pack_container(p, ']', out);
     case '{': return pack_container(p, '}', out);
     default: return CREW_BAD_ARGUMENT;
@@ -224,6 +236,18 @@ static crew_status unpack_number(char letter, va_list *list, const crew_value *v
     }
 }
 
+/* The target is untouched if the value is none. */
+static crew_status unpack_custom(const crew_custom_type *type, const crew_value *value, void *target)
+{
+    crew_arena arena = { 0 };
+    void *object = crew_arena_zalloc(&arena, type->size);
+    crew_status status = object ? type->from_value(value, object) : CREW_NO_MEMORY;
+    if (status == CREW_OK)
+        memcpy(target, object, type->size);
+    crew_arena_fini(&arena);
+    return status;
+}
+
 static crew_status unpack_container(struct unpacker *u, char close, const crew_value *value, bool skip)
 {
     crew_type wanted = close == ']' ? CREW_TYPE_ARRAY : CREW_TYPE_OBJECT;
@@ -297,6 +321,12 @@ static crew_status unpack_value(struct unpacker *u, const crew_value *value, boo
         if (!skip)
             *target = value;
         status = CREW_OK;
+        break;
+    }
+    case 't': {
+        const crew_custom_type *type = va_arg(*list, const crew_custom_type *);
+        void *target = va_arg(*list, void *);
+        status = skip ? CREW_OK : unpack_custom(type, value, target);
         break;
     }
     case '[': return unpack_container(u, ']', value, skip);

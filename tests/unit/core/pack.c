@@ -1,3 +1,4 @@
+#include "support/colour.h"
 #include "support/test.h"
 
 static crew_arena arena;
@@ -97,6 +98,29 @@ static void optional_members_leave_their_targets(void **state)
     assert_int_equal(k, 1);
 }
 
+static void a_program_s_own_types_pack_and_unpack(void **state)
+{
+    (void)state;
+    const struct colour red = { 255, 0, 0 }, none = { 256, 0, 0 };
+    struct colour got = { 1, 2, 3 };
+    const crew_value *value;
+    int after = 0;
+    assert_ok(crew_pack(&arena, &value, "{s:[t,t],s:i}", "c", &colour_type, &red, &colour_type,
+                        &(struct colour){ 0, 18, 52 }, "n", 7));
+    assert_string_equal(json_of(&arena, value), "{\"c\":[\"#ff0000\",\"#001234\"],\"n\":7}");
+    assert_ok(crew_unpack(value, "{s:[t],s:i}", "c", &colour_type, &got, "n", &after));
+    assert_memory_equal(&got, &red, sizeof red);
+    assert_int_equal(after, 7);
+    assert_status(crew_pack(&arena, &value, "t", &colour_type, &none), CREW_OUT_OF_RANGE);
+    static const char *const bad[] = { "\"#ff000\"", "\"red\"", "5", "null" };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_status(crew_unpack(parse_json(&arena, bad[i]), "t", &colour_type, &got), CREW_MISMATCH);
+    assert_ok(
+        crew_unpack(parse_json(&arena, "{\"n\":8}"), "{s?t,s:i}", "c", &colour_type, &got, "n", &after));
+    assert_memory_equal(&got, &red, sizeof red); /* not written where there was none */
+    assert_int_equal(after, 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -106,6 +130,7 @@ int main(void)
         cmocka_unit_test(what_was_packed_unpacks),
         cmocka_unit_test(wire_data_that_does_not_fit_is_a_status),
         cmocka_unit_test(optional_members_leave_their_targets),
+        cmocka_unit_test(a_program_s_own_types_pack_and_unpack),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
 }
