@@ -1,6 +1,7 @@
 /* batch: a call for each line of JSON, many at a time; a line of JSON for each answer, in the same order. */
 #include "commands.h"
 #include "load.h"
+#include "show.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -72,6 +73,7 @@ static void on_done(void *context, crew_result *result, const crew_error *why)
     crew_bytes text = { 0 };
     latencies_add(&batch->latencies, (uint64_t)(load_now_ns() - slot->started_ns) / 1000);
     if (describe(slot, result, why, &answer) == CREW_OK &&
+        cli_show(slot->arena, answer, &answer) == CREW_OK &&
         crew_json_encode(answer, CREW_JSON_COMPACT, &text) != CREW_OK)
         text = (crew_bytes){ 0 };
     crew_result_free(result);

@@ -1,6 +1,7 @@
 /* call, notify, ping, describe. */
 #include "commands.h"
 #include "params.h"
+#include "show.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,24 +28,40 @@ int cli_fail(const crew_error *why)
     }
 }
 
-static int print_value(const struct cli *cli, const crew_value *value, FILE *file)
+static crew_status print_json(const struct cli *cli, const crew_value *value, FILE *file)
 {
-    crew_string text;
+    crew_arena *arena = NULL;
     crew_bytes json;
-    if (cli->raw && crew_value_string(value, &text) == CREW_OK) {
-        (void)fwrite(text.data, 1, text.size, file);
-    } else {
-        crew_status status =
-            crew_json_encode(value, cli->pretty ? CREW_JSON_PRETTY : CREW_JSON_COMPACT, &json);
-        if (status != CREW_OK) {
-            fprintf(stderr, "rpcrew: the result cannot be shown: %s\n", crew_status_text(status));
-            return EXIT_LOCAL;
-        }
+    crew_status status = crew_arena_new(&arena);
+    if (status == CREW_OK)
+        status = cli_show(arena, value, &value);
+    if (status == CREW_OK)
+        status = crew_json_encode(value, cli->pretty ? CREW_JSON_PRETTY : CREW_JSON_COMPACT, &json);
+    if (status == CREW_OK) {
         (void)fwrite(json.data, 1, json.size, file);
         crew_bytes_free(&json);
     }
+    crew_arena_free(arena);
+    return status;
+}
+
+/* main sees to what could not be written */
+static int print_value(const struct cli *cli, const crew_value *value, FILE *file)
+{
+    crew_string text;
+    if (cli->raw && crew_value_bytes(value, &text) == CREW_OK) {
+        (void)fwrite(text.data, 1, text.size, file);
+        if (crew_value_type(value) == CREW_TYPE_STRING)
+            (void)fputc('\n', file);
+        return EXIT_OK;
+    }
+    crew_status status = print_json(cli, value, file);
+    if (status != CREW_OK) {
+        fprintf(stderr, "rpcrew: the result cannot be shown: %s\n", crew_status_text(status));
+        return EXIT_LOCAL;
+    }
     (void)fputc('\n', file);
-    return EXIT_OK; /* main sees to what could not be written */
+    return EXIT_OK;
 }
 
 crew_status cli_read_call(const struct cli *cli, crew_arena *arena, const crew_value **params,

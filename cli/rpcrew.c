@@ -40,9 +40,10 @@ static void print_help(FILE *file)
         "  -t, --timeout SECONDS   how long a call may take; 30, fractions allowed\n"
         "  -p, --protocol NAME     jsonrpc (the default), jsonrpc1, msgpack\n"
         "  -v, --verbose           shows on standard error what goes over the wire\n"
-        "  -r, --raw               prints a string result without quotes\n"
+        "  -r, --raw               prints a string without quotes, and bytes as they are, not as hex\n"
         "  -j, --json              describe: the whole OpenRPC document; bench: figures as JSON\n"
-        "  -b, --bytes             @FILE and - are bytes (base64 in JSON), also if they are text\n"
+        "  -b, --bytes             @FILE and - are bytes (base64 in JSON), also if they are text; with\n"
+        "                          msgpack they always are\n"
         "  -i, --idempotent        may be sent again when the connection is lost\n"
         "      --retry             tries again while nobody serves, or is overloaded\n"
         "  -c, --concurrency N     batch, bench: calls at a time; 64\n"
@@ -60,7 +61,18 @@ static void print_help(FILE *file)
 static void show_message(void *context, const crew_trace *trace)
 {
     (void)context;
-    (void)fprintf(stderr, "%s %.*s\n", trace->incoming ? "<" : ">", CREW_STR(trace->bytes));
+    bool text = strcmp(trace->content_type, "application/msgpack") != 0;
+    flockfile(stderr);
+    (void)fputs(trace->incoming ? "< " : "> ", stderr);
+    for (size_t i = 0; i < trace->bytes.size; i++) {
+        unsigned char c = (unsigned char)trace->bytes.data[i];
+        if (text || (c >= ' ' && c < 0x7f && c != '\\'))
+            (void)fputc(c, stderr);
+        else
+            (void)fprintf(stderr, "\\x%02x", c);
+    }
+    (void)fputc('\n', stderr);
+    funlockfile(stderr);
 }
 
 struct settings {
@@ -168,6 +180,8 @@ static int run(int command, struct settings *s, int argc, char **argv)
     s->cli.words = argv + optind + 1;
     s->cli.count = (size_t)(argc - optind - 1);
     s->client.brief = !commands[command].many;
+    if (s->client.protocol && strcmp(s->client.protocol, "msgpack") == 0)
+        s->cli.bytes = true; /* it has a type for them */
     if (crew_client_new(&s->cli.client, s->cli.url, &s->client, &why) != CREW_OK)
         return cli_fail(&why);
     int code = commands[command].run(&s->cli);

@@ -24,10 +24,10 @@ static const crew_method methods[] = {
 };
 
 static enum MHD_Result respond(struct MHD_Connection *connection, unsigned status, const char *content_type,
-                               crew_string body)
+                               crew_bytes body)
 {
     struct MHD_Response *response =
-        MHD_create_response_from_buffer(body.size, (void *)(uintptr_t)body.data, MHD_RESPMEM_MUST_COPY);
+        MHD_create_response_from_buffer(body.size, body.data, MHD_RESPMEM_MUST_COPY);
     if (!response)
         return MHD_NO;
     if (content_type)
@@ -52,12 +52,11 @@ static enum MHD_Result answer(struct MHD_Connection *connection, const crew_disp
     crew_bytes reply = { 0 };
     crew_status status = crew_handle(dispatcher, request, &options, &reply);
     if (status == CREW_UNSUPPORTED)
-        return respond(connection, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, NULL, crew_str(""));
+        return respond(connection, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, NULL, (crew_bytes){ 0 });
     if (status != CREW_OK)
-        return respond(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, crew_str(""));
-    enum MHD_Result queued =
-        respond(connection, reply.size ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT,
-                reply.size ? crew_answer_type(type, request) : NULL, (crew_string){ reply.data, reply.size });
+        return respond(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, (crew_bytes){ 0 });
+    enum MHD_Result queued = respond(connection, reply.size ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT,
+                                     reply.size ? crew_answer_type(type, request) : NULL, reply);
     crew_bytes_free(&reply);
     return queued;
 }
@@ -94,9 +93,9 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         return take_part(body, part, taken);
     }
     if (strcmp(method, MHD_HTTP_METHOD_POST) != 0)
-        return respond(connection, MHD_HTTP_METHOD_NOT_ALLOWED, NULL, crew_str(""));
+        return respond(connection, MHD_HTTP_METHOD_NOT_ALLOWED, NULL, (crew_bytes){ 0 });
     if (body->size > BODY_MOST)
-        return respond(connection, MHD_HTTP_CONTENT_TOO_LARGE, NULL, crew_str(""));
+        return respond(connection, MHD_HTTP_CONTENT_TOO_LARGE, NULL, (crew_bytes){ 0 });
     return answer(connection, context, body);
 }
 

@@ -178,7 +178,7 @@ static const crew_value *with_name(crew_call *call, const crew_value *data, cons
     bool fits = !data || (data->type == CREW_TYPE_OBJECT && !crew_value_get(data, "rpcrew"));
     if (!fits || crew_object_new(&call->arena, &object) != CREW_OK)
         return data;
-    for (size_t i = 0; i < crew_value_count(data); i++) {
+    for (size_t i = 0; data && i < crew_value_count(data); i++) {
         struct crew_member *member = crew_object_place(&call->arena, object);
         if (!member)
             return data;

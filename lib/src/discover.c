@@ -27,8 +27,8 @@ static crew_status schema_of(crew_arena *arena, const struct crew_declared *decl
                              const crew_value **schema)
 {
     const crew_custom_type *custom = declared->custom;
-    const crew_value *base, *text;
-    crew_value *made;
+    const crew_value *base = NULL, *text = NULL;
+    crew_value *made = NULL;
     crew_status status = base_schema(arena, declared->type, &base);
     if (status != CREW_OK || !custom) {
         *schema = base;

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import zlib
 
+import msgpack
 import zmq
 
 from support import PATIENCE, Case, eventually, main, program, request, rpcrew
@@ -189,6 +190,38 @@ class CommandLine(Case):
             file.write(b"abc")
         self.assertEqual(rpcrew("call", "-b", self.url, "echo", "@" + path).out, '"YWJj"\n')
         self.assertEqual(rpcrew("call", self.url, "echo", "@" + path).out, '"abc"\n')
+
+    def test_bytes_with_msgpack(self):
+        path = self.socket_path("bytes")
+        with open(path, "wb") as file:
+            file.write(b"abc\0\xff")
+
+        def call(*words, **more):
+            return subprocess.run([program("rpcrew"), "call", "-p", "msgpack", *words], capture_output=True,
+                                  timeout=30, check=True, **more)
+
+        self.assertEqual(call(self.url, "echo", "@" + path).stdout, b'"61626300ff"\n')
+        self.assertEqual(call(self.url, "echo", "-", input=b"text").stdout, b'"74657874"\n')
+        self.assertEqual(call("-r", self.url, "echo", "@" + path).stdout, b"abc\0\xff")
+        self.assertEqual(call(self.url, "echo", "x=@" + path, "y=1").stdout, b'{"x":"61626300ff","y":1}\n')
+        self.assertIn(rb"> \x94\x00\x01\xa4echo\x91\xc4\x05abc\x00\xff" + b"\n",
+                      call("-v", self.url, "echo", "@" + path).stderr)
+        lines = rpcrew("batch", "-p", "msgpack", self.url, stdin='{"method": "echo", "params": ["a"]}\n').out
+        self.assertEqual(lines, '{"result":"a"}\n')
+
+    def test_what_json_cannot_say_is_shown_in_words(self):
+        url = "zmq+ipc://" + self.socket_path("odd")
+        router = zmq.Context.instance().socket(zmq.ROUTER)
+        self.addCleanup(router.close, 0)
+        router.bind(url[len("zmq+"):])
+        odd = {1: b"\x01", b"k": float("nan"), False: [float("-inf"), msgpack.ExtType(5, b"\xab")], None: {}}
+        caller = subprocess.Popen([program("rpcrew"), "call", "-p", "msgpack", url, "odd"], stdout=subprocess.PIPE,
+                                  text=True)
+        *route, body = router.recv_multipart()
+        router.send_multipart([*route, msgpack.packb([1, msgpack.unpackb(body)[1], None, odd])])
+        shown = json.loads(caller.communicate(timeout=30)[0])
+        self.assertEqual(shown, {"1": "01", "6b": "NaN", "false": ["-Infinity", {"ext": 5, "data": "ab"}],
+                                 "null": {}})
 
     def test_digests(self):
         url = "zmq+ipc://" + self.socket_path("digest")
