@@ -98,9 +98,9 @@ class ZeroMq(Case):
                 seen.append(unpack(service.recv()))
                 service.send(pack(1, seen[-1][1], error, result))
         answers = [(None, [1, b"\xff\x00"]), ("a text", None), ([3, "three"], None)]
-        thread = threading.Thread(target=loop, args=[answers])
+        thread = threading.Thread(target=loop, args=[answers], daemon=True)
         thread.start()
-        self.assertEqual(rpcrew("call", "-p", "msgpack", self.url, "m", "1", "x").out, '[1,"/wA="]\n')
+        self.assertEqual(rpcrew("call", "-p", "msgpack", self.url, "m", "1", "x").out, '[1,"ff00"]\n')
         text = rpcrew("call", "-p", "msgpack", self.url, "m")
         self.assertEqual(text.code, 1)
         self.assertIn("a text", text.err)

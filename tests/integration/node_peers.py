@@ -74,6 +74,12 @@ class ZeroMq(Peers):
         self.check_client("zeromq.mjs", "req", address)
         self.check_client("zeromq.mjs", "dealer", address)
 
+    def test_messagepack_rpc_clients_call_us(self):
+        for kind in "lite", "neovim":
+            address = "ipc://" + self.socket_path(kind)
+            self.worker("conformance", "--listen", "zmq+" + address)
+            self.check_client("msgpack.mjs", kind, address)
+
     def test_we_call_zeromq(self):
         for kind in "reply", "router":
             address = "ipc://" + self.socket_path(kind)

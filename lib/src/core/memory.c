@@ -8,8 +8,7 @@
 enum {
     FIRST_CHUNK = 2048,
     LARGEST_CHUNK = 1 << 20,
-    KEPT_BYTES = 64 << 10, /* what a reset arena or a cleared buffer keeps for its next use */
-    ALIGNMENT = 8
+    KEPT_BYTES = 64 << 10 /* what a reset arena or a cleared buffer keeps for its next use */
 };
 
 struct crew_chunk {
@@ -18,7 +17,7 @@ struct crew_chunk {
     char data[];
 };
 
-_Static_assert(offsetof(struct crew_chunk, data) % ALIGNMENT == 0, "chunks begin aligned");
+_Static_assert(offsetof(struct crew_chunk, data) % CREW_ARENA_ALIGNMENT == 0, "chunks begin aligned");
 
 void crew_bytes_free(crew_bytes *bytes)
 {
@@ -92,16 +91,11 @@ static bool arena_grow(crew_arena *arena, size_t size)
     return true;
 }
 
-void *crew_arena_alloc(crew_arena *arena, size_t size)
+void *crew_arena_alloc_more(crew_arena *arena, size_t size)
 {
-    if (size > SIZE_MAX / 2)
+    if (size > SIZE_MAX / 2 || !arena_grow(arena, size + CREW_ARENA_ALIGNMENT))
         return NULL;
-    size = size ? (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1) : ALIGNMENT; /* never NULL for nothing */
-    if ((size_t)(arena->end - arena->next) < size && !arena_grow(arena, size))
-        return NULL;
-    char *place = arena->next;
-    arena->next += size;
-    return place;
+    return crew_arena_alloc(arena, size);
 }
 
 void *crew_arena_zalloc(crew_arena *arena, size_t size)

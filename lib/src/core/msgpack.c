@@ -23,7 +23,6 @@ struct reader {
     const crew_limits *limits;
     size_t items_left;  /* that containers may still announce */
     const char *bottom; /* of the parser's stack of containers */
-    size_t level_size;  /* there */
     crew_status status; /* why a callback failed */
     const char *words;
 };
@@ -105,32 +104,50 @@ static int on_false(struct reader *const *user, crew_value *out)
     return 0;
 }
 
-/* Texts are copied, since they end with a NUL for those who read them as C strings. */
-static int on_text(struct reader *r, crew_type type, const char *at, size_t size, crew_value *out)
+/* Room for a text and a NUL behind it, for those who read it as a C string; NULL if there is none. */
+static char *room_for(struct reader *r, size_t size)
 {
-    if (size > r->limits->string_bytes)
-        return fail(r, CREW_LIMIT, "a string of more bytes than are allowed");
-    crew_string copy = crew_arena_string(r->arena, (crew_string){ size ? at : "", size });
-    if (!copy.data)
-        return fail(r, CREW_NO_MEMORY, "no memory");
-    *out = crew_make_text(type, copy);
-    return 0;
+    if (size > r->limits->string_bytes) {
+        (void)fail(r, CREW_LIMIT, "a string of more bytes than are allowed");
+        return NULL;
+    }
+    char *place = crew_arena_alloc(r->arena, size + 1);
+    if (!place)
+        (void)fail(r, CREW_NO_MEMORY, "no memory");
+    else
+        place[size] = '\0';
+    return place;
 }
 
 static int on_str(struct reader *const *user, const char *base, const char *at, unsigned size,
                   crew_value *out)
 {
     (void)base;
-    if (!crew_utf8_valid((crew_string){ at, size }))
+    char *copy = room_for(*user, size);
+    if (!copy)
+        return MSGPACK_UNPACK_PARSE_ERROR;
+    if (size && !crew_utf8_copy(copy, (crew_string){ at, size }))
         return fail(*user, CREW_MALFORMED, "a str that is not UTF-8");
-    return on_text(*user, CREW_TYPE_STRING, at, size, out);
+    *out = crew_make_text(CREW_TYPE_STRING, (crew_string){ copy, size });
+    return 0;
+}
+
+static int on_bytes(struct reader *r, crew_type type, const char *at, size_t size, crew_value *out)
+{
+    char *copy = room_for(r, size);
+    if (!copy)
+        return MSGPACK_UNPACK_PARSE_ERROR;
+    if (size)
+        memcpy(copy, at, size);
+    *out = crew_make_text(type, (crew_string){ copy, size });
+    return 0;
 }
 
 static int on_bin(struct reader *const *user, const char *base, const char *at, unsigned size,
                   crew_value *out)
 {
     (void)base;
-    return on_text(*user, CREW_TYPE_BYTES, at, size, out);
+    return on_bytes(*user, CREW_TYPE_BYTES, at, size, out);
 }
 
 /* at begins with the type. */
@@ -140,19 +157,21 @@ static int on_ext(struct reader *const *user, const char *base, const char *at, 
     (void)base;
     if (!size) /* 2^32 - 1 bytes and the type, wrapped around */
         return fail(*user, CREW_LIMIT, "an ext of 4 GiB");
-    int failed = on_text(*user, CREW_TYPE_EXT, at + 1, size - 1, out);
+    int failed = on_bytes(*user, CREW_TYPE_EXT, at + 1, size - 1, out);
     if (!failed)
         out->ext_type = (int8_t)at[0];
     return failed;
 }
 
-/* Room for count items of a size in a container that is at its place in the parser's stack; the place tells
- * how deep it is. */
+/* How deep a container is, which its place in the parser's stack tells. */
+static size_t depth_of(const struct reader *r, const crew_value *place);
+
+/* Room for count items of a size, each of so many values, in a container that is at its place in the parser's
+ * stack. */
 static void *announce(struct reader *r, const crew_value *place, size_t count, size_t values,
                       size_t item_size)
 {
-    size_t depth = (size_t)((const char *)place - r->bottom) / r->level_size + 1;
-    if (depth > r->limits->depth) {
+    if (depth_of(r, place) > r->limits->depth) {
         (void)fail(r, CREW_LIMIT, "nested too deep");
         return NULL;
     }
@@ -160,7 +179,7 @@ static void *announce(struct reader *r, const crew_value *place, size_t count, s
         (void)fail(r, CREW_LIMIT, "a container of more items than are allowed");
         return NULL;
     }
-    if (count > r->items_left / values) {
+    if (count * values > r->items_left) {
         (void)fail(r, CREW_MALFORMED, "a container of more items than there are bytes");
         return NULL;
     }
@@ -204,6 +223,11 @@ static int on_map_item(struct reader *const *user, crew_value *map, crew_value k
 /* in this order */
 #include <msgpack/unpack_template.h>
 
+static size_t depth_of(const struct reader *r, const crew_value *place)
+{
+    return (size_t)((const char *)place - r->bottom) / sizeof(struct crew_parser_stack) + 1;
+}
+
 crew_status crew_msgpack_read(crew_string bytes, size_t *at, const crew_limits *limits, crew_arena *arena,
                               const crew_value **value, crew_error *why)
 {
@@ -212,7 +236,6 @@ crew_status crew_msgpack_read(crew_string bytes, size_t *at, const crew_limits *
                              .limits = limits,
                              .items_left = bytes.size - *at,
                              .bottom = (const char *)&parser.stack[0].obj,
-                             .level_size = sizeof parser.stack[0],
                              .status = CREW_MALFORMED,
                              .words = "a byte that begins nothing" };
     size_t end = *at;
@@ -250,10 +273,17 @@ crew_status crew_msgpack_decode(crew_string bytes, const crew_limits *limits, cr
 
 /* ---- writing ---- */
 
-static int append(void *out, const char *bytes, size_t size)
+/* Most pieces are a few bytes, and there is room for them. */
+static int append(void *data, const char *bytes, size_t size)
 {
-    crew_buffer_append(out, bytes, size);
-    return 0; /* the buffer remembers */
+    crew_buffer *out = data;
+    if (size > out->capacity - out->size || out->failed) {
+        crew_buffer_append(out, bytes, size);
+        return 0; /* the buffer remembers */
+    }
+    memcpy(out->data + out->size, bytes, size);
+    out->size += size;
+    return 0;
 }
 
 static msgpack_packer packer(crew_buffer *out)
@@ -318,6 +348,22 @@ void crew_msgpack_write_int(int64_t number, crew_buffer *out)
 {
     crew_value value = crew_make_int(number);
     crew_msgpack_write(&value, out);
+}
+
+static int print(void *end, const char *bytes, size_t size)
+{
+    char **at = end;
+    memcpy(*at, bytes, size);
+    *at += size;
+    return 0;
+}
+
+size_t crew_msgpack_print_int(int64_t number, char bytes[CREW_MSGPACK_INT_MOST])
+{
+    char *end = bytes;
+    msgpack_packer p = { .data = &end, .callback = print };
+    (void)msgpack_pack_int64(&p, number);
+    return (size_t)(end - bytes);
 }
 
 void crew_msgpack_write_nil(crew_buffer *out)

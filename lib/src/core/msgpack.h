@@ -15,6 +15,9 @@ void crew_msgpack_write(const crew_value *value, crew_buffer *out);
 void crew_msgpack_write_array(size_t count, crew_buffer *out);
 void crew_msgpack_write_string(crew_string text, crew_buffer *out);
 void crew_msgpack_write_int(int64_t number, crew_buffer *out);
+/* The same into bytes, without a buffer; returns how many. */
+enum { CREW_MSGPACK_INT_MOST = 9 };
+size_t crew_msgpack_print_int(int64_t number, char bytes[CREW_MSGPACK_INT_MOST]);
 void crew_msgpack_write_nil(crew_buffer *out);
 
 #endif

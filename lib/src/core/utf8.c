@@ -20,15 +20,46 @@ size_t crew_utf8_length(const char *text, size_t size)
     return overlong || surrogate || too_high ? 0 : length;
 }
 
+size_t crew_utf8_ascii(const char *text, size_t size)
+{
+    size_t i = 0;
+    for (uint64_t eight; i + sizeof eight <= size; i += sizeof eight) {
+        memcpy(&eight, text + i, sizeof eight);
+        if (eight & 0x8080808080808080U)
+            break;
+    }
+    while (i < size && (unsigned char)text[i] < 0x80)
+        i++;
+    return i;
+}
+
 bool crew_utf8_valid(crew_string text)
 {
-    for (size_t i = 0; i < text.size;) {
+    for (size_t i = 0; (i += crew_utf8_ascii(text.data + i, text.size - i)) < text.size;) {
         size_t length = crew_utf8_length(text.data + i, text.size - i);
         if (length == 0)
             return false;
         i += length;
     }
     return true;
+}
+
+bool crew_utf8_copy(char *to, crew_string text)
+{
+    uint64_t eight, all = 0;
+    size_t i = 0;
+    for (; i + sizeof eight <= text.size; i += sizeof eight) {
+        memcpy(&eight, text.data + i, sizeof eight);
+        memcpy(to + i, &eight, sizeof eight);
+        all |= eight;
+    }
+    unsigned char rest = 0;
+    for (; i < text.size; i++) {
+        to[i] = text.data[i];
+        rest |= (unsigned char)text.data[i];
+    }
+    bool ascii = !(all & 0x8080808080808080U) && rest < 0x80;
+    return ascii || crew_utf8_valid(text);
 }
 
 void crew_utf8_mend(char *text, size_t size)

@@ -28,23 +28,26 @@ static void refuse(crew_wire_call *call, crew_arena *arena, int code, const char
         call->data = NULL; /* which only costs the peer the explanation */
 }
 
+/* A field of a message; NULL past its end, and if it is no array. */
 static const crew_value *item_of(const crew_value *message, size_t index)
 {
-    return crew_value_at(message, index);
+    return message->type == CREW_TYPE_ARRAY && index < message->size ? &message->items[index] : NULL;
 }
 
 static bool kind_of(const crew_value *message, int64_t *kind)
 {
-    return crew_value_type(message) == CREW_TYPE_ARRAY &&
-           crew_value_int(item_of(message, 0), kind) == CREW_OK;
+    const crew_value *first = item_of(message, 0);
+    if (!first || first->type != CREW_TYPE_INT)
+        return false;
+    *kind = first->integer;
+    return true;
 }
 
 /* The id as it goes back. */
 static crew_status id_text(const crew_value *id, crew_arena *arena, crew_string *text)
 {
-    crew_buffer out = { 0 };
-    crew_msgpack_write(id, &out);
-    *text = crew_buffer_move(&out, arena);
+    char bytes[CREW_MSGPACK_INT_MOST];
+    *text = crew_arena_string(arena, (crew_string){ bytes, crew_msgpack_print_int(id->integer, bytes) });
     return text->data ? CREW_OK : CREW_NO_MEMORY;
 }
 
@@ -58,14 +61,15 @@ static bool method_of(const crew_value *value, crew_string *method)
 
 static crew_status decode_call(const crew_value *message, crew_arena *arena, crew_wire_call *call)
 {
-    int64_t kind = -1, id;
+    int64_t kind = -1;
     *call = (crew_wire_call){ 0 };
     bool known = kind_of(message, &kind) && (kind == REQUEST || kind == NOTIFICATION);
     size_t fields = kind == REQUEST ? 4 : 3;
     const crew_value *msgid = kind == REQUEST ? item_of(message, 1) : NULL;
     const crew_value *method = item_of(message, fields - 2), *params = item_of(message, fields - 1);
-    if (msgid && crew_value_int(msgid, &id) == CREW_OK && id >= 0 && id <= UINT32_MAX &&
-        id_text(msgid, arena, &call->id) != CREW_OK)
+    bool good_id =
+        msgid && msgid->type == CREW_TYPE_INT && msgid->integer >= 0 && msgid->integer <= UINT32_MAX;
+    if (good_id && id_text(msgid, arena, &call->id) != CREW_OK)
         return CREW_NO_MEMORY;
     if (!known || crew_value_count(message) != fields)
         refuse(call, arena, CREW_CODE_INVALID_REQUEST,

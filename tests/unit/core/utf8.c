@@ -2,20 +2,42 @@
 
 #include "core/utf8.h"
 
+static const char *const good[] = { "",
+                                    "plain",
+                                    "\xC2\x80",
+                                    "\xDF\xBF",
+                                    "\xE0\xA0\x80",
+                                    "\xED\x9F\xBF",
+                                    "\xEE\x80\x80",
+                                    "\xF0\x90\x80\x80",
+                                    "\xF4\x8F\xBF\xBF" };
+
+/* What takes eight bytes at a time must see a character at any place, and what is behind it. */
+static void assert_everywhere(const char *character, bool valid)
+{
+    char text[64], copy[64];
+    for (size_t before = 0; before < 20; before++) {
+        for (size_t after = 0; after < 20; after++) {
+            size_t size =
+                (size_t)snprintf(text, sizeof text, "%.*s%s%.*s", (int)before, "abcdefghijklmnopqrst",
+                                 character, (int)after, "abcdefghijklmnopqrst");
+            assert_int_equal(crew_utf8_valid((crew_string){ text, size }), valid);
+            memset(copy, '!', sizeof copy);
+            assert_int_equal(crew_utf8_copy(copy, (crew_string){ text, size }), valid);
+            assert_memory_equal(copy, text, size);
+            assert_int_equal(copy[size], '!');
+            size_t ascii = before + strspn(character, "abcdefghijklmnopqrstuvwxyz");
+            bool all = ascii == before + strlen(character);
+            assert_int_equal(crew_utf8_ascii(text, size), all ? size : ascii);
+        }
+    }
+}
+
 static void well_formed_text_is_valid(void **state)
 {
     (void)state;
-    static const char *const good[] = { "",
-                                        "plain",
-                                        "\xC2\x80",
-                                        "\xDF\xBF",
-                                        "\xE0\xA0\x80",
-                                        "\xED\x9F\xBF",
-                                        "\xEE\x80\x80",
-                                        "\xF0\x90\x80\x80",
-                                        "\xF4\x8F\xBF\xBF" };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        assert_true(crew_utf8_valid(crew_str(good[i])));
+        assert_everywhere(good[i], true);
 }
 
 static void malformed_text_is_not(void **state)
@@ -33,7 +55,7 @@ static void malformed_text_is_not(void **state)
                                        "\xF5\x80\x80\x80",
                                        "a\xFF" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_false(crew_utf8_valid(crew_str(bad[i])));
+        assert_everywhere(bad[i], false);
 }
 
 static void mending_replaces_only_what_is_broken(void **state)

@@ -11,8 +11,23 @@ struct crew_arena {
 };
 
 CREW_API void crew_arena_fini(crew_arena *arena);
-/* Aligned for pointers and doubles; NULL without memory. */
-CREW_API void *crew_arena_alloc(crew_arena *arena, size_t size);
+enum { CREW_ARENA_ALIGNMENT = 8 }; /* for pointers and doubles */
+
+/* For crew_arena_alloc: where the newest chunk has no room. */
+CREW_API void *crew_arena_alloc_more(crew_arena *arena, size_t size);
+
+/* Aligned for pointers and doubles; NULL without memory, and never for a size of 0. */
+static inline void *crew_arena_alloc(crew_arena *arena, size_t size)
+{
+    const size_t mask = CREW_ARENA_ALIGNMENT - 1;
+    size_t rounded = size ? (size + mask) & ~mask : CREW_ARENA_ALIGNMENT;
+    if (size > SIZE_MAX / 2 || (size_t)(arena->end - arena->next) < rounded)
+        return crew_arena_alloc_more(arena, size);
+    char *place = arena->next;
+    arena->next += rounded;
+    return place;
+}
+
 /* The same, zeroed. */
 CREW_API void *crew_arena_zalloc(crew_arena *arena, size_t size);
 /* A copy with a NUL behind it; data is NULL without memory. */
