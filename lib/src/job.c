@@ -39,19 +39,35 @@ crew_status crew_job_decode(struct crew_job *job)
 
 /* ---- the end of a job ---- */
 
-static void join_replies(struct crew_job *job)
+static void join_reply(struct crew_job *job, crew_buffer *reply)
 {
     const crew_protocol *protocol = job->protocol;
-    for (size_t i = 0; i < job->wire.count; i++) {
-        crew_buffer *reply = &job->calls[i].own_reply;
-        if (reply->size) {
-            crew_buffer_text(job->reply, job->reply->size ? protocol->batch_separator : protocol->batch_open);
-            crew_buffer_append(job->reply, reply->data, reply->size);
+    if (reply->size) {
+        crew_buffer_text(job->reply, job->reply->size ? protocol->batch_separator : protocol->batch_open);
+        crew_buffer_append(job->reply, reply->data, reply->size);
+    }
+    crew_buffer_fini(reply);
+}
+
+/* The calls of a batch are answered in their order; those that only came in one body, as they were completed.
+ */
+static void join_replies(struct crew_job *job)
+{
+    if (*job->protocol->batch_open) {
+        for (size_t i = 0; i < job->wire.count; i++)
+            join_reply(job, &job->calls[i].own_reply);
+    } else {
+        crew_call *first = NULL;
+        for (crew_call *call = atomic_load(&job->completed), *before; call; call = before) {
+            before = call->before;
+            call->before = first; /* what was before it is now behind it */
+            first = call;
         }
-        crew_buffer_fini(reply);
+        for (; first; first = first->before)
+            join_reply(job, &first->own_reply);
     }
     if (job->reply->size)
-        crew_buffer_text(job->reply, protocol->batch_close);
+        crew_buffer_text(job->reply, job->protocol->batch_close);
 }
 
 /* A hold on the call is gone; with the last one the call is, and with the last call the job. */
@@ -117,6 +133,9 @@ static crew_status complete(struct crew_call *call, crew_status encoded)
         status = CREW_LIMIT;
     if (status != CREW_OK)
         write_failure(call, status);
+    call->before = atomic_load(&call->job->completed);
+    while (!atomic_compare_exchange_weak(&call->job->completed, &call->before, call))
+        continue;
     if (call->deferred)
         release(call);
     return status;

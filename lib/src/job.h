@@ -20,6 +20,7 @@ struct crew_call {
     crew_buffer *reply; /* the job's own, or own_reply in a batch */
     crew_buffer own_reply;
     atomic_bool completed; /* by whoever is first */
+    crew_call *before;     /* completed before this one; in the job's list */
     atomic_uint holds;     /* the running handler's, and a deferred call's completion */
     bool deferred;         /* written before the handle is handed on */
 };
@@ -44,8 +45,9 @@ struct crew_job {
     struct crew_call *calls;
     uint32_t cursor; /* the next call to run; under the lock of whoever shares the job out */
     struct crew_job *next;
-    atomic_size_t remaining;   /* calls not completed */
-    atomic_size_t reply_bytes; /* of all calls, against the message limit */
+    _Atomic(crew_call *) completed; /* the latest */
+    atomic_size_t remaining;        /* calls not completed */
+    atomic_size_t reply_bytes;      /* of all calls, against the message limit */
     atomic_size_t shed_count;
 };
 

@@ -141,6 +141,30 @@ static void the_calls_of_a_batch_run_at_the_same_time_and_answer_in_order(void *
     stop(server);
 }
 
+static void messages_in_one_body_are_answered_as_they_are_completed(void **state)
+{
+    (void)state;
+    static const char three[] =
+        "\x94\x00\x01\xa4keep\x90\x94\x00\x02\xa8get_data\x90\x94\x00\x03\xa4pass\x90";
+    static const char answers[] = "\x94\x01\x02\xc0\x92\xa5hello\x05\x94\x01\x01\xc0\x07\x94\x01\x03\xc0\xc0";
+    struct raw_end client;
+    crew_server *server = serve(&(crew_server_options){ .threads = 1 });
+    raw_open(&client, URL, false);
+    client.content_type = "application/msgpack";
+    raw_request(&client, (crew_string){ three, sizeof three - 1 }, 1, false);
+    assert_true(gate_await(&gate, 1)); /* the first, which is deferred */
+    gate_let(&gate, 1);
+    assert_true(gate_await(&gate, 2)); /* the last; by then the one thread is through with the second */
+    assert_ok(crew_reply_int(kept, 7));
+    gate_open(&gate);
+    crew_message *reply = raw_next_of(&client, CREW_EVENT_REPLY);
+    assert_int_equal(reply->body.size, sizeof answers - 1);
+    assert_memory_equal(reply->body.data, answers, sizeof answers - 1);
+    crew_message_free(reply);
+    raw_close(&client, NULL);
+    stop(server);
+}
+
 static void a_long_batch_does_not_keep_others_waiting(void **state)
 {
     (void)state;
@@ -568,6 +592,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_run_at_the_same_time),
         cmocka_unit_test(the_calls_of_a_batch_run_at_the_same_time_and_answer_in_order),
+        cmocka_unit_test(messages_in_one_body_are_answered_as_they_are_completed),
         cmocka_unit_test(a_long_batch_does_not_keep_others_waiting),
         cmocka_unit_test(in_flight_is_bounded),
         cmocka_unit_test(draining_finishes_what_runs_and_gives_back_what_does_not),

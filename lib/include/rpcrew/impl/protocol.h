@@ -58,7 +58,8 @@ typedef struct crew_protocol {
     const char *name;
     const char *content_type;         /* as it is written on requests and replies */
     const char *const *content_types; /* all that mean this protocol, lower case, NULL at the end */
-    /* A batch of messages is these around and between them. */
+    /* A batch of messages is these around and between them. Without them (all "") it is no batch but messages
+     * in one body, which are answered as they are completed, not in their order. */
     const char *batch_open, *batch_separator, *batch_close;
     bool named_in_array; /* named params may also come as the one item of the array */
     bool base64_bytes;   /* it has no bytes: they travel as strings in base64 */
