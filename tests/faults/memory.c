@@ -455,6 +455,26 @@ static void memory_is_a_multiple_of_the_bytes(void **state)
     }
 }
 
+/* What else a call takes, its decoding, its error and its own reply, is bounded by the batch's limit. */
+static void a_call_in_a_batch_takes_a_kibibyte(void **state)
+{
+    (void)state;
+    enum { COUNT = 1000 };
+    static const char *const items[] = { "1", "{\"jsonrpc\":\"2.0\",\"method\":\"get_data\",\"id\":1}" };
+    for (size_t i = 0; i < sizeof items / sizeof *items; i++) {
+        crew_buffer text = { 0 };
+        crew_bytes answer = { 0 };
+        crew_string request = repeated(&text, "[", items[i], COUNT, "]");
+        allocations_measure();
+        assert_ok(crew_handle(dispatcher, request, NULL, &answer));
+        size_t most = allocations_most_bytes();
+        if (most > 100 * request.size + COUNT * 1024)
+            fail_msg("%zu bytes for a batch of %zu", most, request.size);
+        crew_bytes_free(&answer);
+        crew_buffer_fini(&text);
+    }
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -490,6 +510,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(servers_and_clients_come_up_or_say_why),
         cmocka_unit_test(the_server_goes_on),
         cmocka_unit_test(memory_is_a_multiple_of_the_bytes),
+        cmocka_unit_test(a_call_in_a_batch_takes_a_kibibyte),
     };
     allocations_take_jansson(false);
     (void)snprintf(url, sizeof url, "%s", test_url(argc > 1 ? argv[1] : "inproc://faults"));
