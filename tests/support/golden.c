@@ -15,7 +15,9 @@ static char take_byte(const char **at)
     const char *c = *at;
     bool escaped = c[0] == '\\' && c[1] == 'x';
     *at += escaped ? 4 : 1;
-    return escaped ? (char)(hex(c[2]) << 4 | hex(c[3])) : c[0];
+    if (!escaped)
+        return c[0];
+    return (char)(hex(c[2]) << 4 | hex(c[3]));
 }
 
 /* The line's bytes: \xHH is one, \{N} is the next one N times. */

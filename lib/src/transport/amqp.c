@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BURST_BYTES = 256 << 10, EVENTS_MOST = 1000, SILENCE_KNOWN_MS = 2000 };
+enum { BURST_BYTES = 256 << 10, EVENTS_MOST = 1000, SILENCE_KNOWN_MS = 5000 };
 
 static const char direct_reply_to[] = "amq.rabbitmq.reply-to";
 
