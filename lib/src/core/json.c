@@ -201,7 +201,8 @@ crew_status crew_json_write_string(crew_string text, crew_buffer *out)
             from = ++i;
         }
     }
-    crew_buffer_append(out, text.data + from, i - from);
+    if (i > from) /* an empty text may be at NULL */
+        crew_buffer_append(out, text.data + from, i - from);
     crew_buffer_append(out, "\"", 1);
     return CREW_OK;
 }

@@ -277,8 +277,8 @@ crew_status crew_json_scan(crew_string *text, const crew_limits *limits, crew_ar
                            struct crew_json_notes *notes, crew_error *why)
 {
     struct scan s; /* not all zeroed: most of levels is never touched */
-    s.start = s.at = text->data;
-    s.end = text->data + text->size;
+    s.start = s.at = text->size ? text->data : "";
+    s.end = s.start + text->size;
     s.limits = limits;
     s.arena = arena;
     s.notes = notes;

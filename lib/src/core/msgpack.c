@@ -241,6 +241,8 @@ crew_status crew_msgpack_read(crew_string bytes, size_t *at, const crew_limits *
     size_t end = *at;
     if (bytes.size > limits->message_bytes)
         return crew_error_set(why, CREW_LIMIT, "more than %zu bytes", limits->message_bytes);
+    if (!bytes.size) /* perhaps at NULL, to which nothing may be added */
+        return crew_error_set(why, CREW_MALFORMED, "cut short after 0 bytes");
     parser.user = &reader;
     crew_parser_init(&parser);
     int result = crew_parser_execute(&parser, bytes.data, bytes.size, &end);

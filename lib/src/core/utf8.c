@@ -35,7 +35,10 @@ size_t crew_utf8_ascii(const char *text, size_t size)
 
 bool crew_utf8_valid(crew_string text)
 {
-    for (size_t i = 0; (i += crew_utf8_ascii(text.data + i, text.size - i)) < text.size;) {
+    for (size_t i = 0; i < text.size;) {
+        i += crew_utf8_ascii(text.data + i, text.size - i);
+        if (i == text.size)
+            break;
         size_t length = crew_utf8_length(text.data + i, text.size - i);
         if (length == 0)
             return false;
