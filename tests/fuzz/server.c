@@ -1,5 +1,6 @@
 /* A whole server over inproc, on any bytes: its answer is that of crew_handle, and the same in both
- * protocols. The bytes go in as a caller's transport would send them. */
+ * protocols. The bytes go in as a caller's transport would send them. One thread, so that several messages in
+ * one body are answered in their order. */
 #include "twins.h"
 
 #include <rpcrew/impl/transport.h>
@@ -20,7 +21,7 @@ static void open_both(void)
     static crew_error lost;
     crew_url *url = NULL;
     crew_error why;
-    REQUIRE(crew_server_new(&server, twins_dispatcher(), &(crew_server_options){ .threads = 2 }, &why) ==
+    REQUIRE(crew_server_new(&server, twins_dispatcher(), &(crew_server_options){ .threads = 1 }, &why) ==
             CREW_OK);
     REQUIRE(crew_server_listen(server, URL, &why) == CREW_OK);
     REQUIRE(crew_server_start(server, &why) == CREW_OK);
