@@ -76,7 +76,7 @@ static crew_status show_object(crew_arena *arena, const crew_value *value, const
         if (status == CREW_OK)
             status = cli_show(arena, crew_value_at(value, i), &member);
         if (status == CREW_OK)
-            status = crew_object_add(arena, object, key, member);
+            status = crew_object_append(arena, object, key, member);
     }
     *shown = object;
     return status;

@@ -71,14 +71,13 @@ static crew_status receive(void *context, int wake_fd, int timeout_ms, crew_requ
     return next_line(in, request) ? CREW_OK : CREW_TIMEOUT;
 }
 
-static void reply(void *context, void *route, const char *content_type, crew_string answer)
+static void reply(void *context, void *route, const crew_answer *answer)
 {
     (void)context;
     (void)route;
-    (void)content_type;
-    if (!answer.size)
+    if (!answer->bytes.size)
         return;
-    printf("%.*s\n", CREW_STR(answer));
+    printf("%.*s\n", CREW_STR(answer->bytes));
     (void)fflush(stdout);
 }
 

@@ -164,7 +164,7 @@ crew_status crew_reply(crew_call *call, const char *format, ...)
 
 static const crew_service_error *find_error(const crew_call *call, int64_t code)
 {
-    const crew_service_error *row = call->entry ? call->entry->service->errors : NULL;
+    const crew_service_error *row = call->entry ? call->entry->errors : NULL;
     while (row && row->name && row->code != code)
         row++;
     return row && row->name ? row : NULL;

@@ -64,23 +64,16 @@ static crew_status describe_param(crew_arena *arena, const struct crew_param *pa
     return status == CREW_OK ? crew_array_add(arena, params, described) : status;
 }
 
-/* An error's name in the document: under the prefix of its service. */
-static crew_string error_key(crew_arena *arena, const struct crew_entry *entry, const crew_service_error *row,
-                             const char *before)
-{
-    crew_buffer key = { 0 };
-    crew_buffer_printf(&key, "%s%.*s%s", before, (int)entry->prefix_size, entry->name.data, row->name);
-    return crew_buffer_move(&key, arena);
-}
-
 static crew_status refer_to_errors(crew_arena *arena, const struct crew_entry *entry, crew_value **errors)
 {
     crew_status status = crew_array_new(arena, errors);
-    const crew_service_error *row = entry->service->errors;
+    const crew_service_error *row = entry->errors;
     for (; row && row->name && status == CREW_OK; row++) {
         const crew_value *reference;
-        crew_string key = error_key(arena, entry, row, "#/components/errors/");
-        status = key.data ? crew_pack(arena, &reference, "{s:S}", "$ref", key) : CREW_NO_MEMORY;
+        crew_buffer pointer = { 0 };
+        crew_buffer_printf(&pointer, "#/components/errors/%s", crew_error_key(arena, entry, row).data);
+        crew_string text = crew_buffer_move(&pointer, arena);
+        status = text.data ? crew_pack(arena, &reference, "{s:S}", "$ref", text) : CREW_NO_MEMORY;
         if (status == CREW_OK)
             status = crew_array_add(arena, *errors, reference);
     }
@@ -97,10 +90,10 @@ static bool same_errors(const struct crew_entry *a, const struct crew_entry *b)
 static crew_status describe_errors(crew_arena *arena, const struct crew_entry *entry, crew_value *errors)
 {
     crew_status status = CREW_OK;
-    const crew_service_error *row = entry->service->errors;
+    const crew_service_error *row = entry->errors;
     for (; row && row->name && status == CREW_OK; row++) {
         const crew_value *described;
-        crew_string key = error_key(arena, entry, row, "");
+        crew_string key = crew_error_key(arena, entry, row);
         status = key.data
                      ? crew_pack(arena, &described, "{s:I,s:s}", "code", row->code, "message", row->message)
                      : CREW_NO_MEMORY;

@@ -5,7 +5,7 @@
 #include <semaphore.h>
 #include <stdlib.h>
 
-#define CREW_WORD_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
+#define WORD_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
 
 struct crew_dispatcher {
     struct holds *holds;
@@ -144,7 +144,10 @@ static crew_status make_entry(crew_dispatcher *d, const char *prefix, const crew
     if (!method->handler)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "method '%s' has no handler", entry->name.data);
     entry->prefix_size = strlen(prefix);
-    status = crew_signature_parse(method->params, service->types, &d->arena, &entry->signature, &reason);
+    const char *params = method->params ? crew_arena_string(&d->arena, crew_str(method->params)).data : NULL;
+    if (method->params && !params)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    status = crew_signature_parse(params, service->types, &d->arena, &entry->signature, &reason);
     if (status != CREW_OK)
         return crew_error_set(why, status, "method '%s': %s", entry->name.data, reason.message);
     entry->returns_null = method->result && strcmp(method->result, "null") == 0;
@@ -159,23 +162,78 @@ static crew_status make_entry(crew_dispatcher *d, const char *prefix, const crew
 static bool good_error_name(const char *name)
 {
     size_t size = name ? strlen(name) : 0;
-    return size && size < sizeof((crew_error *)0)->name && strspn(name, CREW_WORD_CHARS) == size;
+    return size && size < sizeof((crew_error *)0)->name && strspn(name, WORD_CHARS) == size;
 }
 
-/* Whether another service under the same prefix has an error of this name: they could not be told apart. */
+static char key_char(char c)
+{
+    return c && strchr(WORD_CHARS ".-", c) ? c : '_';
+}
+
+/* The key's character at a place: of the prefix, then of the name. */
+static char key_at(crew_string prefix, const char *name, size_t at)
+{
+    return at < prefix.size ? key_char(prefix.data[at]) : name[at - prefix.size];
+}
+
+static bool same_key(crew_string a_prefix, const char *a, crew_string b_prefix, const char *b)
+{
+    size_t size = a_prefix.size + strlen(a), at = 0;
+    if (size != b_prefix.size + strlen(b))
+        return false;
+    while (at < size && key_at(a_prefix, a, at) == key_at(b_prefix, b, at))
+        at++;
+    return at == size;
+}
+
+static crew_string prefix_of(const struct crew_entry *entry)
+{
+    return (crew_string){ entry->name.data, entry->prefix_size };
+}
+
+crew_string crew_error_key(crew_arena *arena, const struct crew_entry *entry, const crew_service_error *error)
+{
+    size_t size = entry->prefix_size + strlen(error->name);
+    char *key = crew_arena_alloc(arena, size + 1);
+    if (!key)
+        return (crew_string){ 0 };
+    for (size_t i = 0; i < size; i++)
+        key[i] = key_at(prefix_of(entry), error->name, i);
+    key[size] = '\0';
+    return (crew_string){ key, size };
+}
+
+/* Whether another service, or the same under another prefix, has an error of this key: they could not be told
+ * apart in a description. */
 static bool error_is_there(const crew_dispatcher *d, const char *prefix, const crew_service *service,
                            const char *name)
 {
     for (const struct crew_entry *entry = d->first; entry; entry = entry->next) {
-        crew_string other = { entry->name.data, entry->prefix_size };
-        const crew_service_error *row = entry->service->errors;
-        if (!row || entry->service == service || !crew_string_equal(other, crew_str(prefix)))
-            continue;
-        for (; row->name; row++)
-            if (strcmp(row->name, name) == 0)
+        bool own = entry->service == service && crew_string_equal(prefix_of(entry), crew_str(prefix));
+        for (const crew_service_error *row = entry->errors; !own && row && row->name; row++)
+            if (same_key(prefix_of(entry), row->name, crew_str(prefix), name))
                 return true;
     }
     return false;
+}
+
+/* Errors and signatures are looked at when a deferred call fails, which may be after the service has gone. */
+static crew_status copy_errors(crew_arena *arena, const crew_service_error *rows,
+                               const crew_service_error **copy)
+{
+    size_t count = 0;
+    while (rows && rows[count].name)
+        count++;
+    crew_service_error *made = crew_arena_zalloc(arena, (count + 1) * sizeof *made);
+    for (size_t i = 0; i < count && made; i++) {
+        made[i].code = rows[i].code;
+        made[i].name = crew_arena_string(arena, crew_str(rows[i].name)).data;
+        made[i].message = crew_arena_string(arena, crew_str(rows[i].message)).data;
+        if (!made[i].name || !made[i].message)
+            return CREW_NO_MEMORY;
+    }
+    *copy = made;
+    return made ? CREW_OK : CREW_NO_MEMORY;
 }
 
 static crew_status check_errors(const crew_dispatcher *d, const char *prefix, const crew_service *service,
@@ -216,7 +274,9 @@ crew_status crew_dispatcher_add(crew_dispatcher *dispatcher, const char *prefix,
     while (service->methods && service->methods[count].name)
         count++;
     struct crew_entry *entries = crew_arena_alloc(&d->arena, count * sizeof *entries);
-    if (!entries || reserve(d, d->count + count) != CREW_OK)
+    const crew_service_error *errors = NULL;
+    if (!entries || copy_errors(&d->arena, service->errors, &errors) != CREW_OK ||
+        reserve(d, d->count + count) != CREW_OK)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
 
     size_t added = 0;
@@ -226,6 +286,7 @@ crew_status crew_dispatcher_add(crew_dispatcher *dispatcher, const char *prefix,
         if (status != CREW_OK)
             break;
         entry->context = context ? context : service->context;
+        entry->errors = errors;
         size_t slot = find_slot(d->slots, d->slot_count, entry->name);
         if (d->slots[slot]) {
             status = crew_error_set(why, CREW_EXISTS, "method '%s' is there already", entry->name.data);
@@ -364,6 +425,7 @@ crew_status crew_handle(const crew_dispatcher *dispatcher, crew_string request,
         .dispatcher = dispatcher,
         .limits = &limits,
         .protocol = protocol,
+        .errors = options ? options->errors : CREW_ERRORS_PAIR,
         .bytes = request,
         .arena = &arena,
         .reply = &reply,

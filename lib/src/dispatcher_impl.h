@@ -14,6 +14,8 @@ struct crew_entry {
     size_t prefix_size;
     const crew_method *method;
     const crew_service *service;
+    const crew_service_error
+        *errors; /* the service's, copied: a deferred call may outlive it; { 0 } at the end */
     void *context;
     struct crew_signature signature;
     struct crew_declared result;
@@ -23,6 +25,11 @@ struct crew_entry {
 
 /* The methods that every dispatcher has; the first of them has the first entry as its context. */
 extern const crew_service crew_rpc_service;
+
+/* What a service's error is called in descriptions: its name behind the service's prefix, whose characters
+ * that no JSON Pointer or name wants are _. data is NULL without memory. */
+crew_string crew_error_key(crew_arena *arena, const struct crew_entry *entry,
+                           const crew_service_error *error);
 
 /* The dispatcher's tables stay until the last hold is released, whenever crew_dispatcher_free is called: a
  * deferred call may end after that. */

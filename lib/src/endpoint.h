@@ -54,7 +54,7 @@ struct crew_endpoint_options {
     unsigned in_flight_max;
     unsigned timeout_ms; /* deadline of calls, or of requests that bring none */
     crew_limits limits;  /* resolved by the endpoint */
-    uint8_t errors;      /* crew_wire_errors */
+    crew_wire_errors errors;
 
     unsigned connect_timeout_ms;
     unsigned linger_ms; /* for the last messages, at the close */

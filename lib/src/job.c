@@ -17,6 +17,17 @@ const char *crew_code_text(int64_t code)
     }
 }
 
+/* In a batch each call has room for the error that stands for a reply which is too large, so that it costs
+ * the others nothing. */
+static size_t reply_most(const struct crew_job *job)
+{
+    enum { ERROR_BYTES = 160 };
+    size_t most = job->limits->message_bytes, errors = 0;
+    for (size_t i = 0; i < job->wire.count && job->wire.batch; i++)
+        errors += ERROR_BYTES + job->wire.items[i].id.size;
+    return most > errors ? most - errors : 0;
+}
+
 crew_status crew_job_decode(struct crew_job *job)
 {
     crew_status status = job->protocol->decode_calls(job->bytes, job->limits, job->arena, &job->wire);
@@ -29,11 +40,13 @@ crew_status crew_job_decode(struct crew_job *job)
     for (size_t i = 0; i < count; i++) {
         struct crew_call *call = &job->calls[i];
         call->job = job;
+        job->wire.items[i].errors = (uint8_t)job->errors;
         call->wire = &job->wire.items[i];
         call->reply = job->wire.batch ? &call->own_reply : job->reply;
         atomic_init(&call->holds, 1);
     }
     atomic_init(&job->remaining, count);
+    job->reply_most = reply_most(job);
     return CREW_OK;
 }
 
@@ -68,6 +81,8 @@ static void join_replies(struct crew_job *job)
     }
     if (job->reply->size)
         crew_buffer_text(job->reply, job->protocol->batch_close);
+    if (atomic_load(&job->lost)) /* a batch with one of its replies missing would be a wrong answer */
+        job->reply->failed = true;
 }
 
 /* A hold on the call is gone; with the last one the call is, and with the last call the job. */
@@ -103,11 +118,12 @@ static bool silent(const struct crew_call *call)
 static bool fits(struct crew_call *call)
 {
     struct crew_job *job = call->job;
-    size_t size = call->reply->size;
-    if (atomic_fetch_add(&job->reply_bytes, size) + size <= job->limits->message_bytes)
-        return true;
-    atomic_fetch_sub(&job->reply_bytes, size);
-    return false;
+    size_t size = call->reply->size, taken = atomic_load(&job->reply_bytes);
+    do {
+        if (size > job->reply_most - taken)
+            return false;
+    } while (!atomic_compare_exchange_weak(&job->reply_bytes, &taken, taken + size));
+    return true;
 }
 
 static void write_failure(struct crew_call *call, crew_status status)
@@ -133,6 +149,8 @@ static crew_status complete(struct crew_call *call, crew_status encoded)
         status = CREW_LIMIT;
     if (status != CREW_OK)
         write_failure(call, status);
+    if (call->reply->failed)
+        atomic_store(&call->job->lost, true);
     call->before = atomic_load(&call->job->completed);
     while (!atomic_compare_exchange_weak(&call->job->completed, &call->before, call))
         continue;

@@ -30,6 +30,7 @@ struct crew_job {
     const crew_dispatcher *dispatcher;
     const crew_limits *limits;
     const crew_protocol *protocol;
+    crew_wire_errors errors; /* what they look like, where the protocol leaves that open */
     crew_string bytes;
     crew_arena *arena;                  /* the message's; read-only once decoded */
     crew_buffer *reply;                 /* gets the answer; empty: nothing to say */
@@ -47,7 +48,9 @@ struct crew_job {
     struct crew_job *next;
     _Atomic(crew_call *) completed; /* the latest */
     atomic_size_t remaining;        /* calls not completed */
-    atomic_size_t reply_bytes;      /* of all calls, against the message limit */
+    size_t reply_most;              /* bytes of all replies; the rest of the message limit is for errors */
+    atomic_size_t reply_bytes;      /* that they have taken of it */
+    atomic_bool lost;               /* some reply could not be written at all */
     atomic_size_t shed_count;
 };
 

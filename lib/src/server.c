@@ -117,7 +117,8 @@ static void job_done(struct crew_job *job)
 /* There is no memory for a request: its caller is told so, if there is enough for that. */
 static void give_up(crew_message *message, const crew_protocol *protocol)
 {
-    crew_wire_call nobody = { .code = CREW_CODE_INTERNAL_ERROR };
+    const struct crew_endpoint *endpoint = message->endpoint;
+    crew_wire_call nobody = { .code = CREW_CODE_INTERNAL_ERROR, .errors = endpoint->options.errors };
     crew_status status = CREW_OK;
     crew_log(CREW_LOG_ERROR, "no memory for a request", NULL);
     if (!message->one_way)
@@ -153,6 +154,7 @@ static void start(crew_message *message, crew_arena *scratch)
     job->dispatcher = server->dispatcher;
     job->limits = &endpoint->options.limits;
     job->protocol = protocol;
+    job->errors = endpoint->options.errors;
     job->bytes = bytes;
     job->arena = &message->arena;
     job->reply = &message->reply;
@@ -167,8 +169,6 @@ static void start(crew_message *message, crew_arena *scratch)
         give_up(message, protocol);
         return;
     }
-    for (size_t i = 0; i < job->wire.count; i++)
-        job->wire.items[i].errors = endpoint->options.errors;
     count(server, CALLS, job->wire.count);
     count(server, MALFORMED, job->wire.malformed);
     if (job->wire.count == 1)
@@ -322,8 +322,12 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
 crew_status crew_server_listen_with(crew_server *server, const char *url, const crew_callbacks *callbacks,
                                     crew_error *why)
 {
+    static const char scheme[] = "callback://";
     if (atomic_load(&server->started))
         return crew_error_set(why, CREW_BAD_ARGUMENT, "the server runs already");
+    if (callbacks && (strncmp(url, scheme, strlen(scheme)) != 0 || !callbacks->receive || !callbacks->reply))
+        return crew_error_set(why, CREW_BAD_ARGUMENT,
+                              "crew_server_listen_with wants %sname and two functions", scheme);
     if (server->endpoint_count == ENDPOINTS_MAX)
         return crew_error_set(why, CREW_LIMIT, "more than %d endpoints", ENDPOINTS_MAX);
     struct crew_endpoint *endpoint = calloc(1, sizeof *endpoint);

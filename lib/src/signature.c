@@ -52,11 +52,14 @@ crew_status crew_custom_types_check(crew_custom_types types, crew_error *why)
             good++;
         if (!name.size || good < name.size)
             wrong = "its name is letters, digits, _ and -";
-        else if (!type->base || find_type(crew_str(type->base)) == CREW_PARAM_COUNT)
-            wrong = "its base is one of any, bool, int, uint, number, string, bytes, array, object";
+        else if (!type->base || find_type(crew_str(type->base)) == CREW_PARAM_COUNT ||
+                 find_type(crew_str(type->base)) ==
+                     CREW_PARAM_BYTES) /* of which JSON's results know nothing */
+            wrong = "its base is one of any, bool, int, uint, number, string, array, object";
         else if (!type->size || !type->to_value || !type->from_value)
             wrong = "it wants a size and both functions";
-        else if (crew_declared_find(name, types, &same) && same.custom != type)
+        else if ((crew_declared_find(name, types, &same) && same.custom != type) ||
+                 crew_string_equal(name, crew_str("null")))
             wrong = "there is one of this name already";
         if (wrong)
             return crew_error_set(why, CREW_BAD_ARGUMENT, "type '%s': %s", type->name ? type->name : "",

@@ -168,6 +168,11 @@ static void tables_of_errors_that_are_none_are_refused(void **state)
     assert_contains(why.message, "'ONE_ALONE' is there already");
     assert_ok(crew_dispatcher_add(dispatcher, "same.", &same_names, NULL, &why));
     assert_ok(crew_dispatcher_add(dispatcher, "again.", &mixer, NULL, &why));
+    static const crew_service_error clash[] = { { 7, "same_OTHER", "m" }, { 0 } };
+    const crew_service same_key = { .name = "key", .methods = other, .errors = clash };
+    assert_ok(crew_dispatcher_add(dispatcher, "same/", &(crew_service){ .methods = other, .errors = errors },
+                                  NULL, &why));
+    assert_status(crew_dispatcher_add(dispatcher, "", &same_key, NULL, &why), CREW_EXISTS);
 }
 
 static void many_methods_are_all_found(void **state)

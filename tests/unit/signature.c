@@ -192,11 +192,13 @@ static void types_that_are_none_are_refused(void **state)
 {
     (void)state;
     crew_custom_type no_name = colour_type, bad_name = colour_type, taken = colour_type, base = colour_type,
-                     size = colour_type, function = colour_type;
+                     size = colour_type, function = colour_type, bytes = colour_type, null = colour_type;
     no_name.name = NULL;
     bad_name.name = "dark red";
     taken.name = "string";
     base.base = "text";
+    bytes.base = "bytes";
+    null.name = "null";
     size.size = 0;
     function.from_value = NULL;
     const crew_custom_type twice = colour_type;
@@ -208,6 +210,8 @@ static void types_that_are_none_are_refused(void **state)
         { { &bad_name }, "'dark red': its name" },
         { { &taken }, "already" },
         { { &base }, "its base is one of" },
+        { { &bytes }, "its base is one of" },
+        { { &null }, "already" },
         { { &size }, "wants a size" },
         { { &function }, "both functions" },
         { { &colour_type, &twice }, "there is one of this name already" },

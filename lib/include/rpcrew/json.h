@@ -23,7 +23,7 @@ typedef enum crew_json_style {
 /* Writes a value; *text is the caller's, NUL-terminated behind its size. Bytes are written in base64,
  * integral doubles without a fraction, other doubles with 15 to 17 digits, as many as it takes to read back
  * the same. CREW_UNSUPPORTED: NaN, an infinity, a key that is neither string nor integer. CREW_MALFORMED: a
- * string that is not UTF-8. CREW_NO_MEMORY. Any thread. */
+ * string that is not UTF-8. CREW_LIMIT: more than 1,024 levels. CREW_NO_MEMORY. Any thread. */
 CREW_NODISCARD CREW_API crew_status crew_json_encode(const crew_value *value, crew_json_style style,
                                                      crew_bytes *text);
 

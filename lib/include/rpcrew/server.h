@@ -44,6 +44,13 @@ typedef struct crew_request {
     void *route;              /* yours: comes back with the answer */
 } crew_request;
 
+/* How a request ended. */
+typedef struct crew_answer {
+    crew_status status;       /* CREW_OK; CREW_CLOSED: the endpoint was closed before, CREW_NO_MEMORY */
+    const char *content_type; /* NULL if there are no bytes */
+    crew_string bytes;        /* borrowed; with CREW_OK, empty if there is nothing to say */
+} crew_answer;
+
 /* A transport of your own, for workers: two functions, called on the endpoint's I/O thread, one at a time. */
 typedef struct crew_callbacks {
     /* Waits for a request, timeout_ms at most (-1: for as long as it takes; 0: not at all). It returns early,
@@ -51,16 +58,16 @@ typedef struct crew_callbacks {
      * for some milliseconds only. It is not called while in_flight_max requests are unanswered, nor once the
      * server drains. It may stop the server itself, once, when there will be no more.
      * CREW_OK: *request, all zero before, is filled in. CREW_TIMEOUT: there is none. Anything else: the
-     * endpoint is closed, and opened again after a pause. */
+     * endpoint is closed, so that what is in flight ends as CREW_CLOSED, and opened again after a pause. */
     crew_status (*receive)(void *context, int wake_fd, int timeout_ms, crew_request *request);
-    /* Once for each request: its answer, borrowed; empty if there is nothing to say or the server ended
-     * without having it answered. */
-    void (*reply)(void *context, void *route, const char *content_type, crew_string answer);
+    /* Once for each request. */
+    void (*reply)(void *context, void *route, const crew_answer *answer);
     void *context;
 } crew_callbacks;
 
 /* crew_server_listen for a transport of your own. url is callback://name, with any option that all endpoints
- * have (docs/urls.md); callbacks is borrowed for the server's life. */
+ * have (docs/urls.md); callbacks is borrowed for the server's life. CREW_BAD_ARGUMENT also for another
+ * scheme. */
 CREW_NODISCARD CREW_API crew_status crew_server_listen_with(crew_server *server, const char *url,
                                                             const crew_callbacks *callbacks, crew_error *why);
 

@@ -33,15 +33,17 @@ typedef struct crew_method {
         max_concurrency; /* calls at the same time, in this process; beyond it they are shed. 0: no limit */
 } crew_method;
 
-/* A row of a service's table of errors; the table ends with { 0 }. Whatever fails with a code of the table
- * tells its caller the name too, in data.rpcrew.name (crew_error.name, if the caller is rpcrew's). */
+/* A row of a service's table of errors; the table ends with { 0 }. What fails with a code of the table tells
+ * its caller the name too, in data.rpcrew.name (crew_error.name, if the caller is rpcrew's), unless the
+ * handler's own data is no object or the wire carries none (docs/errors.md). */
 typedef struct crew_service_error {
     int64_t code;        /* not of -32768…-32000, which JSON-RPC keeps for itself; one row each */
     const char *name;    /* "NO_ACCOUNT": letters, digits and _, at most 39 */
     const char *message; /* for people, where the handler says nothing of its own */
 } crew_service_error;
 
-/* All pointers are borrowed for the dispatcher's life. */
+/* All pointers are borrowed for the dispatcher's life. Calls that are completed after that find what they
+ * need. */
 typedef struct crew_service {
     const char *name;
     const char *version;
@@ -98,7 +100,7 @@ CREW_API crew_status crew_reply_bytes(crew_call *call, crew_string value);
 CREW_API crew_status crew_reply_value(crew_call *call, const crew_value *value);
 
 /* An error: your code (JSON-RPC keeps -32768…-32000 for itself) and a message for people; NULL: the one of
- * the service's table. */
+ * the service's table. Of a text, 503 bytes count. */
 CREW_API crew_status crew_fail(crew_call *call, int64_t code, const char *format, ...) CREW_PRINTF(3, 4);
 /* With data, by crew_pack's format; message as above. */
 CREW_API crew_status crew_fail_data(crew_call *call, int64_t code, const char *message, const char *format,

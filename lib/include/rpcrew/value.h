@@ -70,25 +70,32 @@ CREW_API const crew_value *crew_value_key_at(const crew_value *value, size_t ind
 /* An object's member with this string key; NULL if there is none. */
 CREW_API const crew_value *crew_value_get(const crew_value *value, const char *key);
 
-/* Same type, same contents, deeply; int 1 and double 1.0 differ, the order of members does not count. */
+/* Same type, same contents, deeply; int 1 and double 1.0 differ, the order of members does not count, and of
+ * members with the same key the last does. Every key is looked for: not for objects of very many members. */
 CREW_API bool crew_value_equal(const crew_value *a, const crew_value *b);
 
-/* ---- Building. What is added is shared, not copied: it must live in the same arena or outlive it. ---- */
+/* ---- Building. Strings, items and members of what is added are shared, not copied: they must live in the
+ * same arena or outlive it. An array or object is added as it is then: complete it first. ---- */
 
 CREW_NODISCARD CREW_API crew_status crew_array_new(crew_arena *arena, crew_value **array);
 CREW_NODISCARD CREW_API crew_status crew_array_add(crew_arena *arena, crew_value *array,
                                                    const crew_value *item);
 CREW_NODISCARD CREW_API crew_status crew_object_new(crew_arena *arena, crew_value **object);
-/* Appends a member; the key is copied. A key that is there already is replaced. */
+/* Appends a member; the key is copied. If the key is there already, its value is replaced: every member is
+ * looked at, so that for very many of them append is the way. */
 CREW_NODISCARD CREW_API crew_status crew_object_add(crew_arena *arena, crew_value *object, crew_string key,
                                                     const crew_value *value);
+/* The same without looking; of two members with the same key the last is found. */
+CREW_NODISCARD CREW_API crew_status crew_object_append(crew_arena *arena, crew_value *object, crew_string key,
+                                                       const crew_value *value);
 
 /* A C type of the program's own that travels as a value, on every wire: a date as RFC 3339 text, a decimal as
  * digits. Registered with a service (crew_service.types) it can be declared in signatures by its name;
  * packing and unpacking know it as the letter t. Both functions may run on any thread, many at a time. */
 typedef struct crew_custom_type {
-    const char *name;   /* letters, digits, _ and -; none of the declared types' */
-    const char *base;   /* the declared type that it travels as: "string" */
+    const char *name; /* letters, digits, _ and -; none of the declared types' */
+    const char
+        *base; /* the declared type that it travels as: "string"; not bytes, which JSON does not have */
     const char *format; /* what JSON Schema calls it, for descriptions: "date-time"; NULL: nothing */
     size_t size;        /* of the C object, which is aligned for pointers and doubles */
     /* Makes the value, in the arena. CREW_NO_MEMORY, or what crew_pack or a reply is to return. */

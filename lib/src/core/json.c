@@ -247,7 +247,7 @@ static crew_status write_value(struct writer *w, const crew_value *value);
 static crew_status write_container(struct writer *w, const crew_value *value)
 {
     bool array = value->type == CREW_TYPE_ARRAY;
-    if (w->depth >= CREW_JSON_DEPTH_MAX)
+    if (w->depth >= CREW_DEPTH_MAX)
         return CREW_LIMIT;
     crew_buffer_text(w->out, array ? "[" : "{");
     w->depth++;

@@ -6,6 +6,8 @@
  * says so. */
 #include "core/json_scan.h"
 
+#include "core/value.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -25,7 +27,7 @@ struct scan {
     char *copy; /* NULL until something must be masked */
     uint32_t depth;
     uint32_t item_depth; /* where items' members are: 1, or 2 in a top-level array */
-    struct level levels[CREW_JSON_DEPTH_MAX + 1];
+    struct level levels[CREW_DEPTH_MAX + 1];
 };
 
 /* The notes of the item being read, made if there are none yet. */
@@ -242,7 +244,8 @@ static crew_status next_item(struct scan *s)
     level->index++;
     if (s->depth == 1 && !level->object && level->index >= s->limits->batch)
         return crew_error_set(s->why, CREW_LIMIT, "a batch of more than %u", s->limits->batch);
-    if (level->index >= s->limits->items)
+    bool batch = s->notes->watch && s->depth == 1 && !level->object; /* which has a limit of its own */
+    if (!batch && level->index >= s->limits->items)
         return crew_error_set(s->why, CREW_LIMIT, "more than %u items in one %s at offset %zu",
                               s->limits->items, level->object ? "object" : "array",
                               (size_t)(s->at - s->start));

@@ -10,6 +10,4 @@
 CREW_NODISCARD crew_status crew_json_scan(crew_string *text, const crew_limits *limits, crew_arena *arena,
                                           struct crew_json_notes *notes, crew_error *why);
 
-enum { CREW_JSON_DEPTH_MAX = 1024 }; /* jansson's own limit is 2,048, and its parser recurses */
-
 #endif

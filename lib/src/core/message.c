@@ -1,4 +1,6 @@
 /* Messages, their lists, and the spare ones that an endpoint keeps. */
+#include "core/value.h"
+
 #include <rpcrew/impl/message.h>
 
 #include <stdlib.h>
@@ -97,8 +99,8 @@ crew_limits crew_limits_resolve(const crew_limits *limits)
         resolved.items = UINT32_MAX;
     if (!resolved.depth)
         resolved.depth = 128;
-    if (resolved.depth > 1024) /* decoders recurse */
-        resolved.depth = 1024;
+    if (resolved.depth > CREW_DEPTH_MAX)
+        resolved.depth = CREW_DEPTH_MAX;
     if (!resolved.batch)
         resolved.batch = 1000;
     return resolved;

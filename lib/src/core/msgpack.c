@@ -16,8 +16,6 @@
 
 /* ---- reading ---- */
 
-enum { DEPTH_MOST = 1024 }; /* as URLs allow it */
-
 struct reader {
     crew_arena *arena;
     const crew_limits *limits;
@@ -40,7 +38,7 @@ static int fail(struct reader *r, crew_status status, const char *words)
 #define msgpack_unpack_callback(name)   on##name
 #define msgpack_unpack_object           crew_value
 #define msgpack_unpack_user             struct reader *
-#define MSGPACK_EMBED_STACK_SIZE        DEPTH_MOST
+#define MSGPACK_EMBED_STACK_SIZE        CREW_DEPTH_MAX
 
 static crew_value on_root(struct reader **user)
 {
@@ -107,6 +105,9 @@ static int on_false(struct reader *const *user, crew_value *out)
 /* Room for a text and a NUL behind it, for those who read it as a C string; NULL if there is none. */
 static char *room_for(struct reader *r, size_t size)
 {
+    static char nothing[1];
+    if (!size)
+        return nothing;
     if (size > r->limits->string_bytes) {
         (void)fail(r, CREW_LIMIT, "a string of more bytes than are allowed");
         return NULL;
@@ -183,8 +184,11 @@ static void *announce(struct reader *r, const crew_value *place, size_t count, s
         (void)fail(r, CREW_MALFORMED, "a container of more items than there are bytes");
         return NULL;
     }
+    static _Alignas(CREW_ARENA_ALIGNMENT) char nothing[CREW_ARENA_ALIGNMENT]; /* never read */
+    if (!count)
+        return nothing;
     r->items_left -= count * values;
-    void *items = crew_arena_alloc(r->arena, count ? count * item_size : 1);
+    void *items = crew_arena_alloc(r->arena, count * item_size);
     if (!items)
         (void)fail(r, CREW_NO_MEMORY, "no memory");
     return items;
@@ -283,7 +287,8 @@ static int append(void *data, const char *bytes, size_t size)
         crew_buffer_append(out, bytes, size);
         return 0; /* the buffer remembers */
     }
-    memcpy(out->data + out->size, bytes, size);
+    if (size) /* what is empty may be at NULL */
+        memcpy(out->data + out->size, bytes, size);
     out->size += size;
     return 0;
 }
@@ -293,7 +298,27 @@ static msgpack_packer packer(crew_buffer *out)
     return (msgpack_packer){ .data = out, .callback = append };
 }
 
-static void write_value(msgpack_packer *p, const crew_value *value)
+static crew_status write_value(msgpack_packer *p, const crew_value *value, unsigned depth);
+
+static crew_status write_container(msgpack_packer *p, const crew_value *value, unsigned depth)
+{
+    crew_status status = depth < CREW_DEPTH_MAX ? CREW_OK : CREW_LIMIT;
+    if (value->type == CREW_TYPE_ARRAY) {
+        (void)msgpack_pack_array(p, value->size);
+        for (size_t i = 0; i < value->size && status == CREW_OK; i++)
+            status = write_value(p, &value->items[i], depth + 1);
+    } else {
+        (void)msgpack_pack_map(p, value->size);
+        for (size_t i = 0; i < value->size && status == CREW_OK; i++) {
+            status = write_value(p, &value->members[i].key, depth + 1);
+            if (status == CREW_OK)
+                status = write_value(p, &value->members[i].value, depth + 1);
+        }
+    }
+    return status;
+}
+
+static crew_status write_value(msgpack_packer *p, const crew_value *value, unsigned depth)
 {
     switch (crew_value_type(value)) {
     case CREW_TYPE_BOOL: (void)(value->boolean ? msgpack_pack_true(p) : msgpack_pack_false(p)); break;
@@ -301,6 +326,8 @@ static void write_value(msgpack_packer *p, const crew_value *value)
     case CREW_TYPE_UINT: (void)msgpack_pack_uint64(p, value->natural); break;
     case CREW_TYPE_DOUBLE: (void)msgpack_pack_double(p, value->number); break;
     case CREW_TYPE_STRING:
+        if (!crew_utf8_valid(crew_text_of(value)))
+            return CREW_MALFORMED;
         (void)msgpack_pack_str(p, value->size);
         (void)msgpack_pack_str_body(p, value->bytes, value->size);
         break;
@@ -313,25 +340,16 @@ static void write_value(msgpack_packer *p, const crew_value *value)
         (void)msgpack_pack_ext_body(p, value->bytes, value->size);
         break;
     case CREW_TYPE_ARRAY:
-        (void)msgpack_pack_array(p, value->size);
-        for (size_t i = 0; i < value->size; i++)
-            write_value(p, &value->items[i]);
-        break;
-    case CREW_TYPE_OBJECT:
-        (void)msgpack_pack_map(p, value->size);
-        for (size_t i = 0; i < value->size; i++) {
-            write_value(p, &value->members[i].key);
-            write_value(p, &value->members[i].value);
-        }
-        break;
+    case CREW_TYPE_OBJECT: return write_container(p, value, depth);
     default: (void)msgpack_pack_nil(p); break;
     }
+    return CREW_OK;
 }
 
-void crew_msgpack_write(const crew_value *value, crew_buffer *out)
+crew_status crew_msgpack_write(const crew_value *value, crew_buffer *out)
 {
     msgpack_packer p = packer(out);
-    write_value(&p, value);
+    return write_value(&p, value, 0);
 }
 
 void crew_msgpack_write_array(size_t count, crew_buffer *out)
@@ -340,16 +358,16 @@ void crew_msgpack_write_array(size_t count, crew_buffer *out)
     (void)msgpack_pack_array(&p, count);
 }
 
-void crew_msgpack_write_string(crew_string text, crew_buffer *out)
+crew_status crew_msgpack_write_string(crew_string text, crew_buffer *out)
 {
     crew_value value = crew_make_text(CREW_TYPE_STRING, text);
-    crew_msgpack_write(&value, out);
+    return crew_msgpack_write(&value, out);
 }
 
 void crew_msgpack_write_int(int64_t number, crew_buffer *out)
 {
-    crew_value value = crew_make_int(number);
-    crew_msgpack_write(&value, out);
+    msgpack_packer p = packer(out);
+    (void)msgpack_pack_int64(&p, number);
 }
 
 static int print(void *end, const char *bytes, size_t size)
@@ -370,16 +388,19 @@ size_t crew_msgpack_print_int(int64_t number, char bytes[CREW_MSGPACK_INT_MOST])
 
 void crew_msgpack_write_nil(crew_buffer *out)
 {
-    crew_msgpack_write(NULL, out);
+    msgpack_packer p = packer(out);
+    (void)msgpack_pack_nil(&p);
 }
 
 crew_status crew_msgpack_encode(const crew_value *value, crew_bytes *bytes)
 {
     crew_buffer out = { 0 };
-    crew_msgpack_write(value, &out);
-    if (out.failed) {
+    crew_status status = crew_msgpack_write(value, &out);
+    if (status == CREW_OK && out.failed)
+        status = CREW_NO_MEMORY;
+    if (status != CREW_OK) {
         crew_buffer_fini(&out);
-        return CREW_NO_MEMORY;
+        return status;
     }
     *bytes = (crew_bytes){ out.data, out.size };
     return CREW_OK;

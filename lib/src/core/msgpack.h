@@ -10,10 +10,13 @@
 CREW_NODISCARD crew_status crew_msgpack_read(crew_string bytes, size_t *at, const crew_limits *limits,
                                              crew_arena *arena, const crew_value **value, crew_error *why);
 
+/* Append to out as crew_msgpack_encode does, whose statuses they return but for CREW_NO_MEMORY: out remembers
+ * that. What they have written on failure is the caller's to take back. */
+CREW_NODISCARD crew_status crew_msgpack_write(const crew_value *value, crew_buffer *out);
+CREW_NODISCARD crew_status crew_msgpack_write_string(crew_string text, crew_buffer *out);
+
 /* These append to out, which remembers a failure. */
-void crew_msgpack_write(const crew_value *value, crew_buffer *out);
 void crew_msgpack_write_array(size_t count, crew_buffer *out);
-void crew_msgpack_write_string(crew_string text, crew_buffer *out);
 void crew_msgpack_write_int(int64_t number, crew_buffer *out);
 /* The same into bytes, without a buffer; returns how many. */
 enum { CREW_MSGPACK_INT_MOST = 9 };

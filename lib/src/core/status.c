@@ -30,6 +30,17 @@ const char *crew_executed_name(crew_executed executed)
     return (unsigned)executed < sizeof names / sizeof *names ? names[executed] : "?";
 }
 
+/* Of a text that was cut, as much as ends with a whole character. */
+static size_t whole_characters(const char *text, size_t size)
+{
+    size_t last = size;
+    while (last && ((unsigned char)text[last - 1] & 0xC0) == 0x80)
+        last--;
+    bool torn =
+        last && (unsigned char)text[last - 1] >= 0xC0 && !crew_utf8_length(text + last - 1, size - last + 1);
+    return torn ? last - 1 : size;
+}
+
 crew_status crew_error_set(crew_error *why, crew_status status, const char *format, ...)
 {
     if (!why)
@@ -42,7 +53,7 @@ crew_status crew_error_set(crew_error *why, crew_status status, const char *form
     va_end(arguments);
     size_t size = printed < 0 ? 0 : (size_t)printed;
     if (size >= sizeof message)
-        size = sizeof message - 1;
+        size = whole_characters(message, sizeof message - 1);
     crew_utf8_mend(message, size);
 
     why->status = status;

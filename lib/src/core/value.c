@@ -51,6 +51,12 @@ crew_status crew_value_uint(const crew_value *value, uint64_t *out)
         *out = value->natural;
         return CREW_OK;
     }
+    bool beyond_int = crew_value_type(value) == CREW_TYPE_DOUBLE && value->number >= 9223372036854775808.0 &&
+                      value->number < 18446744073709551616.0; /* where all doubles are whole */
+    if (beyond_int) {
+        *out = (uint64_t)value->number;
+        return CREW_OK;
+    }
     int64_t number;
     crew_status status = crew_value_int(value, &number);
     if (status != CREW_OK)
@@ -136,15 +142,21 @@ const crew_value *crew_value_get(const crew_value *value, const char *key)
     return crew_value_find(value, crew_str(key));
 }
 
-static bool objects_equal(const crew_value *a, const crew_value *b)
+/* The member that counts for a key: of those that have it, the last. */
+static const struct crew_member *member_of(const crew_value *object, const crew_value *key)
 {
-    for (size_t i = 0; i < a->size; i++) {
-        const struct crew_member *member = &a->members[i];
-        size_t j = 0;
-        while (j < b->size && !(crew_value_equal(&member->key, &b->members[j].key) &&
-                                crew_value_equal(&member->value, &b->members[j].value)))
-            j++;
-        if (j == b->size)
+    for (size_t i = object->size; i-- > 0;)
+        if (crew_value_equal(&object->members[i].key, key))
+            return &object->members[i];
+    return NULL;
+}
+
+static bool has_members_of(const crew_value *object, const crew_value *other)
+{
+    for (size_t i = 0; i < other->size; i++) {
+        const crew_value *key = &other->members[i].key;
+        const struct crew_member *mine = member_of(object, key), *its = member_of(other, key);
+        if (!mine || (its == &other->members[i] && !crew_value_equal(&mine->value, &its->value)))
             return false;
     }
     return true;
@@ -171,7 +183,7 @@ bool crew_value_equal(const crew_value *a, const crew_value *b)
             if (!crew_value_equal(&a->items[i], &b->items[i]))
                 return false;
         return true;
-    case CREW_TYPE_OBJECT: return a->size == b->size && objects_equal(a, b);
+    case CREW_TYPE_OBJECT: return has_members_of(a, b) && has_members_of(b, a);
     case CREW_TYPE_COUNT: break;
     }
     return false;
@@ -251,18 +263,26 @@ crew_status crew_array_add(crew_arena *arena, crew_value *array, const crew_valu
     return CREW_OK;
 }
 
-crew_status crew_object_add(crew_arena *arena, crew_value *object, crew_string key, const crew_value *value)
+crew_status crew_object_append(crew_arena *arena, crew_value *object, crew_string key,
+                               const crew_value *value)
 {
     if (crew_value_type(object) != CREW_TYPE_OBJECT || key.size > UINT32_MAX)
         return CREW_BAD_ARGUMENT;
-    struct crew_member *member = find_member(object, key);
-    if (!member) {
-        crew_string copy = crew_arena_string(arena, key);
-        member = copy.data ? crew_object_place(arena, object) : NULL;
-        if (!member)
-            return CREW_NO_MEMORY;
-        member->key = crew_make_text(CREW_TYPE_STRING, copy);
-    }
+    crew_string copy = crew_arena_string(arena, key);
+    struct crew_member *member = copy.data ? crew_object_place(arena, object) : NULL;
+    if (!member)
+        return CREW_NO_MEMORY;
+    member->key = crew_make_text(CREW_TYPE_STRING, copy);
+    member->value = value ? *value : (crew_value){ .type = CREW_TYPE_NULL };
+    return CREW_OK;
+}
+
+crew_status crew_object_add(crew_arena *arena, crew_value *object, crew_string key, const crew_value *value)
+{
+    struct crew_member *member =
+        crew_value_type(object) == CREW_TYPE_OBJECT ? find_member(object, key) : NULL;
+    if (!member)
+        return crew_object_append(arena, object, key, value);
     member->value = value ? *value : (crew_value){ .type = CREW_TYPE_NULL };
     return CREW_OK;
 }

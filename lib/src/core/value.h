@@ -4,6 +4,10 @@
 
 #include <rpcrew/impl/memory.h>
 
+/* Arrays and objects inside one another, at most: reading and writing recurse, and jansson's own limit is
+ * 2,048. */
+enum { CREW_DEPTH_MAX = 1024 };
+
 /* 16 bytes. Items and members stand in one block in the arena, so that an array is a real array. */
 struct crew_value {
     uint8_t type;    /* crew_type */

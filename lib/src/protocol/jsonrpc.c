@@ -158,16 +158,6 @@ static crew_status decode_calls(crew_string bytes, const crew_limits *limits, cr
 
 /* ---- encoding replies ---- */
 
-/* Ends an encoding: what failed is taken back. */
-static crew_status finish(crew_buffer *out, size_t before, crew_status status)
-{
-    if (status == CREW_OK && out->failed)
-        status = CREW_NO_MEMORY;
-    if (status != CREW_OK)
-        out->size = before;
-    return status;
-}
-
 static void end_reply(const crew_wire_call *call, crew_buffer *out)
 {
     crew_string id = call->id.size ? call->id : crew_str("null");
@@ -182,7 +172,7 @@ static crew_status encode_result(const crew_wire_call *call, const crew_value *r
     crew_status status = crew_json_write(result, CREW_JSON_COMPACT, out);
     crew_buffer_text(out, call->dialect == V1 ? ",\"error\":null,\"id\":" : ",\"id\":");
     end_reply(call, out);
-    return finish(out, before, status);
+    return crew_encoding_end(out, before, status);
 }
 
 static crew_status encode_error(const crew_wire_call *call, int64_t code, crew_string message,
@@ -200,7 +190,7 @@ static crew_status encode_error(const crew_wire_call *call, int64_t code, crew_s
     }
     crew_buffer_text(out, "},\"id\":");
     end_reply(call, out);
-    return finish(out, before, status);
+    return crew_encoding_end(out, before, status);
 }
 
 /* ---- encoding calls ---- */
@@ -229,7 +219,7 @@ static crew_status encode_version(enum dialect dialect, crew_string method, cons
         crew_buffer_text(out, ",\"id\":null");
     }
     crew_buffer_append(out, "}", 1);
-    return finish(out, before, status);
+    return crew_encoding_end(out, before, status);
 }
 
 static crew_status encode_call(crew_string method, const crew_value *params, uint32_t id, crew_buffer *out)

@@ -140,15 +140,6 @@ static crew_status decode_calls(crew_string bytes, const crew_limits *limits, cr
 
 /* ---- encoding ---- */
 
-/* Ends an encoding: what failed is taken back. */
-static crew_status finish(crew_buffer *out, size_t before)
-{
-    if (!out->failed)
-        return CREW_OK;
-    out->size = before;
-    return CREW_NO_MEMORY;
-}
-
 static void begin_reply(const crew_wire_call *call, crew_buffer *out)
 {
     crew_msgpack_write_array(4, out);
@@ -164,27 +155,24 @@ static crew_status encode_result(const crew_wire_call *call, const crew_value *r
     size_t before = out->size;
     begin_reply(call, out);
     crew_msgpack_write_nil(out);
-    crew_msgpack_write(result, out);
-    return finish(out, before);
+    return crew_encoding_end(out, before, crew_msgpack_write(result, out));
 }
 
 static crew_status encode_error(const crew_wire_call *call, int64_t code, crew_string message,
                                 const crew_value *data, crew_buffer *out)
 {
     size_t before = out->size;
-    if (!crew_utf8_valid(message))
-        return CREW_MALFORMED;
     begin_reply(call, out);
     bool more = data && call->errors == CREW_ERRORS_DATA;
     if (call->errors != CREW_ERRORS_STRING) {
         crew_msgpack_write_array(more ? 3 : 2, out);
         crew_msgpack_write_int(code, out);
     }
-    crew_msgpack_write_string(message, out);
-    if (more)
-        crew_msgpack_write(data, out);
+    crew_status status = crew_msgpack_write_string(message, out);
+    if (more && status == CREW_OK)
+        status = crew_msgpack_write(data, out);
     crew_msgpack_write_nil(out);
-    return finish(out, before);
+    return crew_encoding_end(out, before, status);
 }
 
 static crew_status encode_call(crew_string method, const crew_value *params, uint32_t id, crew_buffer *out)
@@ -193,18 +181,16 @@ static crew_status encode_call(crew_string method, const crew_value *params, uin
     crew_type type = crew_value_type(params);
     if (type != CREW_TYPE_NULL && type != CREW_TYPE_ARRAY && type != CREW_TYPE_OBJECT)
         return CREW_BAD_ARGUMENT;
-    if (!crew_utf8_valid(method))
-        return CREW_MALFORMED;
     crew_msgpack_write_array(id ? 4 : 3, out);
     crew_msgpack_write_int(id ? REQUEST : NOTIFICATION, out);
     if (id)
         crew_msgpack_write_int(id, out);
-    crew_msgpack_write_string(method, out);
+    crew_status status = crew_msgpack_write_string(method, out);
     if (type == CREW_TYPE_NULL)
         crew_msgpack_write_array(0, out);
-    else
-        crew_msgpack_write(params, out);
-    return finish(out, before);
+    else if (status == CREW_OK)
+        status = crew_msgpack_write(params, out);
+    return crew_encoding_end(out, before, status);
 }
 
 /* ---- decoding replies ---- */
@@ -259,9 +245,9 @@ static crew_status decode_replies(crew_string bytes, const crew_limits *limits, 
     crew_wire_reply *items = messages ? crew_arena_alloc(arena, (count + 1) * sizeof *items) : NULL;
     if (!items)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
-    if (status != CREW_OK)
+    if (status != CREW_OK && !count)
         return status;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) /* what is behind them and no message costs them nothing */
         decode_reply(messages[i], &items[i]);
     *replies = (crew_wire_replies){ .items = items, .count = count };
     return CREW_OK;

@@ -59,11 +59,11 @@ static const struct place *take_place(struct state *s, void *route)
 }
 
 /* The request's functions hear of its end, and its place is free again. */
-static void end(struct state *s, const struct place *at, const char *content_type, crew_string answer)
+static void end(struct state *s, const struct place *at, const crew_answer *answer)
 {
     const crew_callbacks *callbacks = s->config->callbacks;
     uint32_t number = (uint32_t)(at - s->places) + 1;
-    callbacks->reply(callbacks->context, at->route, content_type, answer);
+    callbacks->reply(callbacks->context, at->route, answer);
     s->places[number - 1] = (struct place){ .next = s->free };
     s->free = number;
 }
@@ -82,28 +82,36 @@ static bool fill(crew_message *m, const crew_request *request)
     return !m->body.failed;
 }
 
-/* CREW_TIMEOUT: there is none. */
-static crew_status receive(struct state *s, int wake_fd, int timeout_ms, crew_message **message)
+static crew_status pass_time(int wake_fd, int timeout_ms)
 {
+    struct pollfd fd = { .fd = wake_fd, .events = POLLIN };
+    (void)poll(&fd, 1, timeout_ms);
+    return CREW_OK;
+}
+
+/* One request, to arrived. Without memory it is left where it is, for a little while; one that was received
+ * and cannot be kept ends, and costs the others nothing. */
+static crew_status receive(struct state *s, int wake_fd, int timeout_ms)
+{
+    enum { LITTLE_MS = 10 };
     const crew_callbacks *callbacks = s->config->callbacks;
     crew_request request = { 0 };
-    crew_message *m =
-        crew_message_take(s->config->messages); /* before, so that none is lost for want of it */
-    crew_status status = CREW_NO_MEMORY;
-    if (m)
-        status = callbacks->receive(callbacks->context, wake_fd, timeout_ms, &request);
+    crew_message *m = crew_message_take(s->config->messages);
+    if (!m)
+        return pass_time(wake_fd, timeout_ms >= 0 && timeout_ms < LITTLE_MS ? timeout_ms : LITTLE_MS);
+    crew_status status = callbacks->receive(callbacks->context, wake_fd, timeout_ms, &request);
     if (status != CREW_OK) {
         crew_message_give(s->config->messages, m);
-        return status;
+        return status == CREW_TIMEOUT ? CREW_OK : status;
     }
     const struct place *place = take_place(s, request.route);
     if (!fill(m, &request)) {
         crew_message_give(s->config->messages, m);
-        end(s, place, NULL, (crew_string){ 0 });
-        return CREW_NO_MEMORY;
+        end(s, place, &(crew_answer){ .status = CREW_NO_MEMORY });
+        return CREW_OK;
     }
     m->route = place;
-    *message = m;
+    s->arrived = m;
     return CREW_OK;
 }
 
@@ -112,13 +120,9 @@ static crew_status wait_for(void *state, int wake_fd, int timeout_ms, size_t roo
     struct state *s = state;
     if (s->arrived && room)
         return CREW_OK;
-    if (!room || s->paused) {
-        struct pollfd fd = { .fd = wake_fd, .events = POLLIN };
-        (void)poll(&fd, 1, timeout_ms);
-        return CREW_OK;
-    }
-    crew_status status = receive(s, wake_fd, timeout_ms, &s->arrived);
-    return status == CREW_TIMEOUT ? CREW_OK : status;
+    if (!room || s->paused)
+        return pass_time(wake_fd, timeout_ms);
+    return receive(s, wake_fd, timeout_ms);
 }
 
 /* One at a time, so that what was received before its function stopped the server is in the pool by then. */
@@ -136,9 +140,10 @@ static crew_status send_all(void *state, crew_list *messages)
 {
     struct state *s = state;
     for (crew_message *m; (m = crew_list_take(messages));) {
-        bool answered = m->kind == CREW_SETTLE_REPLY;
-        end(s, m->route, answered ? m->content_type : NULL,
-            answered ? crew_buffer_string(&m->reply) : (crew_string){ 0 });
+        crew_answer answer = { .status = CREW_OK };
+        if (m->kind == CREW_SETTLE_REPLY)
+            answer = (crew_answer){ CREW_OK, m->content_type, crew_buffer_string(&m->reply) };
+        end(s, m->route, &answer);
         crew_message_give(s->config->messages, m);
     }
     return CREW_OK;
@@ -159,7 +164,7 @@ static void close_it(void *state, unsigned linger_ms, crew_list *unsent)
     s->arrived = NULL;
     for (uint32_t i = 0; i < s->config->in_flight_max; i++)
         if (s->places[i].taken)
-            end(s, &s->places[i], NULL, (crew_string){ 0 });
+            end(s, &s->places[i], &(crew_answer){ .status = CREW_CLOSED });
     free(s->places);
     s->places = NULL;
 }

@@ -22,6 +22,7 @@ static struct post {
     unsigned failures;
     struct {
         size_t route;
+        crew_status status;
         char content_type[40], text[400];
     } replies[MOST];
     size_t reply_count;
@@ -76,15 +77,16 @@ static crew_status receive(void *context, int wake_fd, int timeout_ms, crew_requ
     return status;
 }
 
-static void reply(void *context, void *route, const char *content_type, crew_string answer)
+static void reply(void *context, void *route, const crew_answer *answer)
 {
     struct post *mine = context;
     pthread_mutex_lock(&mine->mutex);
     size_t at = mine->reply_count++;
     mine->replies[at].route = (size_t)(uintptr_t)route;
+    mine->replies[at].status = answer->status;
     (void)snprintf(mine->replies[at].content_type, sizeof mine->replies[at].content_type, "%s",
-                   content_type ? content_type : "");
-    (void)snprintf(mine->replies[at].text, sizeof mine->replies[at].text, "%.*s", CREW_STR(answer));
+                   answer->content_type ? answer->content_type : "");
+    (void)snprintf(mine->replies[at].text, sizeof mine->replies[at].text, "%.*s", CREW_STR(answer->bytes));
     pthread_mutex_unlock(&mine->mutex);
 }
 
@@ -184,6 +186,7 @@ static void what_has_no_answer_has_an_empty_reply(void **state)
         assert_int_equal(post.replies[i].route, i + 1);
         assert_string_equal(post.replies[i].text, "");
         assert_string_equal(post.replies[i].content_type, "");
+        assert_status(post.replies[i].status, CREW_OK);
     }
 }
 
@@ -245,6 +248,7 @@ static void a_server_that_ends_leaves_no_request_without_a_reply(void **state)
     server = NULL;
     await(1);
     assert_string_equal(post.replies[0].text, "");
+    assert_status(post.replies[0].status, CREW_CLOSED);
     assert_ok(crew_reply_int(kept, 1));
     assert_int_equal(post.reply_count, 1);
 }
@@ -262,6 +266,7 @@ static void a_failure_ends_the_opening_and_the_next_one_goes_on(void **state)
     assert_int_equal(post.failures, 1);
     assert_int_equal(post.replies[0].route, 1); /* its connection is gone */
     assert_string_equal(post.replies[0].text, "");
+    assert_status(post.replies[0].status, CREW_CLOSED);
     assert_int_equal(post.replies[1].route, 2);
     assert_contains(post.replies[1].text, "hello");
 }
@@ -279,6 +284,11 @@ static void mistakes_are_explained(void **state)
     assert_contains(why.message, "wants one name");
     assert_status(crew_server_listen_with(other, "callback://a?queue_max=1", &callbacks, &why),
                   CREW_BAD_ARGUMENT);
+    assert_status(crew_server_listen_with(other, "inproc://a", &callbacks, &why), CREW_BAD_ARGUMENT);
+    assert_contains(why.message, "wants callback://name");
+    assert_status(
+        crew_server_listen_with(other, "callback://a", &(crew_callbacks){ .receive = receive }, &why),
+        CREW_BAD_ARGUMENT);
     assert_status(crew_client_new(&client, "callback://test", NULL, &why), CREW_UNSUPPORTED);
     assert_contains(why.message, "nothing can be called there");
     crew_server_free(other);

@@ -8,12 +8,9 @@
 
 #include <rpcrew/impl/memory.h>
 
-/* How much of an error a peer can read, where the protocol leaves that open (MessagePack-RPC). */
-typedef enum crew_wire_errors { CREW_ERRORS_PAIR, CREW_ERRORS_STRING, CREW_ERRORS_DATA } crew_wire_errors;
-
 /* One decoded call, or one part of a message that should have been one (code is not 0 then). */
 typedef struct crew_wire_call {
-    crew_string id; /* as it was written, for the reply; empty: null */
+    crew_string id; /* as it is written in the reply; empty: null */
     crew_string method;
     const crew_value *params; /* an array, an object, or NULL */
     const crew_value *data;   /* of the error */
