@@ -244,7 +244,7 @@ static void a_call_ends_at_its_deadline(void **state)
 {
     (void)state;
     crew_error why;
-    crew_call_options brief = { .timeout_ms = 40 };
+    crew_call_options brief = { .timeout_ms = 1000 };
     assert_ok_why(crew_client_call(client, "get_data", NULL, &why, NULL), why); /* connected by now */
     assert_status(crew_client_call_value(client, "pass", NULL, &brief, NULL, &why), CREW_TIMEOUT);
     assert_int_equal(why.executed, CREW_EXECUTED_UNKNOWN);
@@ -257,7 +257,7 @@ static void a_late_answer_is_given_to_nobody(void **state)
     (void)state;
     crew_error why;
     crew_client_stats stats = { 0 };
-    crew_call_options brief = { .timeout_ms = 40 };
+    crew_call_options brief = { .timeout_ms = 1000 };
     assert_ok_why(crew_client_call(client, "get_data", NULL, &why, NULL), why); /* connected by now */
     assert_status(crew_client_call_value(client, "pass", NULL, &brief, NULL, &why), CREW_TIMEOUT);
     gate_open(&gate);

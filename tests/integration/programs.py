@@ -68,7 +68,7 @@ class CommandLine(Case):
         self.assertIn("seven (code 7)", failed.err)
         self.assertIn('{"a":1}', failed.err)
         self.assertEqual(self.call("nobody").code, 1)
-        late = rpcrew("call", "--timeout", "0.1", self.url, "sleep_ms", "5000")
+        late = rpcrew("call", "--timeout", "2", self.url, "sleep_ms", "4000")
         self.assertEqual(late.code, 4)
         self.assertIn("no answer by the deadline", late.err)
         nobody = rpcrew("call", "-t", "0.1", "zmq+ipc://" + self.socket_path("nobody"), "m")

@@ -445,7 +445,7 @@ static void a_nested_call_inherits_the_deadline(void **state)
     assert_ok(crew_server_new(&server, dispatcher, NULL, NULL));
     assert_ok(crew_server_listen(server, "inproc://outer", NULL));
     assert_ok(crew_server_start(server, NULL));
-    assert_ok(crew_client_new(&caller, "inproc://outer", &(crew_client_options){ .timeout_ms = 60 }, NULL));
+    assert_ok(crew_client_new(&caller, "inproc://outer", &(crew_client_options){ .timeout_ms = 1000 }, NULL));
     /* Both end at the same time: the outer answer may be just in time or just too late. */
     crew_status outer_status = crew_client_call(caller, "nested", NULL, NULL, NULL);
     assert_true(outer_status == CREW_OK || outer_status == CREW_TIMEOUT);

@@ -360,7 +360,7 @@ static void what_has_expired_is_not_run(void **state)
     raw_open(&raw, URL, false);
     send_pass(&raw, "pass", 1); /* holds the only thread */
     assert_true(gate_await(&gate, 1));
-    crew_call_options brief = { .timeout_ms = 30 };
+    crew_call_options brief = { .timeout_ms = 1000 };
     crew_error why;
     assert_status(crew_client_call_value(client, "pass", NULL, &brief, NULL, &why), CREW_TIMEOUT);
     assert_int_equal(why.executed, CREW_EXECUTED_UNKNOWN);
@@ -378,14 +378,16 @@ static void a_request_without_a_deadline_is_shed_when_it_waits_too_long(void **s
 {
     (void)state;
     struct raw_end client;
-    crew_server *server = serve(&(crew_server_options){ .threads = 1, .call_timeout_ms = 20 });
+    crew_server *server = serve(&(crew_server_options){ .threads = 1, .call_timeout_ms = 1000 });
     raw_open(&client, URL, false);
     send_pass(&client, "pass", 1);
     assert_true(gate_await(&gate, 1));
     send_pass(&client, "pass", 2);
     while (stats_of(server).received < 2)
         raw_nothing(&client);
-    raw_nothing(&client); /* 50 ms */
+    int64_t late_at = crew_now_ms() + 1100;
+    while (crew_now_ms() < late_at)
+        raw_nothing(&client);
     gate_open(&gate);
     for (int i = 0; i < 2; i++) {
         crew_message *reply = raw_next_of(&client, CREW_EVENT_REPLY);
@@ -517,6 +519,38 @@ static void a_deferred_call_may_outlive_server_and_dispatcher(void **state)
     raw_close(&client, NULL);
 }
 
+static void a_deferred_call_may_fail_when_its_service_is_gone(void **state)
+{
+    (void)state;
+    struct raw_end client;
+    crew_dispatcher *shared = dispatcher;
+    struct {
+        crew_service service;
+        crew_method methods[2];
+        crew_service_error errors[2];
+        char params[20], name[20];
+    } *own = calloc(1, sizeof *own);
+    memcpy(own->params, "n:any?", 7);
+    memcpy(own->name, "NAME", 5);
+    own->methods[0] = (crew_method){ "keep", keep, own->params };
+    own->errors[0] = (crew_service_error){ 5, own->name, own->name };
+    own->service = (crew_service){ .methods = own->methods, .errors = own->errors };
+    assert_ok(crew_dispatcher_new(&dispatcher));
+    assert_ok(crew_dispatcher_add(dispatcher, "", &own->service, NULL, NULL));
+    crew_server *server = serve(&(crew_server_options){ .threads = 1 });
+    raw_open(&client, URL, false);
+    raw_request(&client, crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"keep\",\"id\":1}"), 1, false);
+    assert_true(gate_await(&gate, 1));
+    gate_open(&gate);
+    crew_server_free(server);
+    crew_dispatcher_free(dispatcher);
+    dispatcher = shared;
+    memset(own, 'x', sizeof *own);
+    free(own);
+    assert_ok(crew_fail_param(kept, 0, "came too late"));
+    raw_close(&client, NULL);
+}
+
 static void a_url_s_limit_goes_before_the_server_s(void **state)
 {
     (void)state;
@@ -535,35 +569,64 @@ static void a_url_s_limit_goes_before_the_server_s(void **state)
     stop(server);
 }
 
+static const char *ask(struct raw_end *client, const char *content_type, crew_string body)
+{
+    client->content_type = content_type;
+    raw_request(client, body, 1, false);
+    crew_message *reply = raw_next_of(client, CREW_EVENT_REPLY);
+    const char *text = crew_arena_string(&arena, crew_buffer_string(&reply->body)).data;
+    crew_message_free(reply);
+    return text;
+}
+
+/* Calls that are good but for the limit, on both wires. */
 static void every_limit_is_an_endpoint_s(void **state)
 {
     (void)state;
+#define CALL(params) "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":" params ",\"id\":1}"
+    static const char spaces[] = "                                                                      ";
     static const struct {
-        const char *option, *beyond;
+        const char *option, *json, *words, *msgpack;
     } cases[] = {
-        { "max_bytes=250", "[]" },
-        { "max_string=9", "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[\"ten bytes.\"],\"id\":1}" },
-        { "max_items=4", "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[1,2,3,4,5],\"id\":1}" },
-        { "max_depth=2", "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[[1]],\"id\":1}" },
-        { "max_batch=2", "[1,2,3]" },
+        { "max_bytes=250", CALL("[1]"), "bytes; at most 250 are allowed", NULL },
+        { "max_string=9", CALL("[\"ten bytes.\"]"), "at most 9 are allowed",
+          "\x94@\x01\xa4"
+          "echo\x91\xaaten bytes." },
+        { "max_items=4", CALL("[1,2,3,4,5]"), "more than 4 items",
+          "\x94@\x01\xa4"
+          "echo\x95\x01\x01\x01\x01\x01" },
+        { "max_depth=2", CALL("[[1]]"), "nested deeper than 2",
+          "\x94@\x01\xa4"
+          "echo\x91\x91\x01" },
+        { "max_batch=2", "[" CALL("[1]") "," CALL("[1]") "," CALL("[1]") "]", "a batch of more than 2",
+          NULL },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct raw_end client;
         crew_server *server = NULL;
-        char url[64], body[301];
+        char url[64], body[700];
         (void)snprintf(url, sizeof url, "inproc://limits?%s", cases[i].option);
-        (void)snprintf(body, sizeof body, "%-300s", cases[i].beyond);
+        (void)snprintf(body, sizeof body, "%s%s%s%s", cases[i].json, spaces, spaces, spaces);
         assert_ok(crew_server_new(&server, dispatcher, NULL, NULL));
         assert_ok(crew_server_listen(server, url, NULL));
         assert_ok(crew_server_start(server, NULL));
         raw_open(&client, "inproc://limits", false);
-        assert_contains(raw_call(&client, body, &arena), "-32600");
-        assert_contains(
-            raw_call(&client, "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[1],\"id\":1}", &arena),
-            "\"result\":1");
+        const char *answer = ask(&client, "application/json", crew_str(body));
+        assert_contains(answer, "-32600");
+        assert_contains(answer, cases[i].words);
+        assert_contains(ask(&client, "application/json", crew_str(CALL("[1]"))), "\"result\":1");
+        if (cases[i].msgpack) {
+            char packed[64];
+            size_t size = strlen(cases[i].msgpack);
+            memcpy(packed, cases[i].msgpack, size);
+            packed[1] = 0; /* which no C string holds */
+            assert_contains(ask(&client, "application/msgpack", (crew_string){ packed, size }) + 6,
+                            "Invalid Request");
+        }
         raw_close(&client, NULL);
         stop(server);
     }
+#undef CALL
 }
 
 static void mistakes_are_explained(void **state)
@@ -608,6 +671,7 @@ int main(void)
         cmocka_unit_test(a_notification_is_done_without_an_answer),
         cmocka_unit_test(the_trace_sees_every_message),
         cmocka_unit_test(a_deferred_call_may_outlive_server_and_dispatcher),
+        cmocka_unit_test(a_deferred_call_may_fail_when_its_service_is_gone),
         cmocka_unit_test(a_url_s_limit_goes_before_the_server_s),
         cmocka_unit_test(every_limit_is_an_endpoint_s),
         cmocka_unit_test(mistakes_are_explained),

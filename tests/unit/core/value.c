@@ -56,6 +56,10 @@ static void uint_is_only_what_int_cannot_hold(void **state)
     assert_ok(crew_value_uint(&large, &u));
     assert_true(u == (uint64_t)INT64_MAX + 1);
     assert_ok(crew_value_double(&large, &d));
+    crew_value far = crew_make_double(1e19), too_far = crew_make_double(18446744073709551616.0);
+    assert_ok(crew_value_uint(&far, &u));
+    assert_true(u == 10000000000000000000U);
+    assert_status(crew_value_uint(&too_far, &u), CREW_OUT_OF_RANGE);
     crew_value negative = crew_make_int(-1);
     assert_status(crew_value_uint(&negative, &u), CREW_OUT_OF_RANGE);
 }
@@ -114,6 +118,31 @@ static void equality_is_deep_and_typed(void **state)
         assert_false(crew_value_equal(parse_json(&arena, unequal[i][0]), parse_json(&arena, unequal[i][1])));
 }
 
+static crew_value *twice(int first, int second)
+{
+    crew_value *object;
+    crew_value one = crew_make_int(first), two = crew_make_int(second);
+    assert_ok(crew_object_new(&arena, &object));
+    assert_ok(crew_object_append(&arena, object, crew_str("a"), &one));
+    assert_ok(crew_object_append(&arena, object, crew_str("a"), &two));
+    return object;
+}
+
+static void of_members_with_one_key_the_last_counts(void **state)
+{
+    (void)state;
+    crew_value *object = twice(1, 2);
+    int64_t got = 0;
+    assert_int_equal(crew_value_count(object), 2);
+    assert_ok(crew_value_int(crew_value_get(object, "a"), &got));
+    assert_int_equal(got, 2);
+    assert_true(crew_value_equal(object, parse_json(&arena, "{\"a\":2}")));
+    assert_true(crew_value_equal(parse_json(&arena, "{\"a\":2}"), object));
+    assert_false(crew_value_equal(object, twice(2, 1)));
+    assert_false(crew_value_equal(object, parse_json(&arena, "{\"a\":2,\"b\":2}")));
+    assert_false(crew_value_equal(parse_json(&arena, "{\"a\":2,\"b\":2}"), object));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -124,6 +153,7 @@ int main(void)
         cmocka_unit_test(a_decoded_array_can_be_added_to),
         cmocka_unit_test(a_key_that_is_there_is_replaced),
         cmocka_unit_test(equality_is_deep_and_typed),
+        cmocka_unit_test(of_members_with_one_key_the_last_counts),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
 }

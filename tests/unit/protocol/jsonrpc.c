@@ -67,7 +67,8 @@ static void the_limits_answer_with_an_error(void **state)
     crew_limits small = { .message_bytes = 200, .depth = 4, .batch = 2, .string_bytes = 20 };
     static const char *const beyond[] = {
         "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[[[[1]]]],\"id\":1}",
-        "[1,2,3]",
+        "[{\"jsonrpc\":\"2.0\",\"method\":\"update\"},{\"jsonrpc\":\"2.0\",\"method\":\"update\"},"
+        "{\"jsonrpc\":\"2.0\",\"method\":\"update\"}]",
         "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[\"123456789012345678901\"],\"id\":1}",
         "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[1],\"id\":1}"
         "                                                                                                    "
@@ -107,6 +108,29 @@ static void one_reply_beyond_the_limit_costs_the_others_of_its_batch_nothing(voi
     assert_contains((const char *)answer.data, "\"result\":[\"hello\",5],\"id\":2");
     crew_bytes_free(&answer);
     crew_bytes_free(NULL);
+}
+
+static void no_batch_of_replies_is_beyond_the_limit(void **state)
+{
+    (void)state;
+    crew_bytes answer;
+    crew_buffer batch = { 0 };
+    for (int i = 0; i < 20; i++)
+        crew_buffer_printf(&batch, "%s{\"jsonrpc\":\"2.0\",\"method\":\"blob\",\"params\":[900],\"id\":%d}",
+                           i ? "," : "[", i);
+    crew_buffer_text(&batch, "]");
+    const crew_handle_options options = { .limits = { .message_bytes = 6000 } };
+    assert_ok(crew_handle(dispatcher, crew_buffer_string(&batch), &options, &answer));
+    assert_true(answer.size > 2000 && answer.size <= 6000);
+    for (int i = 0; i < 20; i++) {
+        char id[20];
+        (void)snprintf(id, sizeof id, "\"id\":%d}", i);
+        assert_contains((const char *)answer.data, id);
+    }
+    assert_contains((const char *)answer.data, "xxxx");
+    assert_contains((const char *)answer.data, "-32603");
+    crew_bytes_free(&answer);
+    crew_buffer_fini(&batch);
 }
 
 static const char *call_text(const crew_protocol *protocol, const char *params, uint32_t id)
@@ -188,6 +212,7 @@ int main(void)
         cmocka_unit_test(replies_are_these_bytes),
         cmocka_unit_test(the_limits_answer_with_an_error),
         cmocka_unit_test(one_reply_beyond_the_limit_costs_the_others_of_its_batch_nothing),
+        cmocka_unit_test(no_batch_of_replies_is_beyond_the_limit),
         cmocka_unit_test(calls_are_these_bytes),
         cmocka_unit_test(replies_of_all_kinds_of_services_are_read),
         cmocka_unit_test(replies_that_break_the_protocol_are_not_valid),
