@@ -13,7 +13,8 @@ enum {
 
 struct crew_chunk {
     struct crew_chunk *older;
-    size_t size; /* of data */
+    size_t size;  /* of data */
+    size_t total; /* of it and all older ones */
     char data[];
 };
 
@@ -69,13 +70,15 @@ void crew_arena_reset(crew_arena *arena)
         chunk = older;
     }
     kept->older = NULL;
+    kept->total = kept->size;
     arena->next = kept->data;
     arena->end = kept->data + kept->size;
 }
 
 static bool arena_grow(crew_arena *arena, size_t size)
 {
-    size_t room = arena->chunks ? arena->chunks->size * 2 : FIRST_CHUNK;
+    size_t total = arena->chunks ? arena->chunks->total : 0;
+    size_t room = total > FIRST_CHUNK ? total : FIRST_CHUNK; /* so that no more is idle than is used */
     if (room > LARGEST_CHUNK)
         room = LARGEST_CHUNK;
     if (room < size)
@@ -85,6 +88,7 @@ static bool arena_grow(crew_arena *arena, size_t size)
         return false;
     chunk->older = arena->chunks;
     chunk->size = room;
+    chunk->total = total + room;
     arena->chunks = chunk;
     arena->next = chunk->data;
     arena->end = chunk->data + room;
