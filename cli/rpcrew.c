@@ -42,8 +42,9 @@ static void print_help(FILE *file)
         "  -v, --verbose           shows on standard error what goes over the wire\n"
         "  -r, --raw               prints a string without quotes, and bytes as they are, not as hex\n"
         "  -j, --json              describe: the whole OpenRPC document; bench: figures as JSON\n"
-        "  -b, --bytes             @FILE and - are bytes (base64 in JSON), also if they are text; with\n"
-        "                          msgpack they always are\n"
+        "  -b, --bytes             @FILE and - are bytes (base64 in JSON), also if they are text: so it is\n"
+        "                          with msgpack\n"
+        "      --text              @FILE and - are text, also with msgpack\n"
         "  -i, --idempotent        may be sent again when the connection is lost\n"
         "      --retry             tries again while nobody serves, or is overloaded\n"
         "  -c, --concurrency N     batch, bench: calls at a time; 64\n"
@@ -60,13 +61,17 @@ static void print_help(FILE *file)
 
 static void show_message(void *context, const crew_trace *trace)
 {
-    (void)context;
-    bool text = strcmp(trace->content_type, "application/msgpack") != 0;
+    const crew_client_options *client = context;
+    const char *type = crew_answer_type(*trace->content_type ? trace->content_type : NULL, trace->bytes);
+    if (!*trace->content_type && client->protocol) /* ZeroMQ tells none */
+        type = strcmp(client->protocol, "msgpack") == 0 ? "application/msgpack" : "application/json";
+    bool text = type && strcmp(type, "application/json") == 0;
     flockfile(stderr);
     (void)fputs(trace->incoming ? "< " : "> ", stderr);
     for (size_t i = 0; i < trace->bytes.size; i++) {
         unsigned char c = (unsigned char)trace->bytes.data[i];
-        if (text || (c >= ' ' && c < 0x7f && c != '\\'))
+        bool plain = c >= ' ' && c < 0x7f && c != '\\';
+        if (plain || (text && (c >= 0x80 || c == '\\' || c == '\n' || c == '\t')))
             (void)fputc(c, stderr);
         else
             (void)fprintf(stderr, "\\x%02x", c);
@@ -77,6 +82,7 @@ static void show_message(void *context, const crew_trace *trace)
 
 struct settings {
     struct cli cli;
+    bool text; /* of @FILE and -, whatever the protocol */
     crew_client_options client;
 };
 
@@ -103,7 +109,7 @@ static bool read_concurrency(const char *text, unsigned *concurrency)
     return false;
 }
 
-enum { OPTION_PRETTY = 256, OPTION_COMPACT, OPTION_VERSION, OPTION_RETRY };
+enum { OPTION_PRETTY = 256, OPTION_COMPACT, OPTION_VERSION, OPTION_RETRY, OPTION_TEXT };
 
 /* -1 to go on, else the exit status. */
 static int read_options(struct settings *s, int argc, char **argv, bool anywhere)
@@ -116,6 +122,7 @@ static int read_options(struct settings *s, int argc, char **argv, bool anywhere
         { "raw", no_argument, NULL, 'r' },
         { "json", no_argument, NULL, 'j' },
         { "bytes", no_argument, NULL, 'b' },
+        { "text", no_argument, NULL, OPTION_TEXT },
         { "idempotent", no_argument, NULL, 'i' },
         { "retry", no_argument, NULL, OPTION_RETRY },
         { "concurrency", required_argument, NULL, 'c' },
@@ -144,11 +151,15 @@ static int read_options(struct settings *s, int argc, char **argv, bool anywhere
                 return EXIT_USAGE;
             break;
         case 'b': s->cli.bytes = true; break;
+        case OPTION_TEXT: s->text = true; break;
         case 'i': s->cli.call.idempotent = true; break;
         case 's': s->cli.summary = optarg; break;
         case OPTION_RETRY: s->cli.call.retry = CREW_RETRY_NO_SERVICE | CREW_RETRY_OVERLOADED; break;
         case 'p': s->client.protocol = optarg; break;
-        case 'v': s->client.trace = show_message; break;
+        case 'v':
+            s->client.trace = show_message;
+            s->client.trace_context = &s->client;
+            break;
         case 'r': s->cli.raw = true; break;
         case 'j': s->cli.json = true; break;
         case 'h': print_help(stdout); return EXIT_OK;
@@ -182,6 +193,8 @@ static int run(int command, struct settings *s, int argc, char **argv)
     s->client.brief = !commands[command].many;
     if (s->client.protocol && strcmp(s->client.protocol, "msgpack") == 0)
         s->cli.bytes = true; /* it has a type for them */
+    if (s->text)
+        s->cli.bytes = false;
     if (crew_client_new(&s->cli.client, s->cli.url, &s->client, &why) != CREW_OK)
         return cli_fail(&why);
     int code = commands[command].run(&s->cli);

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BODY_MOST = 1 << 20, THREADS = 4 };
+enum { BODY_MOST = 1 << 20, THREADS = 4, IDLE_S = 60 };
 
 static crew_status subtract(crew_call *call)
 {
@@ -37,6 +37,13 @@ static enum MHD_Result respond(struct MHD_Connection *connection, unsigned statu
     return queued;
 }
 
+/* Whether a content type is one that the library knows: it would look at the bytes for all others, and a
+ * browser sends text/plain to anybody. */
+static bool is_known(const char *content_type)
+{
+    return crew_answer_type(content_type, (crew_string){ 0 }) != NULL;
+}
+
 struct body {
     char *data;
     size_t size;
@@ -48,6 +55,8 @@ static enum MHD_Result answer(struct MHD_Connection *connection, const crew_disp
 {
     const crew_string request = { body->data, body->size };
     const char *type = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+    if (type && !is_known(type))
+        return respond(connection, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, NULL, (crew_bytes){ 0 });
     const crew_handle_options options = { .content_type = type, .limits = { .message_bytes = BODY_MOST } };
     crew_bytes reply = { 0 };
     crew_status status = crew_handle(dispatcher, request, &options, &reply);
@@ -126,13 +135,16 @@ int main(int argc, char **argv)
         crew_dispatcher_add(dispatcher, "", &service, NULL, &why) != CREW_OK)
         errx(1, "cannot set up");
 
-    uint16_t port = (uint16_t)(argc > 1 ? strtoul(argv[1], NULL, 10) : 8080);
+    char *end = NULL;
+    unsigned long port = argc > 1 ? strtoul(argv[1], &end, 10) : 8080;
+    if (port > UINT16_MAX || (argc > 1 && (end == argv[1] || *end)))
+        errx(2, "usage: http [PORT]; it listens on all addresses");
     struct MHD_Daemon *daemon =
-        MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, port, NULL, NULL, on_request, dispatcher,
-                         MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS, MHD_OPTION_NOTIFY_COMPLETED, on_end,
-                         NULL, MHD_OPTION_END);
+        MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, (uint16_t)port, NULL, NULL, on_request, dispatcher,
+                         MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS, MHD_OPTION_CONNECTION_TIMEOUT,
+                         (unsigned)IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_END);
     if (!daemon)
-        err(1, "port %u", port);
+        err(1, "port %lu", port);
     printf("listening on port %u\n", (unsigned)MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT)->port);
     (void)fflush(stdout);
     int signal_number;

@@ -42,6 +42,8 @@ static crew_status date_to_value(const void *object, crew_arena *arena, const cr
 {
     const struct date *date = object;
     char text[40];
+    if (date->year > 9999) /* RFC 3339 goes no further */
+        return CREW_OUT_OF_RANGE;
     (void)snprintf(text, sizeof text, "%04d-%02d-%02d", date->year, date->month, date->day);
     return crew_pack(arena, value, "s", text);
 }
@@ -128,7 +130,8 @@ static struct account *find(crew_string name, bool make)
     for (size_t i = 0; i < ledger.count; i++)
         if (crew_string_equal(crew_str(ledger.accounts[i].name), name))
             return &ledger.accounts[i];
-    if (!make || ledger.count == ACCOUNTS_MOST || name.size >= sizeof ledger.accounts[0].name)
+    bool fits = name.size < sizeof ledger.accounts[0].name && !memchr(name.data, 0, name.size);
+    if (!make || ledger.count == ACCOUNTS_MOST || !fits)
         return NULL;
     struct account *made = &ledger.accounts[ledger.count++];
     memcpy(made->name, name.data, name.size);
@@ -147,9 +150,13 @@ static crew_status deposit(crew_call *call)
         return crew_fail_param(call, 1, "must be positive");
     pthread_mutex_lock(&ledger.mutex);
     struct account *account = find(crew_arg_string(call, 0), true);
-    int64_t balance = account ? account->cents += cents : 0;
+    bool room = account && account->cents <= INT64_MAX - cents;
+    int64_t balance = room ? account->cents += cents : 0;
     pthread_mutex_unlock(&ledger.mutex);
-    return account ? reply_balance(call, balance) : crew_fail_param(call, 0, "cannot be a new account");
+    if (!account)
+        return crew_fail_param(call, 0, "cannot be a new account");
+    return room ? reply_balance(call, balance)
+                : crew_fail_param(call, 1, "finds not enough room in the account");
 }
 
 static crew_status withdraw(crew_call *call)

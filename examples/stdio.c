@@ -6,6 +6,7 @@
 #include <rpcrew.h>
 
 #include <err.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,24 +29,45 @@ static const crew_method methods[] = {
     { 0 },
 };
 
+enum { ROOM_FIRST = 1 << 16, ROOM_MOST = (16 << 20) + 1 }; /* a byte beyond the limit, so that it is seen */
+
 struct lines {
     crew_server *server;
-    char bytes[65536];
-    size_t size, taken;
+    char *bytes;
+    size_t room, size, taken;
     bool ended;
 };
 
-/* The next line, if it is there whole; one that fills all the room counts as one. */
+/* The next line, if it is there whole; what fills all the room, or is the last, counts as one. */
 static bool next_line(struct lines *in, crew_request *request)
 {
     const char *start = in->bytes + in->taken;
-    const char *end = memchr(start, '\n', in->size - in->taken);
-    if (!end && in->size - in->taken < sizeof in->bytes)
+    size_t left = in->size - in->taken;
+    const char *end = left ? memchr(start, '\n', left) : NULL;
+    if (!end && left < ROOM_MOST && !(in->ended && left))
         return false;
-    size_t size = end ? (size_t)(end - start) : sizeof in->bytes;
+    size_t size = end ? (size_t)(end - start) : left;
     request->bytes = (crew_string){ start, size };
     request->content_type = "application/json";
     in->taken += size + (end != NULL);
+    return true;
+}
+
+/* Drops what is taken, and makes room for more. */
+static bool make_room(struct lines *in)
+{
+    in->size -= in->taken;
+    if (in->taken)
+        memmove(in->bytes, in->bytes + in->taken, in->size);
+    in->taken = 0;
+    if (in->size < in->room)
+        return true;
+    size_t room = in->room ? 2 * in->room : ROOM_FIRST;
+    char *bytes = realloc(in->bytes, room < ROOM_MOST ? room : ROOM_MOST);
+    if (!bytes)
+        return false;
+    in->bytes = bytes;
+    in->room = room < ROOM_MOST ? room : ROOM_MOST;
     return true;
 }
 
@@ -54,21 +76,23 @@ static crew_status receive(void *context, int wake_fd, int timeout_ms, crew_requ
     struct lines *in = context;
     if (next_line(in, request))
         return CREW_OK;
-    in->size -= in->taken;
-    memmove(in->bytes, in->bytes + in->taken, in->size);
-    in->taken = 0;
+    if (!make_room(in))
+        return CREW_NO_MEMORY;
     struct pollfd fds[] = { { .fd = in->ended ? -1 : STDIN_FILENO, .events = POLLIN },
                             { .fd = wake_fd, .events = POLLIN } };
     if (poll(fds, 2, timeout_ms) <= 0 || !fds[0].revents)
         return CREW_TIMEOUT;
-    ssize_t got = read(STDIN_FILENO, in->bytes + in->size, sizeof in->bytes - in->size);
-    if (got > 0) {
+    ssize_t got = read(STDIN_FILENO, in->bytes + in->size, in->room - in->size);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN))
+        return CREW_TIMEOUT;
+    if (got > 0)
         in->size += (size_t)got;
-    } else {
+    else
         in->ended = true;
-        crew_server_stop(in->server); /* once: what is in flight is still answered */
-    }
-    return next_line(in, request) ? CREW_OK : CREW_TIMEOUT;
+    bool line = next_line(in, request);
+    if (in->ended)
+        crew_server_stop(in->server); /* once: what is in flight is still answered, this line as well */
+    return line ? CREW_OK : CREW_TIMEOUT;
 }
 
 static void reply(void *context, void *route, const crew_answer *answer)
@@ -97,5 +121,6 @@ int main(void)
     crew_status status = crew_server_run(in.server);
     crew_server_free(in.server);
     crew_dispatcher_free(dispatcher);
+    free(in.bytes);
     return status == CREW_OK ? 0 : 1;
 }

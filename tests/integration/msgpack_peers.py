@@ -132,6 +132,35 @@ class Amqp(Case):
                 break
             channel.cancel()
 
+    def test_we_call_their_service(self):
+        answers = {"add": (None, 3), "bytes": (None, b"\x00\xff"), "fail": ([7, "seven"], None)}
+        seen = []
+
+        def serve():
+            connection = pika.BlockingConnection(pika.URLParameters(SHARED + "%2F"))
+            channel = connection.channel()
+            channel.queue_declare(self.queue)
+            ready.set()
+            for _, properties, body in channel.consume(self.queue, auto_ack=True, inactivity_timeout=PATIENCE):
+                kind, ident, method, params = unpack(body)
+                seen.append((kind, method, params, properties.content_type))
+                channel.basic_publish("", properties.reply_to, pack(1, ident, *answers[method]), pika.BasicProperties(
+                    correlation_id=properties.correlation_id, content_type="application/msgpack"))
+                if len(seen) == 3:
+                    break
+            connection.close()
+
+        ready = threading.Event()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        self.assertTrue(ready.wait(PATIENCE))
+        self.assertEqual(rpcrew("call", "-p", "msgpack", self.url, "add", "1", "2").out, "3\n")
+        self.assertEqual(rpcrew("call", "-p", "msgpack", self.url, "bytes").out, '"00ff"\n')
+        self.assertIn("seven (code 7)", rpcrew("call", "-p", "msgpack", self.url, "fail", "a=1").err)
+        thread.join(PATIENCE)
+        self.assertEqual(seen, [(0, "add", [1, 2], "application/msgpack"), (0, "bytes", [], "application/msgpack"),
+                                (0, "fail", {"a": 1}, "application/msgpack")])
+
     def test_we_call_ourselves_in_both(self):
         self.worker("conformance", "--listen", self.url)
         for protocol in "msgpack", "jsonrpc", "jsonrpc1":

@@ -206,6 +206,10 @@ class CommandLine(Case):
         self.assertEqual(call(self.url, "echo", "x=@" + path, "y=1").stdout, b'{"x":"61626300ff","y":1}\n')
         self.assertIn(rb"> \x94\x00\x01\xa4echo\x91\xc4\x05abc\x00\xff" + b"\n",
                       call("-v", self.url, "echo", "@" + path).stderr)
+        shown = call("-v", self.url, "echo", '"\\u001b[31mred"').stderr
+        self.assertIn(rb"< \x94\x01\x01\xc0\xa8\x1b[31mred" + b"\n", shown)
+        self.assertNotIn(b"\x1b", shown)
+        self.assertEqual(call("--text", self.url, "echo", "-", input=b"text").stdout, b'"text"\n')
         lines = rpcrew("batch", "-p", "msgpack", self.url, stdin='{"method": "echo", "params": ["a"]}\n').out
         self.assertEqual(lines, '{"result":"a"}\n')
 
@@ -213,13 +217,16 @@ class CommandLine(Case):
         url = "zmq+ipc://" + self.socket_path("odd")
         router = zmq.Context.instance().socket(zmq.ROUTER)
         self.addCleanup(router.close, 0)
+        router.rcvtimeo = PATIENCE * 1000
         router.bind(url[len("zmq+"):])
         odd = {1: b"\x01", b"k": float("nan"), False: [float("-inf"), msgpack.ExtType(5, b"\xab")], None: {}}
+        odd.update((i, 0) for i in range(2, 30000))  # many members take no time
         caller = subprocess.Popen([program("rpcrew"), "call", "-p", "msgpack", url, "odd"], stdout=subprocess.PIPE,
                                   text=True)
         *route, body = router.recv_multipart()
         router.send_multipart([*route, msgpack.packb([1, msgpack.unpackb(body)[1], None, odd])])
         shown = json.loads(caller.communicate(timeout=30)[0])
+        self.assertEqual({shown.pop(str(i)) for i in range(2, 30000)}, {0})
         self.assertEqual(shown, {"1": "01", "6b": "NaN", "false": ["-Infinity", {"ext": 5, "data": "ab"}],
                                  "null": {}})
 
@@ -445,6 +452,10 @@ class Documents(Case):
         self.assertEqual(len(got), 3)
         self.assertEqual(answers[None]["error"]["code"], -32700)
         self.assertEqual(answers[2]["result"], {"hello": "you", "letters": 3})
+        name = "n" * 200000
+        last = '{"jsonrpc": "2.0", "method": "greet", "params": ["%s"], "id": 1}' % name  # and no newline behind it
+        got = subprocess.run([program("stdio")], input=last, capture_output=True, text=True, timeout=30, check=True)
+        self.assertEqual(json.loads(got.stdout)["result"], {"hello": name, "letters": 200000})
 
     def test_the_http_example(self):
         server = subprocess.Popen([program("http"), "0"], stdout=subprocess.PIPE, text=True)
@@ -462,8 +473,10 @@ class Documents(Case):
 
         call = b'{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}'
         good = (200, "application/json", b'{"jsonrpc":"2.0","result":19,"id":1}')
-        for content_type in (None, "application/json", "application/json; charset=utf-8", "text/plain"):
+        for content_type in (None, "application/json", "application/json; charset=utf-8",
+                             "application/x-www-form-urlencoded"):
             self.assertEqual(post(call, content_type), good)
+        self.assertEqual(post(call, "text/plain")[0], 415)
         self.assertEqual(post(b'{"jsonrpc": "2.0", "method": "subtract"}'), (204, None, b""))
         self.assertEqual(post(b"{")[:2], (200, "application/json"))
         self.assertEqual(post(b"hello"), (415, None, b""))
@@ -491,6 +504,11 @@ class Documents(Case):
             self.assertEqual(much.code, 1)
             self.assertIn("not enough in the account (code 402, NOT_ENOUGH)", much.err)
             self.assertIn('{"balance":"12.45","rpcrew":{"name":"NOT_ENOUGH"}}', much.err)
+        self.assertIn("not enough room", rpcrew("call", url, "deposit", "rich", '"999999999999999.99"').err
+                      + "".join(rpcrew("call", url, "deposit", "rich", '"999999999999999.99"').err
+                                for _ in range(95)))
+        self.assertIn("cannot be a new account", rpcrew("call", url, "deposit", '"a\\u0000b"', '"1.00"').err)
+        self.assertIn("the number does not fit", rpcrew("call", url, "due", "9999-12-31").err)
         described = rpcrew("describe", url).out
         self.assertIn("due(from: date, days: integer?) -> date\n", described)
         self.assertIn("\nerrors\n    404 NO_ACCOUNT: there is no such account\n", described)
