@@ -64,10 +64,13 @@ void twins_check(crew_string params, twins_answerer *answer)
     const crew_limits limits = { .message_bytes = 1 << 16, .depth = 60 };
     if (crew_json_decode(params, &limits, &arena, &value, &why) == CREW_OK) {
         crew_type type = crew_value_type(value);
-        bool map_alone =
-            type == CREW_TYPE_ARRAY && crew_value_type(crew_value_at(value, 0)) == CREW_TYPE_OBJECT;
-        if (type == CREW_TYPE_ARRAY || type == CREW_TYPE_OBJECT)
+        bool map_alone = type == CREW_TYPE_ARRAY && crew_value_count(value) == 1 &&
+                         crew_value_type(crew_value_at(value, 0)) == CREW_TYPE_OBJECT;
+        if (type == CREW_TYPE_ARRAY || type == CREW_TYPE_OBJECT) {
             compare(answer, "echo", value, &arena);
+            compare(answer, "none", value, &arena);
+            compare(answer, "rpc.ping", value, &arena);
+        }
         if ((type == CREW_TYPE_ARRAY && !map_alone) || type == CREW_TYPE_OBJECT)
             compare(answer, "add", value, &arena); /* a map alone is named params in MessagePack-RPC */
     }
