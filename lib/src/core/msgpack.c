@@ -300,6 +300,14 @@ static msgpack_packer packer(crew_buffer *out)
 
 static crew_status write_value(msgpack_packer *p, const crew_value *value, unsigned depth);
 
+static crew_status write_string(msgpack_packer *p, crew_string text)
+{
+    crew_buffer *out = p->data;
+    (void)msgpack_pack_str(p, text.size);
+    char *place = text.size ? crew_buffer_extend(out, text.size) : NULL;
+    return !place || crew_utf8_copy(place, text) ? CREW_OK : CREW_MALFORMED;
+}
+
 static crew_status write_container(msgpack_packer *p, const crew_value *value, unsigned depth)
 {
     crew_status status = depth < CREW_DEPTH_MAX ? CREW_OK : CREW_LIMIT;
@@ -325,12 +333,7 @@ static crew_status write_value(msgpack_packer *p, const crew_value *value, unsig
     case CREW_TYPE_INT: (void)msgpack_pack_int64(p, value->integer); break;
     case CREW_TYPE_UINT: (void)msgpack_pack_uint64(p, value->natural); break;
     case CREW_TYPE_DOUBLE: (void)msgpack_pack_double(p, value->number); break;
-    case CREW_TYPE_STRING:
-        if (!crew_utf8_valid(crew_text_of(value)))
-            return CREW_MALFORMED;
-        (void)msgpack_pack_str(p, value->size);
-        (void)msgpack_pack_str_body(p, value->bytes, value->size);
-        break;
+    case CREW_TYPE_STRING: return write_string(p, crew_text_of(value));
     case CREW_TYPE_BYTES:
         (void)msgpack_pack_bin(p, value->size);
         (void)msgpack_pack_bin_body(p, value->bytes, value->size);

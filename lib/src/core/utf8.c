@@ -1,6 +1,10 @@
 /* UTF-8 checks: what goes into a JSON text or an error message passes here. */
 #include "core/utf8.h"
 
+#define HIGH_BITS 0x8080808080808080U /* which no ASCII character has */
+
+enum { SHORT = 64 }; /* up to which one pass by hand is faster than two */
+
 size_t crew_utf8_length(const char *text, size_t size)
 {
     const unsigned char *s = (const unsigned char *)text;
@@ -23,9 +27,9 @@ size_t crew_utf8_length(const char *text, size_t size)
 size_t crew_utf8_ascii(const char *text, size_t size)
 {
     size_t i = 0;
-    for (uint64_t eight; i + sizeof eight <= size; i += sizeof eight) {
-        memcpy(&eight, text + i, sizeof eight);
-        if (eight & 0x8080808080808080U)
+    for (uint64_t words[4]; i + sizeof words <= size; i += sizeof words) {
+        memcpy(words, text + i, sizeof words);
+        if ((words[0] | words[1] | words[2] | words[3]) & HIGH_BITS)
             break;
     }
     while (i < size && (unsigned char)text[i] < 0x80)
@@ -51,6 +55,10 @@ bool crew_utf8_copy(char *to, crew_string text)
 {
     uint64_t eight, all = 0;
     size_t i = 0;
+    if (text.size > SHORT) {
+        memcpy(to, text.data, text.size);
+        return crew_utf8_valid(text);
+    }
     for (; i + sizeof eight <= text.size; i += sizeof eight) {
         memcpy(&eight, text.data + i, sizeof eight);
         memcpy(to + i, &eight, sizeof eight);
@@ -61,7 +69,7 @@ bool crew_utf8_copy(char *to, crew_string text)
         to[i] = text.data[i];
         rest |= (unsigned char)text.data[i];
     }
-    bool ascii = !(all & 0x8080808080808080U) && rest < 0x80;
+    bool ascii = !(all & HIGH_BITS) && rest < 0x80;
     return ascii || crew_utf8_valid(text);
 }
 

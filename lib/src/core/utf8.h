@@ -7,7 +7,7 @@
 /* Bytes of the character at text, 1…4; 0 if it is none. size is at least 1. */
 size_t crew_utf8_length(const char *text, size_t size);
 
-/* How many bytes at the beginning are ASCII: most of most texts, so they are passed eight at a time. */
+/* How many bytes at the beginning are ASCII: most of most texts, so they are passed many at a time. */
 size_t crew_utf8_ascii(const char *text, size_t size);
 
 bool crew_utf8_valid(crew_string text);

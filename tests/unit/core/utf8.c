@@ -15,12 +15,12 @@ static const char *const good[] = { "",
 /* What takes eight bytes at a time must see a character at any place, and what is behind it. */
 static void assert_everywhere(const char *character, bool valid)
 {
-    char text[64], copy[64];
-    for (size_t before = 0; before < 20; before++) {
-        for (size_t after = 0; after < 20; after++) {
-            size_t size =
-                (size_t)snprintf(text, sizeof text, "%.*s%s%.*s", (int)before, "abcdefghijklmnopqrst",
-                                 character, (int)after, "abcdefghijklmnopqrst");
+    static const char filler[] = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
+    char text[128], copy[128];
+    for (size_t before = 0; before < 45; before++) {
+        for (size_t after = 0; after < 45; after++) {
+            size_t size = (size_t)snprintf(text, sizeof text, "%.*s%s%.*s", (int)before, filler, character,
+                                           (int)after, filler);
             assert_int_equal(crew_utf8_valid((crew_string){ text, size }), valid);
             memset(copy, '!', sizeof copy);
             assert_int_equal(crew_utf8_copy(copy, (crew_string){ text, size }), valid);
