@@ -167,13 +167,17 @@ static bool good_error_name(const char *name)
 
 static char key_char(char c)
 {
-    return c && strchr(WORD_CHARS ".-", c) ? c : '_';
+    if (c && strchr(WORD_CHARS ".-", c))
+        return c;
+    return '_';
 }
 
 /* The key's character at a place: of the prefix, then of the name. */
 static char key_at(crew_string prefix, const char *name, size_t at)
 {
-    return at < prefix.size ? key_char(prefix.data[at]) : name[at - prefix.size];
+    if (at < prefix.size)
+        return key_char(prefix.data[at]);
+    return name[at - prefix.size];
 }
 
 static bool same_key(crew_string a_prefix, const char *a, crew_string b_prefix, const char *b)
