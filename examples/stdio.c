@@ -35,7 +35,7 @@ struct lines {
     crew_server *server;
     char *bytes;
     size_t room, size, taken;
-    bool ended;
+    bool ended, stopped;
 };
 
 /* The next line, if it is there whole; what fills all the room, or is the last, counts as one. */
@@ -76,6 +76,10 @@ static crew_status receive(void *context, int wake_fd, int timeout_ms, crew_requ
     struct lines *in = context;
     if (next_line(in, request))
         return CREW_OK;
+    if (in->ended && !in->stopped) { /* once: all lines have been handed over, and are still answered */
+        in->stopped = true;
+        crew_server_stop(in->server);
+    }
     if (!make_room(in))
         return CREW_NO_MEMORY;
     struct pollfd fds[] = { { .fd = in->ended ? -1 : STDIN_FILENO, .events = POLLIN },
@@ -89,10 +93,7 @@ static crew_status receive(void *context, int wake_fd, int timeout_ms, crew_requ
         in->size += (size_t)got;
     else
         in->ended = true;
-    bool line = next_line(in, request);
-    if (in->ended)
-        crew_server_stop(in->server); /* once: what is in flight is still answered, this line as well */
-    return line ? CREW_OK : CREW_TIMEOUT;
+    return next_line(in, request) ? CREW_OK : CREW_TIMEOUT;
 }
 
 static void reply(void *context, void *route, const crew_answer *answer)

@@ -56,7 +56,8 @@ typedef struct crew_callbacks {
     /* Waits for a request, timeout_ms at most (-1: for as long as it takes; 0: not at all). It returns early,
      * without one, when wake_fd is readable, since answers wait then to be sent; who cannot poll that waits
      * for some milliseconds only. It is not called while in_flight_max requests are unanswered, nor once the
-     * server drains. It may stop the server itself, once, when there will be no more.
+     * server drains. It may stop the server itself, once, when there will be no more: in a call
+     * that gives no request.
      * CREW_OK: *request, all zero before, is filled in. CREW_TIMEOUT: there is none. Anything else: the
      * endpoint is closed, so that what is in flight ends as CREW_CLOSED, and opened again after a pause. */
     crew_status (*receive)(void *context, int wake_fd, int timeout_ms, crew_request *request);
