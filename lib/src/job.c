@@ -40,7 +40,7 @@ crew_status crew_job_decode(struct crew_job *job)
     for (size_t i = 0; i < count; i++) {
         struct crew_call *call = &job->calls[i];
         call->job = job;
-        job->wire.items[i].errors = (uint8_t)job->errors;
+        job->wire.items[i].errors = job->errors;
         call->wire = &job->wire.items[i];
         call->reply = job->wire.batch ? &call->own_reply : job->reply;
         atomic_init(&call->holds, 1);

@@ -17,7 +17,7 @@ typedef struct crew_wire_call {
     int code;                 /* what to answer instead of running it: CREW_CODE_…; 0: a good call */
     bool one_way;             /* nobody is to be answered, not even with an error */
     uint8_t dialect;          /* the protocol's own: which shape the reply takes */
-    uint8_t errors;           /* crew_wire_errors, the endpoint's: what errors look like */
+    crew_wire_errors errors;  /* the endpoint's: what errors look like */
 } crew_wire_call;
 
 typedef struct crew_wire_calls {
