@@ -37,8 +37,7 @@ static enum MHD_Result respond(struct MHD_Connection *connection, unsigned statu
     return queued;
 }
 
-/* Whether a content type is one that the library knows: it would look at the bytes for all others, and a
- * browser sends text/plain to anybody. */
+/* Whether a content type is one that the library knows: for all others it would look at the bytes. */
 static bool is_known(const char *content_type)
 {
     return crew_answer_type(content_type, (crew_string){ 0 }) != NULL;

@@ -202,7 +202,8 @@ crew_status crew_fail_value(crew_call *call, int64_t code, crew_string message, 
 static CREW_PRINTF(4, 0) crew_status
     fail_printf(crew_call *call, int64_t code, const crew_value *data, const char *format, va_list arguments)
 {
-    char text[sizeof((crew_error *)0)->message];
+    char text[sizeof((crew_error *)0)->message +
+              4]; /* a character more, so that crew_error_set sees what is cut */
     crew_error message;
     if (!format)
         return crew_fail_value(call, code, (crew_string){ 0 }, data);
@@ -237,7 +238,7 @@ crew_status crew_fail_param(crew_call *call, size_t index, const char *format, .
 {
     const struct crew_param *param = crew_signature_param(&call->entry->signature, index);
     const crew_value *data = NULL;
-    char what[256];
+    char what[sizeof((crew_error *)0)->message + 4];
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(what, sizeof what, format, arguments);

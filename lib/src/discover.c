@@ -71,7 +71,10 @@ static crew_status refer_to_errors(crew_arena *arena, const struct crew_entry *e
     for (; row && row->name && status == CREW_OK; row++) {
         const crew_value *reference;
         crew_buffer pointer = { 0 };
-        crew_buffer_printf(&pointer, "#/components/errors/%s", crew_error_key(arena, entry, row).data);
+        crew_string key = crew_error_key(arena, entry, row);
+        if (!key.data)
+            return CREW_NO_MEMORY;
+        crew_buffer_printf(&pointer, "#/components/errors/%s", key.data);
         crew_string text = crew_buffer_move(&pointer, arena);
         status = text.data ? crew_pack(arena, &reference, "{s:S}", "$ref", text) : CREW_NO_MEMORY;
         if (status == CREW_OK)

@@ -17,15 +17,21 @@ const char *crew_code_text(int64_t code)
     }
 }
 
-/* In a batch each call has room for the error that stands for a reply which is too large, so that it costs
- * the others nothing. */
-static size_t reply_most(const struct crew_job *job)
+/* In a batch each call has room of its own, for the error that stands for a reply which is too large, so that
+ * it costs the others nothing. */
+static size_t own_room(const struct crew_job *job, const crew_wire_call *wire)
 {
     enum { ERROR_BYTES = 160 };
-    size_t most = job->limits->message_bytes, errors = 0;
-    for (size_t i = 0; i < job->wire.count && job->wire.batch; i++)
-        errors += ERROR_BYTES + job->wire.items[i].id.size;
-    return most > errors ? most - errors : 0;
+    return job->wire.batch && !wire->one_way ? ERROR_BYTES + wire->id.size : 0;
+}
+
+/* What of the message limit is nobody's own. */
+static size_t shared_room(const struct crew_job *job)
+{
+    size_t most = job->limits->message_bytes, own = 0;
+    for (size_t i = 0; i < job->wire.count; i++)
+        own += own_room(job, &job->wire.items[i]);
+    return most > own ? most - own : 0;
 }
 
 crew_status crew_job_decode(struct crew_job *job)
@@ -46,7 +52,7 @@ crew_status crew_job_decode(struct crew_job *job)
         atomic_init(&call->holds, 1);
     }
     atomic_init(&job->remaining, count);
-    job->reply_most = reply_most(job);
+    atomic_init(&job->room, shared_room(job));
     return CREW_OK;
 }
 
@@ -114,15 +120,16 @@ static bool silent(const struct crew_call *call)
     return call->wire->one_way || !call->job->answerable;
 }
 
-/* Counts the reply's bytes, if the message limit allows them. */
+/* Takes room for the reply, if there is as much. */
 static bool fits(struct crew_call *call)
 {
     struct crew_job *job = call->job;
-    size_t size = call->reply->size, taken = atomic_load(&job->reply_bytes);
+    size_t own = own_room(job, call->wire), size = call->reply->size;
+    size_t more = size > own ? size - own : 0, room = atomic_load(&job->room);
     do {
-        if (size > job->reply_most - taken)
+        if (more > room)
             return false;
-    } while (!atomic_compare_exchange_weak(&job->reply_bytes, &taken, taken + size));
+    } while (!atomic_compare_exchange_weak(&job->room, &room, room - more));
     return true;
 }
 

@@ -48,8 +48,7 @@ struct crew_job {
     struct crew_job *next;
     _Atomic(crew_call *) completed; /* the latest */
     atomic_size_t remaining;        /* calls not completed */
-    size_t reply_most;              /* bytes of all replies; the rest of the message limit is for errors */
-    atomic_size_t reply_bytes;      /* that they have taken of it */
+    atomic_size_t room;             /* that replies may take beyond what each has of its own */
     atomic_bool lost;               /* some reply could not be written at all */
     atomic_size_t shed_count;
 };

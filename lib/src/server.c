@@ -104,6 +104,7 @@ static void job_done(struct crew_job *job)
     if (message->reply.failed) {
         crew_log(CREW_LOG_ERROR, "a reply was lost", "{s:s}", "reason", crew_status_text(CREW_NO_MEMORY));
         crew_buffer_clear(&message->reply);
+        message->status = CREW_NO_MEMORY;
     }
     if (message->reply.size) {
         kind = CREW_SETTLE_REPLY;
@@ -126,6 +127,7 @@ static void give_up(crew_message *message, const crew_protocol *protocol)
             protocol->encode_error(&nobody, CREW_CODE_INTERNAL_ERROR,
                                    crew_str(crew_code_text(CREW_CODE_INTERNAL_ERROR)), NULL, &message->reply);
     message->content_type = protocol->content_type;
+    message->status = status;
     settle(message, status == CREW_OK && !message->one_way ? CREW_SETTLE_REPLY : CREW_SETTLE_DONE);
 }
 
@@ -138,6 +140,7 @@ static void start(crew_message *message, crew_arena *scratch)
     bool late = message->deadline_ms <= crew_now_ms();
     if (late && !message->own_deadline) {
         count(server, EXPIRED, 1);
+        message->status = CREW_EXPIRED;
         settle(message, CREW_SETTLE_DONE);
         return;
     }

@@ -259,6 +259,7 @@ static void handle_with_failures(crew_string request, const char *good, size_t c
         allocations_fail(0);
         crew_string text = { answer.data, answer.size };
         size_t told = occurrences(text, "Internal error");
+        assert_int_equal(occurrences(text, "(null)"), 0);
         if (status == CREW_OK)
             assert_int_equal(occurrences(text, good) + told, calls);
         else
@@ -365,7 +366,8 @@ static void servers_and_clients_come_up_or_say_why(void **state)
     (void)state;
     size_t live = allocations_live();
     size_t nth = 1;
-    for (bool failed = true; failed && nth < ALLOCATIONS_MOST; nth++) {
+    /* Where calls come too late there are fewer, so that one round without a failure says little. */
+    for (int quiet = 0; quiet < 3 && nth < ALLOCATIONS_MOST; nth++) {
         crew_server *server = NULL;
         crew_client *client = NULL;
         crew_error why;
@@ -377,13 +379,13 @@ static void servers_and_clients_come_up_or_say_why(void **state)
             call_in_all_ways(client);
         else
             assert_status(status, CREW_NO_MEMORY);
-        failed = allocations_failed();
+        quiet = allocations_failed() ? 0 : quiet + 1;
         allocations_fail(0);
         crew_client_free(client);
         crew_server_free(server);
         assert_true(eventually(all_is_freed, &live));
     }
-    assert_true(nth < ALLOCATIONS_MOST);
+    assert_true(nth > 80 && nth < ALLOCATIONS_MOST);
 }
 
 /* A connection may have been lost for want of memory, and be there again a moment later. */

@@ -5,10 +5,11 @@
 
 #include <string.h>
 
-/* One that is long enough to be nowhere else by chance, and is nowhere else. */
+/* One that is no word of a message, is long enough to be nowhere else by chance, and is nowhere else. */
 static bool is_telling(const char *text, const char *password)
 {
-    const char *first = password && strlen(password) >= 6 ? strstr(text, password) : NULL;
+    bool odd = password && strlen(password) >= 6 && strpbrk(password, "!$*;~^");
+    const char *first = odd ? strstr(text, password) : NULL;
     return first && !strstr(first + 1, password);
 }
 

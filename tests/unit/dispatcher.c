@@ -29,7 +29,7 @@ static int teardown(void **state)
 
 static const char *answer(const char *method, const char *params)
 {
-    static char text[600];
+    static char text[800];
     char request[300];
     crew_bytes bytes;
     (void)snprintf(request, sizeof request, "{\"jsonrpc\":\"2.0\",\"method\":\"%s\",\"params\":%s,\"id\":1}",
@@ -138,6 +138,28 @@ static void a_service_s_errors_have_names(void **state)
     assert_contains(answer("fail_with", "[-32602]"), "{\"code\":-32602,\"message\":\"Invalid params\"}");
 }
 
+static crew_status fail_at_length(crew_call *call)
+{
+    char text[601];
+    for (size_t i = 0; i < 600; i += 2)
+        memcpy(text + i, "\xC3\xBC", 2);
+    text[600] = '\0';
+    return crew_fail(call, 1, "%s%s", crew_arg_given(call, 0) ? "x" : "", text);
+}
+
+static void a_long_text_is_cut_at_a_character(void **state)
+{
+    (void)state;
+    static const crew_method lengthy[] = { { "fail_at_length", fail_at_length, "more:any?" }, { 0 } };
+    static const crew_service one = { .methods = lengthy };
+    assert_ok(crew_dispatcher_add(dispatcher, "", &one, NULL, NULL));
+    for (int i = 0; i < 2; i++) {
+        const char *text = answer("fail_at_length", i ? "[1]" : "[]");
+        assert_contains(text, "\xC3\xBC\"}");
+        assert_null(strchr(text, '?'));
+    }
+}
+
 static void tables_of_errors_that_are_none_are_refused(void **state)
 {
     (void)state;
@@ -240,6 +262,7 @@ int main(void)
         TEST(types_of_the_service_s_own_are_the_same_on_both_wires),
         TEST(a_service_s_errors_have_names),
         TEST(tables_of_errors_that_are_none_are_refused),
+        TEST(a_long_text_is_cut_at_a_character),
         TEST(many_methods_are_all_found),
         TEST(the_wrapper_is_around_every_call_and_may_refuse),
         TEST(handling_answers_bytes_with_bytes),

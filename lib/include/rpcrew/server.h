@@ -46,7 +46,8 @@ typedef struct crew_request {
 
 /* How a request ended. */
 typedef struct crew_answer {
-    crew_status status;       /* CREW_OK; CREW_CLOSED: the endpoint was closed before, CREW_NO_MEMORY */
+    crew_status status; /* CREW_OK; without an answer that there should be: CREW_EXPIRED (not run: its time
+                           was over), CREW_CLOSED (the endpoint was), CREW_NO_MEMORY */
     const char *content_type; /* NULL if there are no bytes */
     crew_string bytes;        /* borrowed; with CREW_OK, empty if there is nothing to say */
 } crew_answer;

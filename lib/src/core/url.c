@@ -184,13 +184,15 @@ static const char *redact(crew_arena *arena, const char *text)
     const char *at = start + strcspn(start, "/?");
     while (at > start && at[-1] != '@')
         at--;
-    if (at == start) {
+    bool in_authority = at > start;
+    if (!in_authority) {
         at = start + strcspn(start, "?");
         while (at > start && at[-1] != '@')
             at--;
     }
-    size_t first_part = strcspn(start, "/?@");
-    const char *colon = at > start ? memchr(start, ':', first_part) : NULL;
+    /* A user's name may hold an '@' itself: the last one is where the host begins, as in parse_authority. */
+    size_t user_and_password = in_authority ? (size_t)(at - 1 - start) : strcspn(start, "/?@");
+    const char *colon = at > start ? memchr(start, ':', user_and_password) : NULL;
     if (!colon)
         return crew_arena_string(arena, crew_str(text)).data;
     crew_buffer out = { 0 };

@@ -142,21 +142,38 @@ const crew_value *crew_value_get(const crew_value *value, const char *key)
     return crew_value_find(value, crew_str(key));
 }
 
+/* Keys that are arrays or objects are the same if all in them is, in the same order: each is looked at once.
+ */
+static bool keys_equal(const crew_value *a, const crew_value *b)
+{
+    size_t count = crew_value_count(a);
+    if (a->type != b->type || (a->type != CREW_TYPE_ARRAY && a->type != CREW_TYPE_OBJECT))
+        return crew_value_equal(a, b);
+    if (count != crew_value_count(b))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!keys_equal(crew_value_at(a, i), crew_value_at(b, i)) ||
+            (a->type == CREW_TYPE_OBJECT && !keys_equal(crew_value_key_at(a, i), crew_value_key_at(b, i))))
+            return false;
+    return true;
+}
+
 /* The member that counts for a key: of those that have it, the last. */
 static const struct crew_member *member_of(const crew_value *object, const crew_value *key)
 {
     for (size_t i = object->size; i-- > 0;)
-        if (crew_value_equal(&object->members[i].key, key))
+        if (keys_equal(&object->members[i].key, key))
             return &object->members[i];
     return NULL;
 }
 
-static bool has_members_of(const crew_value *object, const crew_value *other)
+/* Whether the object has all keys of the other, and, if values, their values. */
+static bool has_members_of(const crew_value *object, const crew_value *other, bool values)
 {
     for (size_t i = 0; i < other->size; i++) {
-        const crew_value *key = &other->members[i].key;
-        const struct crew_member *mine = member_of(object, key), *its = member_of(other, key);
-        if (!mine || (its == &other->members[i] && !crew_value_equal(&mine->value, &its->value)))
+        const struct crew_member *its = &other->members[i], *mine = member_of(object, &its->key);
+        bool counts = values && member_of(other, &its->key) == its;
+        if (!mine || (counts && !crew_value_equal(&mine->value, &its->value)))
             return false;
     }
     return true;
@@ -183,7 +200,7 @@ bool crew_value_equal(const crew_value *a, const crew_value *b)
             if (!crew_value_equal(&a->items[i], &b->items[i]))
                 return false;
         return true;
-    case CREW_TYPE_OBJECT: return has_members_of(a, b) && has_members_of(b, a);
+    case CREW_TYPE_OBJECT: return has_members_of(a, b, true) && has_members_of(b, a, false);
     case CREW_TYPE_COUNT: break;
     }
     return false;

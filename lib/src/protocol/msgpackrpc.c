@@ -241,14 +241,20 @@ static crew_status decode_replies(crew_string bytes, const crew_limits *limits, 
 {
     size_t count;
     crew_status status;
-    const crew_value **messages = read_all(bytes, limits, arena, &count, &status, why);
+    crew_error fault;
+    const crew_value **messages = read_all(bytes, limits, arena, &count, &status, &fault);
     crew_wire_reply *items = messages ? crew_arena_alloc(arena, (count + 1) * sizeof *items) : NULL;
     if (!items)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     if (status != CREW_OK && !count)
-        return status;
-    for (size_t i = 0; i < count; i++) /* what is behind them and no message costs them nothing */
+        return crew_error_set(why, status, "%s", fault.message);
+    for (size_t i = 0; i < count; i++)
         decode_reply(messages[i], &items[i]);
+    if (status != CREW_OK) { /* what is behind them and no message costs them nothing */
+        crew_string reason = crew_arena_string(arena, crew_str(fault.message));
+        items[count++] =
+            (crew_wire_reply){ .id_kind = CREW_ID_NULL, .reason = reason.data ? reason.data : "" };
+    }
     *replies = (crew_wire_replies){ .items = items, .count = count };
     return CREW_OK;
 }

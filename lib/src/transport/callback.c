@@ -140,7 +140,7 @@ static crew_status send_all(void *state, crew_list *messages)
 {
     struct state *s = state;
     for (crew_message *m; (m = crew_list_take(messages));) {
-        crew_answer answer = { .status = CREW_OK };
+        crew_answer answer = { .status = m->status };
         if (m->kind == CREW_SETTLE_REPLY)
             answer = (crew_answer){ CREW_OK, m->content_type, crew_buffer_string(&m->reply) };
         end(s, m->route, &answer);

@@ -51,6 +51,10 @@ static void the_text_has_no_password(void **state)
     crew_url *url = parse("amqp://me:se:cret@host/?queue=x@y");
     assert_string_equal(crew_url_text(url), "amqp://me:***@host/?queue=x@y");
     crew_url_free(url);
+    assert_ok(crew_url_parse("amqp://me@corp.com:secret@host/q", &url, NULL));
+    assert_string_equal(crew_url_password(url), "secret");
+    assert_string_equal(crew_url_text(url), "amqp://me@corp.com:***@host/q");
+    crew_url_free(url);
     url = parse("amqp://me@host/a:b@c");
     assert_string_equal(crew_url_text(url), "amqp://me@host/a:b@c");
     crew_url_free(url);

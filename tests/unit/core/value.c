@@ -128,6 +128,20 @@ static crew_value *twice(int first, int second)
     return object;
 }
 
+static void deep_objects_compare_in_no_time(void **state)
+{
+    (void)state;
+    crew_buffer text = { 0 };
+    for (int i = 0; i < 120; i++)
+        crew_buffer_text(&text, "{\"a\":");
+    crew_buffer_text(&text, "1");
+    for (int i = 0; i < 120; i++)
+        crew_buffer_text(&text, "}");
+    crew_buffer_append(&text, "", 1);
+    assert_true(crew_value_equal(parse_json(&arena, text.data), parse_json(&arena, text.data)));
+    crew_buffer_fini(&text);
+}
+
 static void of_members_with_one_key_the_last_counts(void **state)
 {
     (void)state;
@@ -153,6 +167,7 @@ int main(void)
         cmocka_unit_test(a_decoded_array_can_be_added_to),
         cmocka_unit_test(a_key_that_is_there_is_replaced),
         cmocka_unit_test(equality_is_deep_and_typed),
+        cmocka_unit_test(deep_objects_compare_in_no_time),
         cmocka_unit_test(of_members_with_one_key_the_last_counts),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);

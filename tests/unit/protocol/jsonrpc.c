@@ -130,6 +130,14 @@ static void no_batch_of_replies_is_beyond_the_limit(void **state)
     assert_contains((const char *)answer.data, "xxxx");
     assert_contains((const char *)answer.data, "-32603");
     crew_bytes_free(&answer);
+    crew_buffer_clear(&batch);
+    for (int i = 0; i < 100; i++) /* each has its own room, however many there are */
+        crew_buffer_printf(&batch, "%s{\"jsonrpc\":\"2.0\",\"method\":\"get_data\",\"id\":%d}", i ? "," : "[",
+                           i);
+    crew_buffer_text(&batch, "]");
+    assert_ok(crew_handle(dispatcher, crew_buffer_string(&batch), &options, &answer));
+    assert_null(strstr(answer.data, "error"));
+    crew_bytes_free(&answer);
     crew_buffer_fini(&batch);
 }
 

@@ -167,6 +167,20 @@ static void ids_of_replies(void **state)
     assert_false(reply_of(BYTES("\x05")).valid);
 }
 
+static void what_is_behind_good_replies_is_told(void **state)
+{
+    (void)state;
+    crew_wire_replies replies;
+    crew_error fault;
+    assert_ok(protocol->decode_replies(BYTES("\x94\x01\x01\xc0\x05\x94\x01\x02\xc0\xc1"), &limits, &arena,
+                                       &replies, &fault));
+    assert_int_equal(replies.count, 2);
+    assert_true(replies.items[0].valid && replies.items[0].id == 1);
+    assert_false(replies.items[1].valid);
+    assert_contains(replies.items[1].reason, "begins nothing");
+    assert_status(protocol->decode_replies(BYTES("\xc1"), &limits, &arena, &replies, &fault), CREW_MALFORMED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +190,7 @@ int main(void)
         cmocka_unit_test_teardown(several_messages_are_several_calls, teardown),
         cmocka_unit_test_teardown(errors_of_others_are_shown, teardown),
         cmocka_unit_test_teardown(ids_of_replies, teardown),
+        cmocka_unit_test_teardown(what_is_behind_good_replies_is_told, teardown),
     };
     limits = crew_limits_resolve(NULL);
     protocol = crew_protocol_find("msgpack");

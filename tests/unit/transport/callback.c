@@ -115,6 +115,15 @@ static bool replied(void *count)
     return there;
 }
 
+static bool all_are_taken(void *ignored)
+{
+    (void)ignored;
+    pthread_mutex_lock(&post.mutex);
+    bool all = post.taken == post.count;
+    pthread_mutex_unlock(&post.mutex);
+    return all;
+}
+
 static void await(size_t count)
 {
     assert_true(eventually(replied, &count));
@@ -201,6 +210,7 @@ static void a_request_s_time_is_its_call_s(void **state)
     assert_true(ms > 3500000 && ms <= 3600000);
 }
 
+static const char brief_text[] = "{\"jsonrpc\":\"2.0\",\"method\":\"get_data\",\"id\":1}";
 static const char pass_text[] = "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1}";
 
 static void no_more_are_received_than_may_be_in_flight(void **state)
@@ -217,6 +227,28 @@ static void no_more_are_received_than_may_be_in_flight(void **state)
     pthread_mutex_unlock(&post.mutex);
     gate_open(&gate);
     await(5);
+}
+
+static void a_request_whose_time_is_over_is_not_run(void **state)
+{
+    (void)state;
+    crew_server_free(server); /* for one with a single thread, which is busy */
+    crew_error why;
+    assert_ok(crew_server_new(&server, dispatcher, &(crew_server_options){ .threads = 1 }, &why));
+    assert_ok_why(crew_server_listen_with(server, "callback://test", &callbacks, &why), why);
+    assert_ok(crew_server_start(server, &why));
+    put_text(1, pass_text);
+    assert_true(gate_await(&gate, 1));
+    put(2, (crew_request){ .bytes = crew_str(brief_text), .timeout_ms = 1 });
+    put_text(3, brief_text);
+    assert_true(eventually(all_are_taken, NULL));
+    int64_t late_at = crew_now_ms() + 5;
+    while (crew_now_ms() < late_at)
+        continue;
+    gate_open(&gate);
+    await(3);
+    for (size_t i = 0; i < 3; i++)
+        assert_status(post.replies[i].status, post.replies[i].route == 2 ? CREW_EXPIRED : CREW_OK);
 }
 
 static void a_drain_answers_all_that_was_received(void **state)
@@ -304,6 +336,7 @@ int main(void)
         TEST(what_has_no_answer_has_an_empty_reply),
         TEST(a_request_s_time_is_its_call_s),
         TEST(no_more_are_received_than_may_be_in_flight),
+        TEST(a_request_whose_time_is_over_is_not_run),
         TEST(a_drain_answers_all_that_was_received),
         TEST(a_server_that_ends_leaves_no_request_without_a_reply),
         TEST(a_failure_ends_the_opening_and_the_next_one_goes_on),

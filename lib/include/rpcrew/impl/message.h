@@ -34,9 +34,11 @@ typedef struct crew_message {
     void *endpoint;       /* worker: where it came in, and its settlement goes; the core's own */
     uint32_t epoch;       /* which opening of that endpoint; the core's own */
     bool redelivered;     /* worker: had been given out before */
-    const char *refusal;  /* worker: why it is to be answered and not run (docs/errors.md); NULL: run it */
-    bool own_deadline;    /* worker: deadline_ms is the server's bound, the caller gave none */
-    int64_t deadline_ms;  /* crew_now_ms's clock; 0: none */
+    crew_status status;  /* worker: why it is settled without an answer, if not for having none: CREW_EXPIRED,
+                            CREW_NO_MEMORY */
+    const char *refusal; /* worker: why it is to be answered and not run (docs/errors.md); NULL: run it */
+    bool own_deadline;   /* worker: deadline_ms is the server's bound, the caller gave none */
+    int64_t deadline_ms; /* crew_now_ms's clock; 0: none */
     const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */
     const void *route;        /* worker: where the answer goes; the transport's own, in the arena */
     crew_buffer body;
