@@ -117,6 +117,23 @@ static void expect(crew_string bytes, crew_status status, const char *words)
         fail_msg("'%s' instead of '%s'", why.message, words);
 }
 
+static void keys_may_be_anything(void **state)
+{
+    (void)state;
+    static const char *const equal[][2] = { { "\x81\x92\x01\x02\x05", "\x81\x92\x01\x02\x05" },
+                                            { "\x81\x81\xa1k\x01\x05", "\x81\x81\xa1k\x01\x05" },
+                                            { "\x82\x90\x01\x80\x02", "\x82\x80\x02\x90\x01" } };
+    static const char *const unequal[][2] = { { "\x81\x92\x01\x02\x05", "\x81\x92\x01\x03\x05" },
+                                              { "\x81\x92\x01\x02\x05", "\x81\x91\x01\x05" },
+                                              { "\x81\x81\xa1k\x01\x05", "\x81\x81\xa1j\x01\x05" },
+                                              { "\x81\x90\x01", "\x81\x80\x01" },
+                                              { "\x81\x90\x01", "\x81\x90\x02" } };
+    for (size_t i = 0; i < sizeof equal / sizeof *equal; i++)
+        assert_true(crew_value_equal(decode(crew_str(equal[i][0])), decode(crew_str(equal[i][1]))));
+    for (size_t i = 0; i < sizeof unequal / sizeof *unequal; i++)
+        assert_false(crew_value_equal(decode(crew_str(unequal[i][0])), decode(crew_str(unequal[i][1]))));
+}
+
 static void what_is_none_is_explained(void **state)
 {
     (void)state;
@@ -247,6 +264,7 @@ int main(void)
         cmocka_unit_test_teardown(every_type_comes_back_as_it_was, teardown),
         cmocka_unit_test_teardown(longer_forms_are_read_too, teardown),
         cmocka_unit_test_teardown(of_two_members_with_one_key_the_last_is_found, teardown),
+        cmocka_unit_test_teardown(keys_may_be_anything, teardown),
         cmocka_unit_test_teardown(what_is_none_is_explained, teardown),
         cmocka_unit_test_teardown(a_header_alone_is_not_believed, teardown),
         cmocka_unit_test_teardown(nesting_has_its_limit, teardown),
