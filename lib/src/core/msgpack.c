@@ -304,7 +304,13 @@ static crew_status write_string(msgpack_packer *p, crew_string text)
 {
     crew_buffer *out = p->data;
     (void)msgpack_pack_str(p, text.size);
-    char *place = text.size ? crew_buffer_extend(out, text.size) : NULL;
+    if (!text.size || out->failed)
+        return CREW_OK;
+    char *place = out->data + out->size;
+    if (text.size <= out->capacity - out->size) /* as most times */
+        out->size += text.size;
+    else
+        place = crew_buffer_extend(out, text.size);
     return !place || crew_utf8_copy(place, text) ? CREW_OK : CREW_MALFORMED;
 }
 

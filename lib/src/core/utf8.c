@@ -1,10 +1,6 @@
 /* UTF-8 checks: what goes into a JSON text or an error message passes here. */
 #include "core/utf8.h"
 
-#define HIGH_BITS 0x8080808080808080U /* which no ASCII character has */
-
-enum { SHORT = 64 }; /* up to which one pass by hand is faster than two */
-
 size_t crew_utf8_length(const char *text, size_t size)
 {
     const unsigned char *s = (const unsigned char *)text;
@@ -29,7 +25,7 @@ size_t crew_utf8_ascii(const char *text, size_t size)
     size_t i = 0;
     for (uint64_t words[4]; i + sizeof words <= size; i += sizeof words) {
         memcpy(words, text + i, sizeof words);
-        if ((words[0] | words[1] | words[2] | words[3]) & HIGH_BITS)
+        if ((words[0] | words[1] | words[2] | words[3]) & CREW_UTF8_HIGH_BITS)
             break;
     }
     while (i < size && (unsigned char)text[i] < 0x80)
@@ -51,26 +47,10 @@ bool crew_utf8_valid(crew_string text)
     return true;
 }
 
-bool crew_utf8_copy(char *to, crew_string text)
+bool crew_utf8_copy_long(char *to, crew_string text)
 {
-    uint64_t eight, all = 0;
-    size_t i = 0;
-    if (text.size > SHORT) {
-        memcpy(to, text.data, text.size);
-        return crew_utf8_valid(text);
-    }
-    for (; i + sizeof eight <= text.size; i += sizeof eight) {
-        memcpy(&eight, text.data + i, sizeof eight);
-        memcpy(to + i, &eight, sizeof eight);
-        all |= eight;
-    }
-    unsigned char rest = 0;
-    for (; i < text.size; i++) {
-        to[i] = text.data[i];
-        rest |= (unsigned char)text.data[i];
-    }
-    bool ascii = !(all & HIGH_BITS) && rest < 0x80;
-    return ascii || crew_utf8_valid(text);
+    memcpy(to, text.data, text.size);
+    return crew_utf8_valid(text);
 }
 
 void crew_utf8_mend(char *text, size_t size)
