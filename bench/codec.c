@@ -99,7 +99,7 @@ static double median(double *of, size_t count)
 static void compare(const char *label, const crew_value *params, double seconds, size_t rounds)
 {
     static const struct {
-        const char *protocol, *library;
+        const char *protocol, *rival;
         void (*bare)(crew_string);
     } ways[] = { { "jsonrpc", "jansson", through_jansson }, { "msgpack", "msgpack-c", through_msgpack_c } };
     for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
@@ -114,7 +114,7 @@ static void compare(const char *label, const crew_value *params, double seconds,
             ratios[i] = ours[i] / theirs[i];
         }
         double ratio = median(ratios, rounds);
-        printf("%-22s %8zu  %-9s %11.0f %11.0f  %.2f (%.2f to %.2f)\n", label, bytes.size, ways[w].library,
+        printf("%-22s %8zu  %-9s %11.0f %11.0f  %.2f (%.2f to %.2f)\n", label, bytes.size, ways[w].rival,
                median(ours, rounds), median(theirs, rounds), ratio, ratios[0], ratios[rounds - 1]);
         (void)fflush(stdout);
         crew_buffer_fini(&bytes);

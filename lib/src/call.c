@@ -202,8 +202,8 @@ crew_status crew_fail_value(crew_call *call, int64_t code, crew_string message, 
 static CREW_PRINTF(4, 0) crew_status
     fail_printf(crew_call *call, int64_t code, const crew_value *data, const char *format, va_list arguments)
 {
-    char text[sizeof((crew_error *)0)->message +
-              4]; /* a character more, so that crew_error_set sees what is cut */
+    /* A character more than fits, so that crew_error_set sees what is cut. */
+    char text[sizeof((crew_error *)0)->message + 4];
     crew_error message;
     if (!format)
         return crew_fail_value(call, code, (crew_string){ 0 }, data);

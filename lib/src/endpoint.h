@@ -48,7 +48,7 @@ struct crew_endpoint_options {
     bool brief;                             /* the client's */
     const struct crew_callbacks *callbacks; /* the server's; NULL: none */
     size_t host;                            /* which of the URL's hosts, if they are peers of one another */
-    bool wait;                              /* opening for the first time may fail for now */
+    bool wait;                              /* a first opening that fails is tried again, not an error */
     bool background; /* do not even wait for the first attempt; its failure is the owner's to judge */
     /* what the URL's options override */
     unsigned in_flight_max;

@@ -47,14 +47,14 @@ crew_status crew_custom_types_check(crew_custom_types types, crew_error *why)
         const crew_custom_type *type = *at;
         const char *wrong = NULL;
         crew_string name = crew_str(type->name);
+        crew_param_type base = find_type(crew_str(type->base));
         size_t good = 0;
         while (good < name.size && name_char(name.data[good]))
             good++;
         if (!name.size || good < name.size)
             wrong = "its name is letters, digits, _ and -";
-        else if (!type->base || find_type(crew_str(type->base)) == CREW_PARAM_COUNT ||
-                 find_type(crew_str(type->base)) ==
-                     CREW_PARAM_BYTES) /* of which JSON's results know nothing */
+        else if (base == CREW_PARAM_COUNT ||
+                 base == CREW_PARAM_BYTES) /* JSON results know nothing of bytes */
             wrong = "its base is one of any, bool, int, uint, number, string, array, object";
         else if (!type->size || !type->to_value || !type->from_value)
             wrong = "it wants a size and both functions";

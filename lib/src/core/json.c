@@ -304,15 +304,5 @@ crew_status crew_json_write(const crew_value *value, crew_json_style style, crew
 crew_status crew_json_encode(const crew_value *value, crew_json_style style, crew_bytes *text)
 {
     crew_buffer out = { 0 };
-    crew_status status = crew_json_write(value, style, &out);
-    if (status == CREW_OK)
-        crew_buffer_append(&out, "", 1);
-    if (status == CREW_OK && out.failed)
-        status = CREW_NO_MEMORY;
-    if (status != CREW_OK) {
-        crew_buffer_fini(&out);
-        return status;
-    }
-    *text = (crew_bytes){ out.data, out.size - 1 };
-    return CREW_OK;
+    return crew_buffer_give(&out, crew_json_write(value, style, &out), text);
 }

@@ -196,3 +196,17 @@ crew_string crew_buffer_move(crew_buffer *buffer, crew_arena *arena)
     crew_buffer_fini(buffer);
     return moved;
 }
+
+crew_status crew_buffer_give(crew_buffer *buffer, crew_status status, crew_bytes *bytes)
+{
+    if (status == CREW_OK)
+        crew_buffer_append(buffer, "", 1);
+    if (status == CREW_OK && buffer->failed)
+        status = CREW_NO_MEMORY;
+    if (status == CREW_OK)
+        *bytes = (crew_bytes){ buffer->data, buffer->size - 1 };
+    else
+        crew_buffer_fini(buffer);
+    *buffer = (crew_buffer){ 0 };
+    return status;
+}

@@ -404,13 +404,5 @@ void crew_msgpack_write_nil(crew_buffer *out)
 crew_status crew_msgpack_encode(const crew_value *value, crew_bytes *bytes)
 {
     crew_buffer out = { 0 };
-    crew_status status = crew_msgpack_write(value, &out);
-    if (status == CREW_OK && out.failed)
-        status = CREW_NO_MEMORY;
-    if (status != CREW_OK) {
-        crew_buffer_fini(&out);
-        return status;
-    }
-    *bytes = (crew_bytes){ out.data, out.size };
-    return CREW_OK;
+    return crew_buffer_give(&out, crew_msgpack_write(value, &out), bytes);
 }

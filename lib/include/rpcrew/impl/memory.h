@@ -54,6 +54,11 @@ CREW_API void crew_buffer_printf(crew_buffer *buffer, const char *format, ...) C
  * memory, also if an append had failed. */
 CREW_API crew_string crew_buffer_move(crew_buffer *buffer, crew_arena *arena);
 
+/* Ends a writing that went as status says: the bytes are *bytes' then, with a NUL behind their size, or, on
+ * failure, freed. CREW_NO_MEMORY if an append had failed. The buffer is empty. */
+CREW_NODISCARD CREW_API crew_status crew_buffer_give(crew_buffer *buffer, crew_status status,
+                                                     crew_bytes *bytes);
+
 static inline crew_string crew_buffer_string(const crew_buffer *buffer)
 {
     crew_string s = { buffer->data, buffer->size };
