@@ -178,7 +178,7 @@ class CommandLine(Case):
         self.assertIn("calls_per_s", rpcrew("bench", "-d", "0.1", self.url, "add", "1", "2").out)
 
     def test_bench_counts_errors_and_says_the_first(self):
-        got = rpcrew("bench", self.url, "sleep_ms", "400", "-d", "0.1", "-c", "3", "-t", "0.2")
+        got = rpcrew("bench", self.url, "sleep_ms", "4000", "-d", "0.1", "-c", "3", "-t", "1.5")
         self.assertEqual((got.code, got.out), (4, ""))  # nobody answers in time: not worth a start
         self.assertEqual(rpcrew("bench", self.url, "nope", "-d", "0.1").code, 1)
         for flags in ("-c", "0"), ("-c", "-1"), ("-d", "0"), ("-d", "x"):
