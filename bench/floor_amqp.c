@@ -3,9 +3,8 @@
  *
  * usage: floor_amqp server HOST PORT QUEUE | client HOST PORT QUEUE CALLS_AT_A_TIME SECONDS */
 #include "floor.h"
+#include "transport/rabbitmq_c.h"
 
-#include <amqp.h>
-#include <amqp_tcp_socket.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +57,7 @@ static _Noreturn void serve(char **words)
 {
     amqp_connection_state_t connection = connect_to(words);
     amqp_bytes_t queue = amqp_cstring_bytes(words[2]);
-    amqp_queue_declare(connection, 1, queue, 0, 0, 0, 0, amqp_empty_table);
+    amqp_queue_declare(connection, 1, queue, 0, 1, 0, 0, amqp_empty_table);
     expect(amqp_get_rpc_reply(connection), "declare");
     amqp_basic_qos(connection, 1, 0, PREFETCH, 0);
     amqp_basic_consume(connection, 1, queue, amqp_empty_bytes, 0, 0, 0, amqp_empty_table);

@@ -188,7 +188,7 @@ static int call(char **words)
         for (;;) {
             zmq_msg_t body;
             int part = 1;
-            for (int frame = 0; part; frame++) {
+            while (part) {
                 (void)zmq_msg_init(&body);
                 if (zmq_msg_recv(&body, socket, flags) < 0)
                     break;

@@ -94,10 +94,10 @@ void load_progress_show(struct load_progress *p, double share, uint64_t calls)
     if (!p->started_ns)
         p->started_ns = now;
     p->next_ns = now + NS_PER_S / 10;
-    int full = share > 1 ? BAR : (int)(share * BAR);
+    int full = share > 1 ? BAR : (int)(share * (double)BAR);
     for (int i = 0; share >= 0 && i < BAR; i++)
         bar[i] = i < full ? '#' : '.';
-    double seconds = (double)(now - p->started_ns) / NS_PER_S;
+    double seconds = (double)(now - p->started_ns) / (double)NS_PER_S;
     (void)fprintf(stderr, "\r%s%s%llu calls, %.0f calls/s\033[K", bar, share < 0 ? "" : " ",
                   (unsigned long long)calls, seconds > 0 ? (double)calls / seconds : 0);
     (void)fflush(stderr);

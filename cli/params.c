@@ -21,16 +21,14 @@ static size_t name_length(const char *word)
 
 static crew_status read_all(FILE *file, const char *name, crew_buffer *bytes, crew_error *why)
 {
-    size_t got;
-    do {
+    while (!feof(file) && !ferror(file)) {
         char *place = crew_buffer_extend(bytes, CHUNK);
         if (!place)
             return crew_error_set(why, CREW_NO_MEMORY, "no memory");
-        got = fread(place, 1, CHUNK, file);
-        bytes->size -= CHUNK - got;
+        bytes->size -= CHUNK - fread(place, 1, CHUNK, file);
         if (bytes->size > FILE_MOST)
             return crew_error_set(why, CREW_LIMIT, "%s: more than %d bytes", name, FILE_MOST);
-    } while (got);
+    }
     return ferror(file) ? crew_error_set(why, CREW_BAD_ARGUMENT, "%s: %s", name, strerror(errno)) : CREW_OK;
 }
 
@@ -57,14 +55,15 @@ static crew_status value_of_file(crew_arena *arena, const char *name, bool as_by
 {
     static bool stdin_read;
     crew_buffer bytes = { 0 };
-    if (strcmp(name, "-") == 0 && stdin_read)
+    bool standard = strcmp(name, "-") == 0;
+    if (standard && stdin_read)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "-: standard input can be read once");
-    stdin_read |= strcmp(name, "-") == 0;
-    FILE *file = strcmp(name, "-") == 0 ? stdin : fopen(name, "rb");
+    stdin_read |= standard;
+    FILE *file = standard ? stdin : fopen(name, "rb");
     if (!file)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "%s: %s", name, strerror(errno));
     crew_status status = read_all(file, name, &bytes, why);
-    if (file != stdin)
+    if (!standard)
         (void)fclose(file);
     if (status == CREW_OK && value_of_bytes(arena, crew_buffer_string(&bytes), as_bytes, value) != CREW_OK)
         status = crew_error_set(why, CREW_NO_MEMORY, "no memory");

@@ -8,6 +8,15 @@ target_compile_options(rpcrew_flags INTERFACE
 if(RPCREW_WERROR)
   target_compile_options(rpcrew_flags INTERFACE -Werror)
 endif()
+# What an attacker's bytes should meet: tests/install/hardening.sh looks for it.
+if(NOT RPCREW_SANITIZE AND NOT RPCREW_COVERAGE)
+  include(CheckCCompilerFlag)
+  check_c_compiler_flag(-fcf-protection RPCREW_HAS_CF_PROTECTION) # x86 only
+  target_compile_options(rpcrew_flags INTERFACE -fstack-protector-strong -fstack-clash-protection
+    $<$<BOOL:${RPCREW_HAS_CF_PROTECTION}>:-fcf-protection>)
+  target_compile_definitions(rpcrew_flags INTERFACE $<$<CONFIG:Release,RelWithDebInfo,MinSizeRel>:_FORTIFY_SOURCE=3>)
+  target_link_options(rpcrew_flags INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack)
+endif()
 if(RPCREW_SANITIZE)
   target_compile_options(rpcrew_flags INTERFACE
     -fsanitize=${RPCREW_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

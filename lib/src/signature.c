@@ -4,6 +4,8 @@
 #include "core/base64.h"
 #include "core/value.h"
 
+#include <assert.h>
+
 static const char *const type_names[] = {
 #define X(name, text) text,
     CREW_PARAM_LIST(X)
@@ -275,6 +277,7 @@ static crew_status bind_one(const struct binding *b, size_t index, const crew_va
     if (!is_given(param, value))
         return param->optional ? CREW_OK : misfit(b, "param", param->name, " is missing");
     crew_status status = bind_value(b, param, value, slot);
+    assert(arguments->objects || !param->declared.custom); /* reserve has seen to it */
     if (status == CREW_OK && param->declared.custom)
         status = bind_custom(b, param, *slot, &arguments->objects[index]);
     return status;

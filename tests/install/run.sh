@@ -12,7 +12,7 @@ check() {
     "$@" | grep -qx '{"jsonrpc":"2.0","result":"hello","id":1}' || { echo "wrong answer from $*"; exit 1; }
 }
 
-cmake -S "$here" -B "$room/build" -DCMAKE_PREFIX_PATH="$room/moved" -DCMAKE_C_COMPILER="$2" >/dev/null
+cmake -G Ninja -S "$here" -B "$room/build" -DCMAKE_PREFIX_PATH="$room/moved" -DCMAKE_C_COMPILER="$2" >/dev/null
 cmake --build "$room/build" >/dev/null
 check "$room/build/consumer_rpcrew"
 check "$room/build/consumer_rpcrew_static"

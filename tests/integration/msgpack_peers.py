@@ -139,7 +139,7 @@ class Amqp(Case):
         def serve():
             connection = pika.BlockingConnection(pika.URLParameters(SHARED + "%2F"))
             channel = connection.channel()
-            channel.queue_declare(self.queue)
+            channel.queue_declare(self.queue, durable=True)
             ready.set()
             for _, properties, body in channel.consume(self.queue, auto_ack=True, inactivity_timeout=PATIENCE):
                 kind, ident, method, params = unpack(body)

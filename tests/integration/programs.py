@@ -407,7 +407,7 @@ class Documents(Case):
     def test_the_image_has_what_its_programs_need(self):
         dockerfile = self.read("Dockerfile")
         self.assertIn("RUN ./dev build\n", dockerfile)
-        installed = set(re.findall(r"\blib[a-z]+\d+\b", dockerfile))
+        installed = set(re.findall(r"\blib[a-z-]+\d+\b", dockerfile))
         copied = re.findall(r"build/release/bin/(\w+)", dockerfile)
         needed = set()
         for name in copied:
@@ -418,7 +418,9 @@ class Documents(Case):
                 if f"NEEDED               {os.path.basename(library)}\n" in direct:
                     needed.add(self.package_of(library))
         needed -= {"libc6", "libasan8", "libubsan1", "libtsan2"}
-        self.assertLessEqual(needed, installed)
+        def plain(names):  # Debian 12 and 13 spell them differently
+            return {name.replace("-", "") for name in names}
+        self.assertLessEqual(plain(needed), plain(installed))
         compose = self.read("docker-compose.yml")
         for name in re.findall(r'command: \["(\w+)"', compose):
             self.assertIn(name, copied)

@@ -12,10 +12,7 @@ struct gate {
     unsigned allowed; /* how many may have left, ever */
 };
 
-#define GATE_INITIALIZER                                          \
-    {                                                             \
-        PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0 \
-    }
+#define GATE_INITIALIZER { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0 }
 
 /* For handlers: comes to the gate, returns when let through. */
 void gate_pass(struct gate *gate);

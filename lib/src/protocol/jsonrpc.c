@@ -320,12 +320,21 @@ static const char *const content_types[] = { "application/json", "application/js
                                              "application/jsonrequest", "application/x-www-form-urlencoded",
                                              NULL };
 
-#define JSONRPC(called, encoder)                                                                             \
-    {                                                                                                        \
-        .name = (called), .content_type = "application/json", .content_types = content_types,                \
-        .batch_open = "[", .batch_separator = ",", .batch_close = "]", .base64_bytes = true, .sniff = sniff, \
-        .decode_calls = decode_calls, .encode_result = encode_result, .encode_error = encode_error,          \
-        .encode_call = (encoder), .decode_replies = decode_replies,                                          \
+#define JSONRPC(called, encoder)            \
+    {                                       \
+        .name = (called),                   \
+        .content_type = "application/json", \
+        .content_types = content_types,     \
+        .batch_open = "[",                  \
+        .batch_separator = ",",             \
+        .batch_close = "]",                 \
+        .base64_bytes = true,               \
+        .sniff = sniff,                     \
+        .decode_calls = decode_calls,       \
+        .encode_result = encode_result,     \
+        .encode_error = encode_error,       \
+        .encode_call = (encoder),           \
+        .decode_replies = decode_replies,   \
     }
 
 const crew_protocol crew_jsonrpc = JSONRPC("jsonrpc", encode_call);

@@ -583,19 +583,18 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
 }
 
 /* Of both schemes. */
-#define OPTIONS                                                                                           \
-    { "queue", NULL, 0, 0, "the queue that requests go through" },                                        \
-        { "exchange", NULL, 0, 0, "caller: where requests are published; the default exchange" },         \
-        { "routing_key", NULL, 0, 0, "caller: with which key; the queue's name" },                        \
-        { "heartbeat", NULL, 1, 3600, "seconds" }, { "prefetch", NULL, 1, 65535, "worker: in_flight" },   \
-        { "ack", "reply|early", 0, 0, "worker: with the answer, or on receipt (at most once)" },          \
-        { "redelivered", "run|refuse", 0, 0, "worker: what to do with what a worker had before" },        \
-        { "reply", "queue|direct", 0, 0, "caller: an exclusive queue for answers, or direct reply-to" },  \
-        { "declare", "yes|passive|no", 0, 0, "worker: declares the queue, only checks it, neither" },     \
-        { "queue_type", "classic|quorum", 0, 0, "worker: as what it is declared" },                       \
-    {                                                                                                     \
-        "confirm", "yes|no|all", 0, 0, "caller: one-way calls are confirmed by the broker; none; all are" \
-    }
+#define OPTIONS                                                                                          \
+    { "queue", NULL, 0, 0, "the queue that requests go through" },                                       \
+        { "exchange", NULL, 0, 0, "caller: where requests are published; the default exchange" },        \
+        { "routing_key", NULL, 0, 0, "caller: with which key; the queue's name" },                       \
+        { "heartbeat", NULL, 1, 3600, "seconds" }, { "prefetch", NULL, 1, 65535, "worker: in_flight" },  \
+        { "ack", "reply|early", 0, 0, "worker: with the answer, or on receipt (at most once)" },         \
+        { "redelivered", "run|refuse", 0, 0, "worker: what to do with what a worker had before" },       \
+        { "reply", "queue|direct", 0, 0, "caller: an exclusive queue for answers, or direct reply-to" }, \
+        { "declare", "yes|passive|no", 0, 0, "worker: declares the queue, only checks it, neither" },    \
+        { "queue_type", "classic|quorum", 0, 0, "worker: as what it is declared" },                      \
+        { "confirm", "yes|no|all", 0, 0,                                                                 \
+          "caller: one-way calls are confirmed by the broker; none; all are" }
 
 static const crew_url_option_spec plain_options[] = {
     OPTIONS,

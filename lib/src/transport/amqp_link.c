@@ -1,8 +1,6 @@
 /* The connection: login and topology by rabbitmq-c, frames in by rabbitmq-c, frames out by us. */
 #include "transport/amqp_link_impl.h"
 
-#include <amqp_ssl_socket.h>
-#include <amqp_tcp_socket.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>

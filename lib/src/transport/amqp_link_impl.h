@@ -3,9 +3,7 @@
 #define TRANSPORT_AMQP_LINK_IMPL_H
 
 #include "transport/amqp_link.h"
-
-#include <amqp.h>
-#include <amqp_framing.h>
+#include "transport/rabbitmq_c.h"
 
 struct amqp_link {
     amqp_connection_state_t connection;

@@ -146,8 +146,8 @@ static void read_monitor(struct caller *c)
             c->failures++;
         else if (what == ZMQ_EVENT_DISCONNECTED && c->failures)
             c->failures--;
-        else if (what == ZMQ_EVENT_DISCONNECTED && c->peers && --c->peers == 0)
-            c->lost = true;
+        else if (what == ZMQ_EVENT_DISCONNECTED && c->peers)
+            c->lost |= --c->peers == 0;
     }
 }
 
