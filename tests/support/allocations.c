@@ -5,16 +5,21 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *block, size_t size);
 void __real_free(void *block);
+void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+int __real_munmap(void *pages, size_t size);
 
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *block, size_t size);
 void __wrap_free(void *block);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+int __wrap_munmap(void *pages, size_t size);
 char *__wrap_strdup(const char *text);
 
 static atomic_size_t until_failure; /* 1: the next one; 0: none */
@@ -58,16 +63,19 @@ static bool fails(void)
     return left == 1;
 }
 
-static void *enter(void *block)
+static void count(size_t size)
 {
-    if (!block)
-        return NULL;
     atomic_fetch_add(&live, 1);
-    size_t size = malloc_usable_size(block);
     size_t now = atomic_fetch_add(&bytes, size) + size;
     size_t before = atomic_load(&most);
     while (now > before && !atomic_compare_exchange_weak(&most, &before, now))
         continue;
+}
+
+static void *enter(void *block)
+{
+    if (block)
+        count(malloc_usable_size(block));
     return block;
 }
 
@@ -108,6 +116,23 @@ void __wrap_free(void *block)
 {
     leave(block);
     __real_free(block);
+}
+
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    if (fails())
+        return MAP_FAILED;
+    void *pages = __real_mmap(at, size, protection, flags, fd, offset);
+    if (pages != MAP_FAILED)
+        count(size);
+    return pages;
+}
+
+int __wrap_munmap(void *pages, size_t size)
+{
+    atomic_fetch_sub(&live, 1);
+    atomic_fetch_sub(&bytes, size);
+    return __real_munmap(pages, size);
 }
 
 char *__wrap_strdup(const char *text)

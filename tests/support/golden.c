@@ -104,7 +104,7 @@ static const crew_value *next_message(const crew_protocol *protocol, crew_string
     crew_error why;
     size_t size = 0;
     if (strcmp(protocol->name, "msgpack") == 0) {
-        if (crew_msgpack_read(*answer, &size, &limits, arena, &value, &why) != CREW_OK)
+        if (crew_msgpack_read(*answer, &size, &limits, arena, NULL, &value, &why) != CREW_OK)
             return NULL;
         value = through_json(value, arena);
     } else {

@@ -40,7 +40,7 @@ CREW_API const char *crew_type_name(crew_type type);
 
 /* An empty arena. CREW_NO_MEMORY. */
 CREW_NODISCARD CREW_API crew_status crew_arena_new(crew_arena **arena);
-/* Frees all its values; the arena can be used again. */
+/* Frees all its values; the arena can be used again, and keeps up to 1 MiB for that. */
 CREW_API void crew_arena_reset(crew_arena *arena);
 CREW_API void crew_arena_free(crew_arena *arena);
 

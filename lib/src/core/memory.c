@@ -1,14 +1,17 @@
 /* Arenas and growing buffers: all memory of a message is in these. */
-#include <rpcrew/impl/memory.h>
+#include "core/memory.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 enum {
     FIRST_CHUNK = 2048,
     LARGEST_CHUNK = 1 << 20,
-    KEPT_BYTES = 64 << 10 /* what a reset arena or a cleared buffer keeps for its next use */
+    PAGES_FROM = 128 << 10,
+    KEPT_BYTES = 64 << 10 /* what a cleared buffer keeps for its next use; an arena, a chunk of any size but
+                             those that are larger than the largest */
 };
 
 struct crew_chunk {
@@ -28,6 +31,23 @@ void crew_bytes_free(crew_bytes *bytes)
     *bytes = (crew_bytes){ 0 };
 }
 
+/* malloc does the same at first, and learns from large pieces that are freed to keep the next ones. */
+void *crew_pages_new(size_t size)
+{
+    if (size < PAGES_FROM)
+        return malloc(size);
+    void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return pages == MAP_FAILED ? NULL : pages;
+}
+
+void crew_pages_free(void *pages, size_t size)
+{
+    if (size < PAGES_FROM)
+        free(pages);
+    else if (pages)
+        (void)munmap(pages, size);
+}
+
 crew_status crew_arena_new(crew_arena **arena)
 {
     crew_arena *made = calloc(1, sizeof *made);
@@ -45,45 +65,54 @@ void crew_arena_free(crew_arena *arena)
     free(arena);
 }
 
-void crew_arena_fini(crew_arena *arena)
+/* The chunk, and all that are older. */
+static void free_chunks(struct crew_chunk *chunk)
 {
-    for (struct crew_chunk *chunk = arena->chunks; chunk;) {
+    while (chunk) {
         struct crew_chunk *older = chunk->older;
-        free(chunk);
+        crew_pages_free(chunk, sizeof *chunk + chunk->size);
         chunk = older;
     }
+}
+
+void crew_arena_fini(crew_arena *arena)
+{
+    free_chunks(arena->chunks);
     *arena = (crew_arena){ 0 };
 }
 
+size_t crew_arena_size(const crew_arena *arena)
+{
+    return arena->chunks ? arena->chunks->total : 0;
+}
+
+/* One chunk is kept. Of several none is, but next time there is one with room for all, up to the largest. */
 void crew_arena_reset(crew_arena *arena)
 {
     struct crew_chunk *kept = arena->chunks;
     if (!kept)
         return;
-    if (kept->size > KEPT_BYTES) {
+    if (kept->older || kept->size > LARGEST_CHUNK) {
+        size_t total = kept->total;
         crew_arena_fini(arena);
+        arena->wanted = total < LARGEST_CHUNK ? total : LARGEST_CHUNK;
         return;
     }
-    for (struct crew_chunk *chunk = kept->older; chunk;) {
-        struct crew_chunk *older = chunk->older;
-        free(chunk);
-        chunk = older;
-    }
-    kept->older = NULL;
-    kept->total = kept->size;
     arena->next = kept->data;
     arena->end = kept->data + kept->size;
 }
 
 static bool arena_grow(crew_arena *arena, size_t size)
 {
-    size_t total = arena->chunks ? arena->chunks->total : 0;
-    size_t room = total > FIRST_CHUNK ? total : FIRST_CHUNK; /* so that no more is idle than is used */
+    size_t total = crew_arena_size(arena);
+    size_t room = total ? total : arena->wanted; /* so that no more is idle than is used */
+    if (room < FIRST_CHUNK)
+        room = FIRST_CHUNK;
     if (room > LARGEST_CHUNK)
         room = LARGEST_CHUNK;
     if (room < size)
         room = size;
-    struct crew_chunk *chunk = malloc(sizeof *chunk + room);
+    struct crew_chunk *chunk = crew_pages_new(sizeof *chunk + room);
     if (!chunk)
         return false;
     chunk->older = arena->chunks;
@@ -100,6 +129,13 @@ void *crew_arena_alloc_more(crew_arena *arena, size_t size)
     if (size > SIZE_MAX / 2 || !arena_grow(arena, size + CREW_ARENA_ALIGNMENT))
         return NULL;
     return crew_arena_alloc(arena, size);
+}
+
+void crew_arena_trim(crew_arena *arena, const char *place, size_t size, size_t used)
+{
+    const size_t mask = CREW_ARENA_ALIGNMENT - 1;
+    if (arena->next == place + ((size + mask) & ~mask))
+        arena->next -= (size - used) & ~mask;
 }
 
 void *crew_arena_zalloc(crew_arena *arena, size_t size)
@@ -135,24 +171,28 @@ void crew_buffer_clear(crew_buffer *buffer)
     buffer->failed = false;
 }
 
-char *crew_buffer_extend(crew_buffer *buffer, size_t size)
+char *crew_buffer_grow(crew_buffer *buffer, size_t size)
 {
     if (buffer->failed)
         return NULL;
-    if (buffer->capacity - buffer->size < size) {
-        size_t capacity = buffer->capacity ? buffer->capacity : 256;
-        while (capacity - buffer->size < size && capacity < SIZE_MAX / 4)
-            capacity *= 2;
-        char *data = capacity - buffer->size < size ? NULL : realloc(buffer->data, capacity);
-        if (!data) {
-            buffer->failed = true;
-            return NULL;
-        }
-        buffer->data = data;
-        buffer->capacity = capacity;
+    size_t capacity = buffer->capacity ? buffer->capacity : 256;
+    while (capacity - buffer->size < size && capacity < SIZE_MAX / 4)
+        capacity *= 2;
+    char *data = capacity - buffer->size < size ? NULL : realloc(buffer->data, capacity);
+    if (!data) {
+        buffer->failed = true;
+        return NULL;
     }
-    char *place = buffer->data + buffer->size;
-    buffer->size += size;
+    buffer->data = data;
+    buffer->capacity = capacity;
+    return data + buffer->size;
+}
+
+char *crew_buffer_extend(crew_buffer *buffer, size_t size)
+{
+    char *place = crew_buffer_room(buffer, size);
+    if (place)
+        buffer->size += size;
     return place;
 }
 

@@ -64,23 +64,33 @@ void crew_list_free(crew_list *list)
         crew_message_free(message);
 }
 
+static size_t bytes_of(const crew_message *message)
+{
+    return message->body.capacity + message->reply.capacity + crew_arena_size(&message->arena);
+}
+
 crew_message *crew_message_take(crew_message_pool *pool)
 {
     crew_message *message = crew_list_take(&pool->spare);
-    return message ? message : crew_message_new();
+    if (!message)
+        return crew_message_new();
+    pool->spare_bytes -= bytes_of(message);
+    return message;
 }
 
 void crew_message_give(crew_message_pool *pool, crew_message *message)
 {
     if (!message)
         return;
-    if (pool->spare.count >= pool->spare_max) {
-        crew_message_free(message);
-        return;
-    }
     crew_buffer_clear(&message->body);
     crew_buffer_clear(&message->reply);
     crew_arena_reset(&message->arena);
+    size_t bytes = bytes_of(message);
+    if (pool->spare.count >= pool->spare_max || pool->spare_bytes + bytes > CREW_SPARE_BYTES_MOST) {
+        crew_message_free(message);
+        return;
+    }
+    pool->spare_bytes += bytes;
     crew_message fresh = { .body = message->body, .reply = message->reply, .arena = message->arena };
     *message = fresh;
     crew_list_append(&pool->spare, message);

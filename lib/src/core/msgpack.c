@@ -13,6 +13,7 @@
 
 #include <msgpack/pack.h>
 #include <msgpack/unpack.h>
+#include <stdio.h>
 
 /* ---- reading ---- */
 
@@ -21,6 +22,7 @@ struct reader {
     const crew_limits *limits;
     size_t items_left;  /* that containers may still announce */
     const char *bottom; /* of the parser's stack of containers */
+    struct crew_msgpack_fault *fault;
     crew_status status; /* why a callback failed */
     const char *words;
 };
@@ -31,6 +33,9 @@ static int fail(struct reader *r, crew_status status, const char *words)
     r->words = words;
     return MSGPACK_UNPACK_PARSE_ERROR;
 }
+
+/* Something is well-formed and cannot be carried: without somebody to tell it to, a failure. */
+static int cannot_carry(struct reader *r, crew_status status, const char *words, crew_value *out);
 
 /* The names of what follows are the template's. */
 #define msgpack_unpack_struct(name)     struct crew_parser##name
@@ -102,16 +107,14 @@ static int on_false(struct reader *const *user, crew_value *out)
     return 0;
 }
 
-/* Room for a text and a NUL behind it, for those who read it as a C string; NULL if there is none. */
+static const char long_string[] = "a string of more bytes than are allowed";
+
+/* Room for a text and a NUL behind it, for those who read it as a C string; NULL without memory. */
 static char *room_for(struct reader *r, size_t size)
 {
     static char nothing[1];
     if (!size)
         return nothing;
-    if (size > r->limits->string_bytes) {
-        (void)fail(r, CREW_LIMIT, "a string of more bytes than are allowed");
-        return NULL;
-    }
     char *place = crew_arena_alloc(r->arena, size + 1);
     if (!place)
         (void)fail(r, CREW_NO_MEMORY, "no memory");
@@ -124,17 +127,21 @@ static int on_str(struct reader *const *user, const char *base, const char *at, 
                   crew_value *out)
 {
     (void)base;
+    if (size > (*user)->limits->string_bytes)
+        return cannot_carry(*user, CREW_LIMIT, long_string, out);
     char *copy = room_for(*user, size);
     if (!copy)
         return MSGPACK_UNPACK_PARSE_ERROR;
     if (size && !crew_utf8_copy(copy, (crew_string){ at, size }))
-        return fail(*user, CREW_MALFORMED, "a str that is not UTF-8");
+        return cannot_carry(*user, CREW_MALFORMED, "a str that is not UTF-8", out);
     *out = crew_make_text(CREW_TYPE_STRING, (crew_string){ copy, size });
     return 0;
 }
 
 static int on_bytes(struct reader *r, crew_type type, const char *at, size_t size, crew_value *out)
 {
+    if (size > r->limits->string_bytes)
+        return cannot_carry(r, CREW_LIMIT, long_string, out);
     char *copy = room_for(r, size);
     if (!copy)
         return MSGPACK_UNPACK_PARSE_ERROR;
@@ -159,7 +166,7 @@ static int on_ext(struct reader *const *user, const char *base, const char *at, 
     if (!size) /* 2^32 - 1 bytes and the type, wrapped around */
         return fail(*user, CREW_LIMIT, "an ext of 4 GiB");
     int failed = on_bytes(*user, CREW_TYPE_EXT, at + 1, size - 1, out);
-    if (!failed)
+    if (!failed && out->type == CREW_TYPE_EXT)
         out->ext_type = (int8_t)at[0];
     return failed;
 }
@@ -167,59 +174,50 @@ static int on_ext(struct reader *const *user, const char *base, const char *at, 
 /* How deep a container is, which its place in the parser's stack tells. */
 static size_t depth_of(const struct reader *r, const crew_value *place);
 
-/* Room for count items of a size, each of so many values, in a container that is at its place in the parser's
- * stack. */
-static void *announce(struct reader *r, const crew_value *place, size_t count, size_t values,
-                      size_t item_size)
+/* Opens a container of count items, each of so many values, at its place in the parser's stack. One that
+ * cannot be carried has no room for items, and drops them as they come. */
+static int announce(struct reader *r, crew_value *place, size_t count, size_t values)
 {
-    if (depth_of(r, place) > r->limits->depth) {
-        (void)fail(r, CREW_LIMIT, "nested too deep");
-        return NULL;
-    }
-    if (count > r->limits->items) {
-        (void)fail(r, CREW_LIMIT, "a container of more items than are allowed");
-        return NULL;
-    }
-    if (count * values > r->items_left) {
-        (void)fail(r, CREW_MALFORMED, "a container of more items than there are bytes");
-        return NULL;
-    }
-    static _Alignas(CREW_ARENA_ALIGNMENT) char nothing[CREW_ARENA_ALIGNMENT]; /* never read */
-    if (!count)
-        return nothing;
+    if (count * values > r->items_left)
+        return fail(r, CREW_MALFORMED, "a container of more items than there are bytes");
     r->items_left -= count * values;
-    void *items = crew_arena_alloc(r->arena, count * item_size);
-    if (!items)
-        (void)fail(r, CREW_NO_MEMORY, "no memory");
-    return items;
+    place->items = NULL;
+    int failed = 0;
+    if (depth_of(r, place) > r->limits->depth)
+        failed = cannot_carry(r, CREW_LIMIT, "nested too deep", NULL);
+    else if (count > r->limits->items)
+        failed = cannot_carry(r, CREW_LIMIT, "a container of more items than are allowed", NULL);
+    else if (count && !(place->items = crew_arena_alloc(r->arena, count * values * sizeof(crew_value))))
+        failed = fail(r, CREW_NO_MEMORY, "no memory");
+    return failed;
 }
 
 /* The items are counted as they come. */
 static int on_array(struct reader *const *user, unsigned count, crew_value *out)
 {
-    crew_value *items = announce(*user, out, count, 1, sizeof *items);
-    *out = (crew_value){ .type = CREW_TYPE_ARRAY, .items = items };
-    return items ? 0 : MSGPACK_UNPACK_PARSE_ERROR;
+    *out = (crew_value){ .type = CREW_TYPE_ARRAY };
+    return announce(*user, out, count, 1);
 }
 
 static int on_array_item(struct reader *const *user, crew_value *array, crew_value item)
 {
     (void)user;
-    array->items[array->size++] = item;
+    if (array->items)
+        array->items[array->size++] = item;
     return 0;
 }
 
 static int on_map(struct reader *const *user, unsigned count, crew_value *out)
 {
-    struct crew_member *members = announce(*user, out, count, 2, sizeof *members);
-    *out = (crew_value){ .type = CREW_TYPE_OBJECT, .members = members };
-    return members ? 0 : MSGPACK_UNPACK_PARSE_ERROR;
+    *out = (crew_value){ .type = CREW_TYPE_OBJECT };
+    return announce(*user, out, count, 2);
 }
 
 static int on_map_item(struct reader *const *user, crew_value *map, crew_value key, crew_value value)
 {
     (void)user;
-    map->members[map->size++] = (struct crew_member){ key, value };
+    if (map->members)
+        map->members[map->size++] = (struct crew_member){ key, value };
     return 0;
 }
 
@@ -232,34 +230,55 @@ static size_t depth_of(const struct reader *r, const crew_value *place)
     return (size_t)((const char *)place - r->bottom) / sizeof(struct crew_parser_stack) + 1;
 }
 
+static int cannot_carry(struct reader *r, crew_status status, const char *words, crew_value *out)
+{
+    if (!r->fault)
+        return fail(r, status, words);
+    if (out)
+        *out = (crew_value){ .type = CREW_TYPE_NULL };
+    if (r->fault->status != CREW_OK)
+        return 0;
+    r->fault->status = status;
+    r->fault->field = ((const crew_value *)(const void *)r->bottom)->size;
+    (void)snprintf(r->fault->words, sizeof r->fault->words, "%s", words);
+    return 0;
+}
+
 crew_status crew_msgpack_read(crew_string bytes, size_t *at, const crew_limits *limits, crew_arena *arena,
-                              const crew_value **value, crew_error *why)
+                              struct crew_msgpack_fault *fault, const crew_value **value, crew_error *why)
 {
     struct crew_parser_context parser;
     struct reader reader = { .arena = arena,
                              .limits = limits,
                              .items_left = bytes.size - *at,
                              .bottom = (const char *)&parser.stack[0].obj,
+                             .fault = fault,
                              .status = CREW_MALFORMED,
                              .words = "a byte that begins nothing" };
     size_t end = *at;
+    *value = NULL;
     if (bytes.size > limits->message_bytes)
         return crew_error_set(why, CREW_LIMIT, "more than %zu bytes", limits->message_bytes);
     if (!bytes.size) /* perhaps at NULL, to which nothing may be added */
         return crew_error_set(why, CREW_MALFORMED, "cut short after 0 bytes");
     parser.user = &reader;
     crew_parser_init(&parser);
+    parser.stack[0].obj = (crew_value){ .type = CREW_TYPE_NULL };
     int result = crew_parser_execute(&parser, bytes.data, bytes.size, &end);
+    /* What is not read to its end is still at the bottom of the stack. */
+    bool whole = result > 0, begun = parser.stack[0].obj.type == CREW_TYPE_ARRAY;
+    if (whole || begun)
+        *value = crew_value_in(arena, whole ? crew_parser_data(&parser) : parser.stack[0].obj);
+    if ((whole || begun) && !*value)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     if (result == 0)
         return crew_error_set(why, CREW_MALFORMED, "cut short after %zu bytes", bytes.size);
     if (result == MSGPACK_UNPACK_NOMEM_ERROR) /* the parser's word for a full stack */
         return crew_error_set(why, CREW_LIMIT, "nested too deep, at offset %zu", end);
     if (result < 0)
         return crew_error_set(why, reader.status, "%s, at offset %zu", reader.words, end);
-    crew_value root = crew_parser_data(&parser);
-    *value = crew_value_in(arena, root);
     *at = end;
-    return *value ? CREW_OK : crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    return CREW_OK;
 }
 
 crew_status crew_msgpack_decode(crew_string bytes, const crew_limits *limits, crew_arena *arena,
@@ -268,7 +287,7 @@ crew_status crew_msgpack_decode(crew_string bytes, const crew_limits *limits, cr
     const crew_limits resolved = crew_limits_resolve(limits);
     const crew_value *read = NULL;
     size_t at = 0;
-    crew_status status = crew_msgpack_read(bytes, &at, &resolved, arena, &read, why);
+    crew_status status = crew_msgpack_read(bytes, &at, &resolved, arena, NULL, &read, why);
     if (status != CREW_OK)
         return status;
     if (at < bytes.size)

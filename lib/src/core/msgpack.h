@@ -5,10 +5,20 @@
 #include <rpcrew/impl/memory.h>
 #include <rpcrew/msgpack.h>
 
-/* Reads the object that begins at bytes + *at, and moves *at behind it. Otherwise as crew_msgpack_decode;
- * limits are resolved. */
+/* The first thing in an object that is well-formed and cannot be carried: CREW_MALFORMED (a str that is not
+ * UTF-8), CREW_LIMIT; CREW_OK: there is none. In its place there is nil. */
+struct crew_msgpack_fault {
+    crew_status status;
+    size_t field; /* the item of the object, an array, that it is in or is */
+    char words[100];
+};
+
+/* Reads the object that begins at bytes + *at, and moves *at behind it. Otherwise as crew_msgpack_decode, but
+ * that what cannot be carried is a failure only if there is no fault to tell it by (NULL). On failure *value
+ * is what had been read of an array, or NULL. limits are resolved. */
 CREW_NODISCARD crew_status crew_msgpack_read(crew_string bytes, size_t *at, const crew_limits *limits,
-                                             crew_arena *arena, const crew_value **value, crew_error *why);
+                                             crew_arena *arena, struct crew_msgpack_fault *fault,
+                                             const crew_value **value, crew_error *why);
 
 /* Append to out as crew_msgpack_encode does, whose statuses they return but for CREW_NO_MEMORY: out remembers
  * that. What they have written on failure is the caller's to take back. */

@@ -1,7 +1,10 @@
 /* Values: reading, comparing and building them. */
 #include "core/value.h"
 
+#include "core/memory.h"
+
 #include <math.h>
+#include <sys/random.h>
 
 const char *crew_type_name(crew_type type)
 {
@@ -248,6 +251,67 @@ struct crew_member *crew_object_place(crew_arena *arena, crew_value *object)
         return NULL;
     object->members = members;
     return &members[object->size++];
+}
+
+/* Not to be foreseen, so that nobody can choose keys that all meet in one slot. */
+static uint64_t hash_key(crew_string key, uint64_t seed)
+{
+    uint64_t hash = seed ^ key.size;
+    for (size_t i = 0; i < key.size; i += 8) {
+        uint64_t eight = 0;
+        memcpy(&eight, key.data + i, key.size - i < 8 ? key.size - i : 8);
+        hash = (hash ^ eight) * 0x9E3779B97F4A7C15U;
+        hash ^= hash >> 29 ^ seed;
+    }
+    return hash * 0xBF58476D1CE4E5B9U >> 20;
+}
+
+/* Few members are compared with one another, many are found by a table of their numbers, counted from 1. */
+static size_t find_same(const struct crew_member *members, size_t count, uint32_t *slots, size_t mask,
+                        uint64_t seed)
+{
+    crew_string key = crew_text_of(&members[count].key);
+    if (!slots) {
+        size_t i = 0;
+        while (i < count && !crew_string_equal(crew_text_of(&members[i].key), key))
+            i++;
+        return i;
+    }
+    size_t slot = hash_key(key, seed) & mask;
+    while (slots[slot] && !crew_string_equal(crew_text_of(&members[slots[slot] - 1].key), key))
+        slot = (slot + 1) & mask;
+    if (slots[slot])
+        return slots[slot] - 1;
+    slots[slot] = (uint32_t)count + 1;
+    return count;
+}
+
+crew_status crew_object_unite(crew_value *object)
+{
+    enum { FEW = 16 };
+    size_t count = object->size, room = 64, kept = 0;
+    uint32_t *slots = NULL;
+    uint64_t seed = 0;
+    while (room < 2 * count)
+        room *= 2;
+    if (count > FEW) {
+        slots = crew_pages_new(room * sizeof *slots);
+        if (!slots)
+            return CREW_NO_MEMORY;
+        memset(slots, 0, room * sizeof *slots);
+        if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0)
+            seed = (uintptr_t)slots;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct crew_member member = object->members[i];
+        object->members[kept] = member;
+        size_t same = find_same(object->members, kept, slots, room - 1, seed);
+        object->members[same].value = member.value;
+        kept += same == kept;
+    }
+    crew_pages_free(slots, room * sizeof *slots);
+    object->size = (uint32_t)kept;
+    return CREW_OK;
 }
 
 static crew_status container_new(crew_arena *arena, crew_type type, crew_value **out)

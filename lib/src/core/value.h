@@ -4,8 +4,7 @@
 
 #include <rpcrew/impl/memory.h>
 
-/* Arrays and objects inside one another, at most: reading and writing recurse, and jansson's own limit is
- * 2,048. */
+/* Arrays and objects inside one another, at most: what walks through them recurses. */
 enum { CREW_DEPTH_MAX = 1024 };
 
 /* 16 bytes. Items and members stand in one block in the arena, so that an array is a real array. */
@@ -75,5 +74,9 @@ crew_value *crew_value_in(crew_arena *arena, crew_value value);
 /* Appends a place to an array or object for the caller to fill; NULL without memory. */
 crew_value *crew_array_place(crew_arena *arena, crew_value *array);
 struct crew_member *crew_object_place(crew_arena *arena, crew_value *object);
+
+/* Of members with the same string key leaves one: with the last one's value, in the first one's place. All
+ * keys are strings. CREW_NO_MEMORY. */
+CREW_NODISCARD crew_status crew_object_unite(crew_value *object);
 
 #endif

@@ -6,13 +6,12 @@
 #include "core/value.h"
 #include "protocol/protocols.h"
 
-#include <stdio.h>
-
 enum dialect { V2, V1 };
 
 static bool sniff(crew_string bytes)
 {
-    size_t i = 0;
+    static const char mark[] = "\xEF\xBB\xBF"; /* a byte order mark */
+    size_t i = bytes.size >= 3 && memcmp(bytes.data, mark, 3) == 0 ? 3 : 0;
     while (i < bytes.size && strchr(" \t\r\n", bytes.data[i]) && bytes.data[i])
         i++;
     return i < bytes.size && (bytes.data[i] == '{' || bytes.data[i] == '[');
@@ -36,6 +35,7 @@ static void refuse(crew_wire_call *call, crew_arena *arena, int code, const char
     call->data = reason_data(arena, reason);
 }
 
+/* Of 2.0; in 1.0 an id may be anything. */
 static bool id_is_good(const crew_value *id)
 {
     switch (crew_value_type(id)) {
@@ -48,19 +48,13 @@ static bool id_is_good(const crew_value *id)
     }
 }
 
-/* The id as it was written, or, if its key was written with escapes, as we would write it. */
-static crew_status id_text(const crew_value *id, crew_string watched, crew_arena *arena, crew_string *text)
+static bool is_version(const crew_value *version, const char *wanted)
 {
-    *text = watched;
-    if (watched.size)
-        return CREW_OK;
-    crew_buffer out = { 0 };
-    crew_status status = crew_json_write(id, CREW_JSON_COMPACT, &out);
-    *text = crew_buffer_move(&out, arena);
-    return status == CREW_OK && !text->data ? CREW_NO_MEMORY : status;
+    crew_string text;
+    return crew_value_string(version, &text) == CREW_OK && crew_string_equal(text, crew_str(wanted));
 }
 
-/* What is wrong with a request of version 1.0, which has no jsonrpc member; NULL: nothing. */
+/* What is wrong with a request of version 1.0; NULL: nothing. */
 static const char *check_v1(const crew_value *id, const crew_value *params, bool in_batch)
 {
     if (in_batch)
@@ -72,11 +66,12 @@ static const char *check_v1(const crew_value *id, const crew_value *params, bool
     return NULL;
 }
 
-static const char *check_v2(const crew_value *version, const crew_value *params)
+static const char *check_v2(const crew_value *version, const crew_value *id, const crew_value *params)
 {
-    crew_string text;
-    if (crew_value_string(version, &text) != CREW_OK || !crew_string_equal(text, crew_str("2.0")))
+    if (!is_version(version, "2.0"))
         return "\"jsonrpc\" is not \"2.0\"";
+    if (!id_is_good(id))
+        return "id is neither string, number nor null";
     switch (crew_value_type(params)) {
     case CREW_TYPE_NULL:
     case CREW_TYPE_ARRAY:
@@ -85,44 +80,46 @@ static const char *check_v2(const crew_value *version, const crew_value *params)
     }
 }
 
-static crew_status decode_call(const crew_value *value, const struct crew_json_item *notes, bool in_batch,
-                               crew_arena *arena, crew_wire_call *call)
+/* The call holds something that cannot be carried: that, and not what is in its place, is its error. */
+static void refuse_fault(crew_wire_call *call, const struct crew_json_item *notes, crew_arena *arena)
+{
+    bool in_value = notes->in_params && notes->fault != CREW_LIMIT;
+    bool one_way = call->one_way, v1 = call->dialect == V1;
+    refuse(call, arena, in_value ? CREW_CODE_INVALID_PARAMS : CREW_CODE_INVALID_REQUEST, notes->words);
+    call->one_way = one_way && notes->in_params;
+    call->dialect = in_value && v1 ? V1 : V2;
+}
+
+static void decode_call(const crew_value *value, const struct crew_json_item *notes, bool in_batch,
+                        crew_arena *arena, crew_wire_call *call)
 {
     *call = (crew_wire_call){ .id = crew_str("null") };
     if (crew_value_type(value) != CREW_TYPE_OBJECT) {
-        refuse(call, arena, CREW_CODE_INVALID_REQUEST, "a request is an object");
-        return CREW_OK;
+        refuse(call, arena, CREW_CODE_INVALID_REQUEST,
+               notes->fault == CREW_OK ? "a request is an object" : notes->words);
+        return;
     }
     const crew_value *version = crew_value_get(value, "jsonrpc");
     const crew_value *id = crew_value_get(value, "id");
     const crew_value *params = crew_value_get(value, "params");
     const crew_value *method = crew_value_get(value, "method");
-    if (!id_is_good(id)) {
-        refuse(call, arena, CREW_CODE_INVALID_REQUEST, "id is neither string, number nor null");
-        return CREW_OK;
-    }
-    crew_status status = id ? id_text(id, notes->watched, arena, &call->id) : CREW_OK;
-    if (status != CREW_OK)
-        return status;
+    bool v1 = !version || is_version(version, "1.0");
+    if (notes->watched.size && (v1 || id_is_good(id)))
+        call->id = notes->watched;
     const char *wrong = NULL;
     if (crew_value_string(method, &call->method) != CREW_OK)
         wrong = "method is not a string";
     else
-        wrong = version ? check_v2(version, params) : check_v1(id, params, in_batch);
-    if (wrong) {
+        wrong = v1 ? check_v1(id, params, in_batch) : check_v2(version, id, params);
+    call->dialect = v1 ? V1 : V2;
+    call->one_way = v1 ? crew_value_type(id) == CREW_TYPE_NULL : !id && !notes->watched.size;
+    if (notes->fault != CREW_OK && (!wrong || !notes->in_params)) {
+        refuse_fault(call, notes, arena);
+    } else if (wrong) {
         refuse(call, arena, CREW_CODE_INVALID_REQUEST, wrong);
-        return CREW_OK;
+    } else {
+        call->params = crew_value_type(params) == CREW_TYPE_NULL ? NULL : params;
     }
-    call->dialect = version ? V2 : V1;
-    call->one_way = version ? !id : id->type == CREW_TYPE_NULL;
-    call->params = crew_value_type(params) == CREW_TYPE_NULL ? NULL : params;
-    if (notes->too_big) {
-        crew_error why;
-        crew_error_set(&why, CREW_OUT_OF_RANGE, "an integer beyond int64 at %s", notes->too_big);
-        call->code = CREW_CODE_INVALID_PARAMS;
-        call->data = reason_data(arena, why.message);
-    }
-    return CREW_OK;
 }
 
 static crew_status decode_calls(crew_string bytes, const crew_limits *limits, crew_arena *arena,
@@ -132,7 +129,7 @@ static crew_status decode_calls(crew_string bytes, const crew_limits *limits, cr
     struct crew_json_notes notes = { .watch = "id" };
     const crew_value *value = NULL;
     crew_error why;
-    crew_status status = crew_json_read(bytes, limits, arena, &notes, &value, &why);
+    crew_status status = crew_json_read(bytes, NULL, limits, arena, &notes, &value, &why);
     if (status == CREW_NO_MEMORY)
         return status;
 
@@ -148,12 +145,12 @@ static crew_status decode_calls(crew_string bytes, const crew_limits *limits, cr
     else if (value->type == CREW_TYPE_ARRAY && !batch)
         refuse(&items[0], arena, CREW_CODE_INVALID_REQUEST, "an empty batch");
     else
-        for (size_t i = 0; i < count && status == CREW_OK; i++)
-            status = decode_call(batch ? &value->items[i] : value,
-                                 i < notes.count ? &notes.items[i] : &no_notes, batch, arena, &items[i]);
+        for (size_t i = 0; i < count; i++)
+            decode_call(batch ? &value->items[i] : value, i < notes.count ? &notes.items[i] : &no_notes,
+                        batch, arena, &items[i]);
     *calls =
         (crew_wire_calls){ .items = items, .count = count, .batch = batch, .malformed = status != CREW_OK };
-    return status == CREW_NO_MEMORY ? status : CREW_OK;
+    return CREW_OK;
 }
 
 /* ---- encoding replies ---- */
@@ -296,7 +293,7 @@ static crew_status decode_replies(crew_string bytes, const crew_limits *limits, 
 {
     struct crew_json_notes notes = { 0 };
     const crew_value *value;
-    crew_status status = crew_json_read(bytes, limits, arena, &notes, &value, why);
+    crew_status status = crew_json_read(bytes, NULL, limits, arena, &notes, &value, why);
     if (status != CREW_OK)
         return status;
     bool batch = value->type == CREW_TYPE_ARRAY;
@@ -306,9 +303,9 @@ static crew_status decode_replies(crew_string bytes, const crew_limits *limits, 
         return CREW_NO_MEMORY;
     for (size_t i = 0; i < count; i++) {
         decode_reply(batch ? &value->items[i] : value, &items[i]);
-        if (i < notes.count && notes.items[i].too_big && items[i].valid) {
+        if (i < notes.count && notes.items[i].fault != CREW_OK && items[i].valid) {
             items[i].valid = false;
-            items[i].reason = "it holds an integer beyond int64";
+            items[i].reason = notes.items[i].words;
         }
     }
     *replies = (crew_wire_replies){ .items = items, .count = count };

@@ -9,6 +9,8 @@
 #include "core/value.h"
 #include "protocol/protocols.h"
 
+#include <assert.h>
+
 enum { REQUEST, RESPONSE, NOTIFICATION };
 
 /* A message is an array, of whatever length; no JSON text begins with such a byte. */
@@ -59,82 +61,117 @@ static bool method_of(const crew_value *value, crew_string *method)
            crew_value_bytes(value, method) == CREW_OK && crew_utf8_valid(*method);
 }
 
-static crew_status decode_call(const crew_value *message, crew_arena *arena, crew_wire_call *call)
+/* One message of a body, or what could be read of it. */
+struct message {
+    const crew_value *value; /* NULL: nothing */
+    crew_status status;      /* why the rest could not be read, nor what is behind it */
+    const char *words;       /* of status */
+    struct crew_msgpack_fault fault;
+};
+
+static crew_status decode_call(const struct message *message, crew_arena *arena, crew_wire_call *call)
 {
+    static const crew_value nothing;
+    const crew_value *value = message->value ? message->value : &nothing;
     int64_t kind = -1;
     *call = (crew_wire_call){ 0 };
-    bool known = kind_of(message, &kind) && (kind == REQUEST || kind == NOTIFICATION);
+    bool known = kind_of(value, &kind) && (kind == REQUEST || kind == NOTIFICATION);
     size_t fields = kind == REQUEST ? 4 : 3;
-    const crew_value *msgid = kind == REQUEST ? item_of(message, 1) : NULL;
-    const crew_value *method = item_of(message, fields - 2), *params = item_of(message, fields - 1);
+    const crew_value *msgid = kind == REQUEST ? item_of(value, 1) : NULL;
+    const crew_value *method = item_of(value, fields - 2), *params = item_of(value, fields - 1);
     bool good_id =
         msgid && msgid->type == CREW_TYPE_INT && msgid->integer >= 0 && msgid->integer <= UINT32_MAX;
     if (good_id && id_text(msgid, arena, &call->id) != CREW_OK)
         return CREW_NO_MEMORY;
-    if (!known || crew_value_count(message) != fields)
+    const struct crew_msgpack_fault *fault = &message->fault;
+    bool in_params = fault->status != CREW_OK && fault->field == fields - 1;
+    if (message->status != CREW_OK)
+        refuse(call, arena, message->status == CREW_LIMIT ? CREW_CODE_INVALID_REQUEST : CREW_CODE_PARSE_ERROR,
+               message->words);
+    else if (!known || crew_value_count(value) != fields)
         refuse(call, arena, CREW_CODE_INVALID_REQUEST,
                "neither [0, msgid, method, params] nor [2, method, params]");
     else if (kind == REQUEST && !call->id.size)
         refuse(call, arena, CREW_CODE_INVALID_REQUEST, "msgid is no integer from 0 to 2^32 - 1");
+    else if (fault->status != CREW_OK && !in_params)
+        refuse(call, arena, CREW_CODE_INVALID_REQUEST, fault->words);
     else if (!method_of(method, &call->method))
         refuse(call, arena, CREW_CODE_INVALID_REQUEST, "method is not a string");
+    else if (in_params)
+        refuse(call, arena,
+               fault->status == CREW_LIMIT ? CREW_CODE_INVALID_REQUEST : CREW_CODE_INVALID_PARAMS,
+               fault->words);
     else if (crew_value_type(params) != CREW_TYPE_ARRAY && crew_value_type(params) != CREW_TYPE_OBJECT &&
              crew_value_type(params) != CREW_TYPE_NULL)
         refuse(call, arena, CREW_CODE_INVALID_REQUEST, "params is no array");
-    if (call->code)
-        return CREW_OK;
-    call->one_way = kind == NOTIFICATION;
-    call->params = crew_value_type(params) == CREW_TYPE_NULL ? NULL : params;
+    call->one_way = kind == NOTIFICATION && (!call->code || (in_params && message->status == CREW_OK));
+    if (!call->code)
+        call->params = crew_value_type(params) == CREW_TYPE_NULL ? NULL : params;
     return CREW_OK;
 }
 
-/* All messages of a body, one behind the other. What is behind one that cannot be read is lost: *status says
- * why. NULL without memory; count is 1 at least, with nothing in it if the first could not be read. */
-static const crew_value **read_all(crew_string bytes, const crew_limits *limits, crew_arena *arena,
-                                   size_t *count, crew_status *status, crew_error *why)
+/* Room for one more; NULL without memory. */
+static struct message *add_message(crew_arena *arena, struct message **all, size_t *count)
 {
-    size_t room = 4, at = 0;
-    const crew_value **all = crew_arena_alloc(arena, room * sizeof(const crew_value *));
-    *count = 0;
-    *status = CREW_OK;
-    while (all && *status == CREW_OK && (at < bytes.size || !*count)) {
-        if (*count == limits->batch) {
-            *status = crew_error_set(why, CREW_LIMIT, "more than %u calls in a message", limits->batch);
-            break;
-        }
-        if (*count == room) {
-            const crew_value **larger = crew_arena_alloc(arena, 2 * room * sizeof(const crew_value *));
-            if (!larger)
-                return NULL;
-            memcpy(larger, all, room * sizeof(const crew_value *));
-            all = larger;
-            room *= 2;
-        }
-        *status = crew_msgpack_read(bytes, &at, limits, arena, &all[*count], why);
-        *count += *status == CREW_OK;
+    if ((*count & (*count - 1)) == 0) { /* as many as there is room for */
+        size_t room = *count ? 2 * *count : 1;
+        struct message *larger = crew_arena_alloc(arena, room * sizeof *larger);
+        if (!larger)
+            return NULL;
+        if (*count)
+            memcpy(larger, *all, *count * sizeof *larger);
+        *all = larger;
     }
-    return *status == CREW_NO_MEMORY ? NULL : all;
+    struct message *added = &(*all)[(*count)++];
+    *added = (struct message){ .status = CREW_OK };
+    return added;
+}
+
+/* All messages of a body, one behind the other, one at least. What is behind one that cannot be read, or that
+ * is none, is not looked at. */
+static crew_status read_all(crew_string bytes, const crew_limits *limits, crew_arena *arena,
+                            struct message **all, size_t *count)
+{
+    size_t at = 0;
+    bool more = true;
+    *count = 0;
+    while (more) {
+        crew_error why;
+        bool too_many = *count == limits->batch;
+        struct message *m = add_message(arena, all, count);
+        if (!m)
+            return CREW_NO_MEMORY;
+        if (too_many)
+            m->status = crew_error_set(&why, CREW_LIMIT, "more than %u calls in a message", limits->batch);
+        else
+            m->status = crew_msgpack_read(bytes, &at, limits, arena, &m->fault, &m->value, &why);
+        if (m->status == CREW_NO_MEMORY)
+            return CREW_NO_MEMORY;
+        if (m->status != CREW_OK)
+            m->words = crew_arena_string(arena, crew_str(why.message)).data;
+        if (m->status != CREW_OK && !m->words)
+            return CREW_NO_MEMORY;
+        assert(m->value || m->status != CREW_OK);
+        more = m->status == CREW_OK && m->value->type == CREW_TYPE_ARRAY && at < bytes.size;
+    }
+    return CREW_OK;
 }
 
 static crew_status decode_calls(crew_string bytes, const crew_limits *limits, crew_arena *arena,
                                 crew_wire_calls *calls)
 {
+    struct message *messages = NULL;
     size_t count;
-    crew_status status;
-    crew_error why;
-    const crew_value **messages = read_all(bytes, limits, arena, &count, &status, &why);
-    bool broken = status != CREW_OK;
-    crew_wire_call *items = messages ? crew_arena_zalloc(arena, (count + broken) * sizeof *items) : NULL;
+    crew_status status = read_all(bytes, limits, arena, &messages, &count);
+    crew_wire_call *items = status == CREW_OK ? crew_arena_zalloc(arena, count * sizeof *items) : NULL;
     if (!items)
         return CREW_NO_MEMORY;
     for (size_t i = 0; i < count; i++)
-        if (decode_call(messages[i], arena, &items[i]) != CREW_OK)
+        if (decode_call(&messages[i], arena, &items[i]) != CREW_OK)
             return CREW_NO_MEMORY;
-    if (broken)
-        refuse(&items[count], arena, status == CREW_LIMIT ? CREW_CODE_INVALID_REQUEST : CREW_CODE_PARSE_ERROR,
-               why.message);
-    count += broken;
-    *calls = (crew_wire_calls){ .items = items, .count = count, .batch = count > 1, .malformed = broken };
+    *calls = (crew_wire_calls){
+        .items = items, .count = count, .batch = count > 1, .malformed = messages[count - 1].status != CREW_OK
+    };
     return CREW_OK;
 }
 
@@ -213,15 +250,18 @@ static void decode_error(const crew_value *error, crew_wire_reply *reply)
     }
 }
 
-static void decode_reply(const crew_value *message, crew_wire_reply *reply)
+static void decode_reply(const struct message *message, crew_wire_reply *reply)
 {
+    static const crew_value nothing;
+    const crew_value *value = message->value ? message->value : &nothing;
     int64_t kind, id;
     *reply = (crew_wire_reply){ .id_kind = CREW_ID_NULL };
-    if (!kind_of(message, &kind) || kind != RESPONSE || crew_value_count(message) != 4) {
-        reply->reason = "a reply is [1, msgid, error, result]";
+    if (!kind_of(value, &kind) || kind != RESPONSE ||
+        (message->status == CREW_OK && crew_value_count(value) != 4)) {
+        reply->reason = message->status == CREW_OK ? "a reply is [1, msgid, error, result]" : message->words;
         return;
     }
-    const crew_value *msgid = item_of(message, 1), *error = item_of(message, 2);
+    const crew_value *msgid = item_of(value, 1), *error = item_of(value, 2);
     if (crew_value_int(msgid, &id) == CREW_OK && id > 0 && id <= UINT32_MAX) {
         reply->id_kind = CREW_ID_NUMBER;
         reply->id = (uint32_t)id;
@@ -229,32 +269,30 @@ static void decode_reply(const crew_value *message, crew_wire_reply *reply)
                !(crew_value_int(msgid, &id) == CREW_OK && id == 0)) {
         reply->id_kind = CREW_ID_FOREIGN;
     }
-    if (crew_value_type(error) != CREW_TYPE_NULL)
+    if (message->status != CREW_OK)
+        reply->reason = message->words;
+    else if (message->fault.status != CREW_OK)
+        reply->reason = message->fault.words;
+    else if (crew_value_type(error) != CREW_TYPE_NULL)
         decode_error(error, reply);
     else
-        reply->result = item_of(message, 3);
-    reply->valid = true;
+        reply->result = item_of(value, 3);
+    reply->valid = !reply->reason;
 }
 
 static crew_status decode_replies(crew_string bytes, const crew_limits *limits, crew_arena *arena,
                                   crew_wire_replies *replies, crew_error *why)
 {
+    struct message *messages = NULL;
     size_t count;
-    crew_status status;
-    crew_error fault;
-    const crew_value **messages = read_all(bytes, limits, arena, &count, &status, &fault);
-    crew_wire_reply *items = messages ? crew_arena_alloc(arena, (count + 1) * sizeof *items) : NULL;
+    crew_status status = read_all(bytes, limits, arena, &messages, &count);
+    crew_wire_reply *items = status == CREW_OK ? crew_arena_alloc(arena, count * sizeof *items) : NULL;
     if (!items)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
-    if (status != CREW_OK && !count)
-        return crew_error_set(why, status, "%s", fault.message);
-    for (size_t i = 0; i < count; i++)
-        decode_reply(messages[i], &items[i]);
-    if (status != CREW_OK) { /* what is behind them and no message costs them nothing */
-        crew_string reason = crew_arena_string(arena, crew_str(fault.message));
-        items[count++] =
-            (crew_wire_reply){ .id_kind = CREW_ID_NULL, .reason = reason.data ? reason.data : "" };
-    }
+    if (messages[0].status != CREW_OK && !messages[0].value)
+        return crew_error_set(why, messages[0].status, "%s", messages[0].words);
+    for (size_t i = 0; i < count; i++) /* what is behind them and no message costs them nothing */
+        decode_reply(&messages[i], &items[i]);
     *replies = (crew_wire_replies){ .items = items, .count = count };
     return CREW_OK;
 }

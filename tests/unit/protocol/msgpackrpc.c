@@ -116,7 +116,7 @@ static void several_messages_are_several_calls(void **state)
 {
     (void)state;
     crew_wire_calls calls =
-        decode(BYTES("\x94\x00\x01\xa1m\x90\x93\x02\xa1n\x90\x05\x94\x00\x02\xa1o\x90\xc1"));
+        decode(BYTES("\x94\x00\x01\xa1m\x90\x93\x02\xa1n\x90\x90\x94\x00\x02\xa1o\x90\xc1"));
     assert_int_equal(calls.count, 5);
     assert_true(calls.batch);
     assert_int_equal(calls.items[0].code, 0);
@@ -124,11 +124,64 @@ static void several_messages_are_several_calls(void **state)
     assert_int_equal(calls.items[2].code, CREW_CODE_INVALID_REQUEST);
     assert_int_equal(calls.items[3].code, 0);
     assert_int_equal(calls.items[4].code, CREW_CODE_PARSE_ERROR);
+    calls = decode(BYTES("\x93\x02\xa1n\x90{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1}"));
+    assert_int_equal(calls.count, 2); /* what is no message at all is one error, not one a byte */
+    assert_int_equal(calls.items[1].code, CREW_CODE_INVALID_REQUEST);
     limits.batch = 2;
     calls = decode(BYTES("\x93\x02\xa1n\x90\x93\x02\xa1n\x90\x93\x02\xa1n\x90"));
     limits.batch = 1000;
     assert_int_equal(calls.count, 3);
     assert_int_equal(calls.items[2].code, CREW_CODE_INVALID_REQUEST);
+}
+
+static void what_is_wrong_within_a_call_costs_that_call_only(void **state)
+{
+    (void)state;
+    limits.string_bytes = 8;
+    limits.items = 4;
+    limits.depth = 4;
+    const struct {
+        crew_string bad;
+        int code;
+        bool one_way;
+    } cases[] = {
+        { BYTES("\x94\x00\x07\xa1m\x91\xa1\xff"), CREW_CODE_INVALID_PARAMS, false },
+        { BYTES("\x94\x00\x07\xa1m\x81\xa1\xff\x01"), CREW_CODE_INVALID_PARAMS, false },
+        { BYTES("\x93\x02\xa1m\x91\xa1\xff"), CREW_CODE_INVALID_PARAMS, true },
+        { BYTES("\x94\x00\x07\xa1\xff\x90"), CREW_CODE_INVALID_REQUEST, false },
+        { BYTES("\x94\x00\x07\xa1m\x91\xa9"
+                "123456789"),
+          CREW_CODE_INVALID_REQUEST, false },
+        { BYTES("\x94\x00\x07\xa1m\x91\xc4\x09"
+                "123456789"),
+          CREW_CODE_INVALID_REQUEST, false },
+        { BYTES("\x94\x00\x07\xa1m\x95\x01\x02\x03\x04\x05"), CREW_CODE_INVALID_REQUEST, false },
+        { BYTES("\x94\x00\x07\xa1m\x91\x91\x91\x81\x01\x02"), CREW_CODE_INVALID_REQUEST, false },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        crew_buffer body = { 0 };
+        crew_buffer_append(&body, "\x94\x00\x01\xa1m\x90", 6);
+        crew_buffer_append(&body, cases[i].bad.data, cases[i].bad.size);
+        crew_buffer_append(&body, "\x94\x00\x02\xa1m\x91\x05", 7);
+        crew_wire_calls calls = decode(crew_buffer_string(&body));
+        assert_int_equal(calls.count, 3);
+        assert_int_equal(calls.items[0].code, 0);
+        assert_int_equal(calls.items[1].code, cases[i].code);
+        assert_int_equal(calls.items[1].one_way, cases[i].one_way);
+        assert_true(cases[i].one_way || crew_string_equal(calls.items[1].id, crew_str("\x07")));
+        assert_int_equal(calls.items[2].code, 0);
+        assert_int_equal(crew_value_count(calls.items[2].params), 1);
+        crew_buffer_fini(&body);
+    }
+    limits = crew_limits_resolve(NULL);
+    /* What is broken off has an id as well, if it got that far. */
+    crew_wire_calls calls = decode(BYTES("\x94\x00\x07\xa1m\x91\xc1"));
+    assert_int_equal(calls.items[0].code, CREW_CODE_PARSE_ERROR);
+    assert_true(crew_string_equal(calls.items[0].id, crew_str("\x07")));
+    calls = decode(BYTES("\x94\x00\x07\xa1"));
+    assert_true(crew_string_equal(calls.items[0].id, crew_str("\x07")));
+    calls = decode(BYTES("\x94\x00"));
+    assert_int_equal(calls.items[0].id.size, 0);
 }
 
 static crew_wire_reply reply_of(crew_string bytes)
@@ -188,6 +241,7 @@ int main(void)
         cmocka_unit_test_teardown(bytes_on_the_wire, teardown),
         cmocka_unit_test_teardown(what_is_no_request_is_told_so, teardown),
         cmocka_unit_test_teardown(several_messages_are_several_calls, teardown),
+        cmocka_unit_test_teardown(what_is_wrong_within_a_call_costs_that_call_only, teardown),
         cmocka_unit_test_teardown(errors_of_others_are_shown, teardown),
         cmocka_unit_test_teardown(ids_of_replies, teardown),
         cmocka_unit_test_teardown(what_is_behind_good_replies_is_told, teardown),

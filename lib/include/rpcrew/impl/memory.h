@@ -8,9 +8,12 @@
 struct crew_arena {
     struct crew_chunk *chunks; /* newest first */
     char *next, *end;          /* free room of the newest */
+    size_t wanted;             /* what it took before it was reset: its first chunk then has all of it */
 };
 
 CREW_API void crew_arena_fini(crew_arena *arena);
+/* Bytes that it holds, used or not. */
+CREW_API size_t crew_arena_size(const crew_arena *arena);
 enum { CREW_ARENA_ALIGNMENT = 8 }; /* for pointers and doubles */
 
 /* For crew_arena_alloc: where the newest chunk has no room. */
@@ -44,6 +47,18 @@ typedef struct crew_buffer {
 CREW_API void crew_buffer_fini(crew_buffer *buffer);
 /* Empties it; keeps memory of a modest size for next time. */
 CREW_API void crew_buffer_clear(crew_buffer *buffer);
+/* For crew_buffer_room: where there is not as much. */
+CREW_API char *crew_buffer_grow(crew_buffer *buffer, size_t size);
+
+/* Room for size more bytes, which are not the buffer's yet: who fills it adds to its size. NULL without
+ * memory. */
+static inline char *crew_buffer_room(crew_buffer *buffer, size_t size)
+{
+    if (buffer->failed || buffer->capacity - buffer->size < size || !buffer->capacity)
+        return crew_buffer_grow(buffer, size);
+    return buffer->data + buffer->size;
+}
+
 /* Room for size more bytes, to be filled by the caller; NULL without memory. */
 CREW_API char *crew_buffer_extend(crew_buffer *buffer, size_t size);
 CREW_API void crew_buffer_append(crew_buffer *buffer, const void *bytes, size_t size);

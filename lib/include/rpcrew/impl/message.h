@@ -66,8 +66,10 @@ CREW_API void crew_list_free(crew_list *list);
 /* Messages for reuse, with their buffers and arenas. One thread. */
 typedef struct crew_message_pool {
     crew_list spare;
-    size_t spare_max;
+    size_t spare_max;   /* messages */
+    size_t spare_bytes; /* of their buffers and arenas, up to CREW_SPARE_BYTES_MOST */
 } crew_message_pool;
+enum { CREW_SPARE_BYTES_MOST = 4 << 20 };
 
 /* An empty message; NULL without memory. */
 CREW_API crew_message *crew_message_take(crew_message_pool *pool);
