@@ -1,7 +1,7 @@
 /* A signature in the first line, and the params to be bound to it, as JSON, in the rest. */
 #include "fuzz.h"
 
-#include "signature.h"
+#include "service/signature.h"
 #include "support/colour.h"
 
 #include <rpcrew/json.h>

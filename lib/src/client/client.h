@@ -1,0 +1,51 @@
+/* What a client is: client.c starts calls and waits for them, outcome.c ends them. */
+#ifndef CLIENT_CLIENT_H
+#define CLIENT_CLIENT_H
+
+#include "client/outstanding.h"
+#include "io/endpoint.h"
+
+#include <rpcrew/client.h>
+#include <rpcrew/impl/protocol.h>
+
+/* One endpoint of a client, and the calls that are on it. A URL with several hosts that are peers of one
+ * another makes several links, and calls are balanced over them. */
+struct crew_link {
+    struct crew_endpoint endpoint; /* first, so that one is found from the other */
+    struct crew_due_heap due;      /* under the client's mutex; so is what a call's link is */
+};
+
+struct crew_client {
+    crew_client_options options;
+    const crew_protocol *protocol;
+    char *prefix; /* owned */
+    struct crew_link *links;
+    size_t link_count;
+
+    pthread_mutex_t mutex; /* of all below */
+    bool closing;          /* nothing is started any more */
+    struct crew_call_table table;
+    unsigned budget_tenths; /* of resending: a call adds one, a resend takes ten */
+    crew_client_stats stats;
+};
+
+enum { CREW_BUDGET_TENTHS_FIRST = 100, CREW_BUDGET_TENTHS_MOST = 1000 };
+
+/* What the endpoints of clients call, on their I/O threads. */
+extern const struct crew_endpoint_owner crew_client_owner;
+
+/* The link for the next call: of those that are ready, or else of all, the one with the fewest calls. Under
+ * the mutex. */
+struct crew_link *crew_client_choose(const crew_client *client);
+
+/* When a call that has just been handed over wants attention: its deadline, or, where the transport can find
+ * out why nobody answers, some time before. */
+int64_t crew_client_due(const struct crew_pending *call);
+
+/* Fills in what every error of a call says: method, endpoint, what, and after how long. */
+void crew_client_describe(const crew_client *client, const struct crew_pending *call, crew_status status,
+                          crew_executed executed, const char *what, crew_error *why);
+
+void crew_pending_free(struct crew_pending *call);
+
+#endif

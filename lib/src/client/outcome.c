@@ -1,0 +1,611 @@
+/* How calls end: each in exactly one outcome (docs/delivery.md).
+ *
+ * A call is in the client's table from its start until somebody takes it out under the lock; whoever does
+ * completes it. That is how one of reply, deadline, loss and cancelling wins. All of this runs on the I/O
+ * thread of the link that the call is on. */
+#include "client/client.h"
+
+#include "core/utf8.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000, INQUIRY_MS = 2000 };
+
+/* One answer; in its message's arena, which it shares with the others of the same message. */
+struct crew_result {
+    struct answer *answer;
+    const crew_value *value, *data;
+};
+
+struct answer {
+    atomic_uint refs;
+    crew_message *message;
+};
+
+static crew_client *client_of(const struct crew_endpoint *endpoint)
+{
+    return endpoint->options.context;
+}
+
+static struct crew_link *link_of(struct crew_endpoint *endpoint)
+{
+    return (struct crew_link *)(void *)endpoint;
+}
+
+/* ---- results ---- */
+
+const crew_value *crew_result_value(const crew_result *result)
+{
+    return result ? result->value : NULL;
+}
+
+const crew_value *crew_result_error_data(const crew_result *result)
+{
+    return result ? result->data : NULL;
+}
+
+static void release(struct answer *answer)
+{
+    if (atomic_fetch_sub(&answer->refs, 1) == 1)
+        crew_message_free(answer->message);
+}
+
+void crew_result_free(crew_result *result)
+{
+    if (result)
+        release(result->answer);
+}
+
+/* ---- completing ---- */
+
+/* A call that is under way; one that is just being started is still its starter's. Under the lock. */
+static struct crew_pending *find(const crew_client *client, uint32_t id)
+{
+    struct crew_pending *call = crew_table_find(&client->table, id);
+    return call && call->state != CREW_CALL_STARTING ? call : NULL;
+}
+
+/* Takes a call out, so that it is the taker's to complete; under the lock. */
+static struct crew_pending *take_out(crew_client *client, struct crew_pending *call)
+{
+    crew_table_remove(&client->table, call);
+    crew_due_remove(&call->link->due, call);
+    return call;
+}
+
+void crew_pending_free(struct crew_pending *call)
+{
+    crew_message_free(call->kept);
+    free(call->method);
+    free(call);
+}
+
+void crew_client_describe(const crew_client *client, const struct crew_pending *call, crew_status status,
+                          crew_executed executed, const char *what, crew_error *why)
+{
+    crew_error_set(why, status, "%s at %s: %s, after %lld ms", call->method,
+                   crew_url_text(client->links[0].endpoint.url), what,
+                   (long long)(crew_now_ms() - call->started_ms));
+    why->executed = executed;
+}
+
+static void complete(struct crew_pending *call, crew_result *result, const crew_error *why)
+{
+    call->on_done(call->context, result, why);
+    crew_pending_free(call);
+}
+
+/* Whether the service may have run it, by what is known without an answer. */
+static crew_executed executed_so_far(const struct crew_pending *call)
+{
+    bool sent = call->state == CREW_CALL_WRITTEN || call->sent_before;
+    return sent ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_NO;
+}
+
+/* Completes a call, taken out, that gets no answer. what: NULL for the status's own words. */
+static void complete_without(const crew_client *client, struct crew_pending *call, crew_status status,
+                             crew_executed executed, const char *what)
+{
+    crew_error why;
+    if (call->cancelled) {
+        status = CREW_CANCELLED;
+        executed = CREW_EXECUTED_UNKNOWN; /* the request may be with the transport, on its way */
+        what = NULL;
+    }
+    crew_client_describe(client, call, status, executed, what ? what : crew_status_text(status), &why);
+    complete(call, NULL, &why);
+}
+
+/* ---- trying again ---- */
+
+/* Whether one more resend is within the budget; under the lock. */
+static bool spend(crew_client *client)
+{
+    if (client->budget_tenths < 10)
+        return false;
+    client->budget_tenths -= 10;
+    return true;
+}
+
+/* Lets a call that was not executed wait for another try, if it asked for that; under the lock. */
+static bool retry_later(crew_client *client, struct crew_pending *call, unsigned flag)
+{
+    unsigned backoff_ms = call->backoff_ms ? call->backoff_ms * 2 : RETRY_FIRST_MS;
+    if (backoff_ms > RETRY_MOST_MS)
+        backoff_ms = RETRY_MOST_MS;
+    int64_t at = crew_now_ms() + backoff_ms / 2 + (call->id * 2654435761U >> 8) % backoff_ms;
+    if (!(call->options.retry & flag) || !call->kept || call->cancelled || at >= call->deadline_ms)
+        return false;
+    /* Retries of what a busy worker has shed must not be what keeps it busy. */
+    if (flag == CREW_RETRY_OVERLOADED && !spend(client))
+        return false;
+    call->backoff_ms = backoff_ms;
+    call->state = CREW_CALL_RETRYING;
+    call->due_ms = at;
+    crew_due_update(&call->link->due, call);
+    return true;
+}
+
+/* The kept request, to be sent once more; under the lock. */
+static crew_message *take_kept(struct crew_pending *call)
+{
+    crew_message *message = call->kept;
+    message->kind = CREW_MESSAGE_REQUEST;
+    call->kept = NULL;
+    call->state = CREW_CALL_UNWRITTEN;
+    return message;
+}
+
+/* A request has come back from the transport: kept if it may be wanted again. Under the lock. */
+static void keep_or_give(struct crew_endpoint *endpoint, struct crew_pending *call, crew_message *message)
+{
+    if (call && !call->kept && (call->options.idempotent || call->options.retry))
+        call->kept = message;
+    else
+        crew_message_give(endpoint->messages, message);
+}
+
+/* ---- events of the transport ---- */
+
+static void on_written(struct crew_endpoint *endpoint, crew_message *message)
+{
+    crew_client *client = client_of(endpoint);
+    pthread_mutex_lock(&client->mutex);
+    struct crew_pending *call = find(client, message->correlation);
+    if (call)
+        call->state = CREW_CALL_WRITTEN;
+    keep_or_give(endpoint, call, message);
+    pthread_mutex_unlock(&client->mutex);
+}
+
+static void on_confirmed(struct crew_endpoint *endpoint, crew_message *message)
+{
+    crew_client *client = client_of(endpoint);
+    pthread_mutex_lock(&client->mutex);
+    struct crew_pending *call = find(client, message->correlation);
+    call = call && call->options.one_way ? take_out(client, call) : NULL;
+    pthread_mutex_unlock(&client->mutex);
+    crew_message_give(endpoint->messages, message);
+    if (call && call->cancelled)
+        complete_without(client, call, CREW_CANCELLED, CREW_EXECUTED_UNKNOWN, NULL);
+    else if (call)
+        complete(call, NULL, &(crew_error){ .status = CREW_OK });
+}
+
+/* Nobody took the request. message is the request itself, or only tells its correlation. */
+static void on_not_taken(struct crew_endpoint *endpoint, crew_message *message, crew_status status,
+                         unsigned flag)
+{
+    crew_client *client = client_of(endpoint);
+    bool is_request = message->body.size > 0;
+    pthread_mutex_lock(&client->mutex);
+    struct crew_pending *call = find(client, message->correlation);
+    keep_or_give(endpoint, is_request ? call : NULL, message);
+    call = call && !retry_later(client, call, flag) ? take_out(client, call) : NULL;
+    pthread_mutex_unlock(&client->mutex);
+    if (call)
+        complete_without(client, call, status, call->sent_before ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_NO,
+                         NULL);
+}
+
+/* ---- replies ---- */
+
+/* Whether the error says itself what became of the call (docs/errors.md). */
+static crew_executed executed_of(const crew_wire_reply *reply)
+{
+    crew_string said;
+    const crew_value *ours = crew_value_get(reply->data, "rpcrew");
+    if (crew_value_string(crew_value_get(ours, "executed"), &said) == CREW_OK)
+        for (int i = CREW_EXECUTED_NO; i <= CREW_EXECUTED_YES; i++)
+            if (crew_string_equal(said, crew_str(crew_executed_name((crew_executed)i))))
+                return (crew_executed)i;
+    switch (reply->code) {
+    case CREW_CODE_PARSE_ERROR:
+    case CREW_CODE_INVALID_REQUEST:
+    case CREW_CODE_METHOD_NOT_FOUND:
+    case CREW_CODE_INVALID_PARAMS: return CREW_EXECUTED_NO;
+    default: return CREW_EXECUTED_YES;
+    }
+}
+
+static bool was_shed(const crew_wire_reply *reply)
+{
+    return reply->is_error && reply->code == CREW_CODE_OVERLOADED && crew_value_get(reply->data, "rpcrew") &&
+           executed_of(reply) == CREW_EXECUTED_NO;
+}
+
+/* The outcome that an answer means. */
+static void judge(const crew_client *client, const struct crew_pending *call, const crew_wire_reply *reply,
+                  bool uncorrelated, crew_error *why)
+{
+    char what[400];
+    crew_string name = { 0 };
+    *why = (crew_error){ .status = CREW_OK };
+    if (!reply->valid) {
+        (void)snprintf(what, sizeof what, "%s: %s", crew_status_text(CREW_BAD_REPLY), reply->reason);
+        crew_client_describe(client, call, CREW_BAD_REPLY, CREW_EXECUTED_UNKNOWN, what, why);
+        return;
+    }
+    if (!reply->is_error)
+        return;
+    crew_string reason = { 0 };
+    bool more = crew_value_string(crew_value_get(reply->data, "reason"), &reason) == CREW_OK;
+    bool named =
+        crew_value_string(crew_value_get(crew_value_get(reply->data, "rpcrew"), "name"), &name) == CREW_OK;
+    (void)snprintf(what, sizeof what, "%.*s%s%.*s%s (code %lld%s%.*s)", CREW_STR(reply->message),
+                   more ? " (" : "", CREW_STR(reason), more ? ")" : "", (long long)reply->code,
+                   named ? ", " : "", CREW_STR(name));
+    /* Without an id it may be about another message, and of two copies of a call it is about the last. */
+    crew_executed executed = executed_of(reply);
+    bool doubtful = call->sent_before || (uncorrelated && reply->id_kind == CREW_ID_NULL);
+    if (executed == CREW_EXECUTED_NO && doubtful)
+        executed = CREW_EXECUTED_UNKNOWN;
+    crew_client_describe(client, call, was_shed(reply) ? CREW_OVERLOADED : CREW_REMOTE_ERROR, executed, what,
+                         why);
+    why->code = reply->code;
+    (void)snprintf(why->name, sizeof why->name, "%.*s", CREW_STR(name));
+    crew_utf8_mend(why->name, strlen(why->name));
+}
+
+/* The call that a reply belongs to, taken out; NULL if it is nobody's or will be tried again. Under the lock.
+ */
+static struct crew_pending *match(struct crew_link *link, const crew_message *message, crew_wire_reply *reply)
+{
+    crew_client *client = client_of(&link->endpoint);
+    uint32_t id = message->correlation;
+    if (!id && reply->id_kind == CREW_ID_NUMBER)
+        id = reply->id;
+    struct crew_pending *call = id ? find(client, id) : NULL;
+    bool of_nobody = reply->id_kind == CREW_ID_NULL && (reply->is_error || !reply->valid);
+    if (!id && of_nobody && link->due.count == 1)
+        call = crew_due_first(&link->due); /* the sole one outstanding there: most likely that */
+    if (call && !id && call->state != CREW_CALL_WRITTEN)
+        call = NULL;
+    if (!call || call->options.one_way) {
+        client->stats.stray_replies++;
+        return NULL;
+    }
+    bool own = reply->id_kind == CREW_ID_NUMBER && reply->id == call->id;
+    if (!own && !of_nobody) {
+        reply->valid = false;
+        reply->reason = "its id is another call's";
+    }
+    if (reply->valid && was_shed(reply) && retry_later(client, call, CREW_RETRY_OVERLOADED))
+        return NULL;
+    client->stats.bad_replies += !reply->valid;
+    return take_out(client, call);
+}
+
+static void on_one_reply(struct crew_link *link, struct answer *answer, crew_wire_reply *reply)
+{
+    crew_client *client = client_of(&link->endpoint);
+    crew_error why;
+    pthread_mutex_lock(&client->mutex);
+    struct crew_pending *call = match(link, answer->message, reply);
+    pthread_mutex_unlock(&client->mutex);
+    if (!call)
+        return;
+    if (call->cancelled) {
+        complete_without(client, call, CREW_CANCELLED, CREW_EXECUTED_UNKNOWN, NULL);
+        return;
+    }
+    judge(client, call, reply, !answer->message->correlation, &why);
+    crew_result *result = NULL;
+    if (why.status == CREW_OK || why.status == CREW_REMOTE_ERROR)
+        result = crew_arena_zalloc(&answer->message->arena, sizeof *result);
+    if (result) {
+        result->answer = answer;
+        if (reply->is_error)
+            result->data = reply->data;
+        else
+            result->value = reply->result;
+        atomic_fetch_add(&answer->refs, 1);
+    } else if (why.status == CREW_OK) {
+        crew_client_describe(client, call, CREW_NO_MEMORY, CREW_EXECUTED_YES,
+                             crew_status_text(CREW_NO_MEMORY), &why);
+    }
+    complete(call, result, &why);
+}
+
+/* A message that is no reply at all: whose it was is known only by its correlation. */
+static void on_rubbish(struct crew_endpoint *endpoint, crew_message *message, const char *reason)
+{
+    crew_wire_reply reply = { .id_kind = CREW_ID_NULL, .reason = reason };
+    struct answer answer = { .message = message }; /* no result is made of it */
+    on_one_reply(link_of(endpoint), &answer, &reply);
+    crew_message_give(endpoint->messages, message);
+}
+
+static void on_reply(struct crew_endpoint *endpoint, crew_message *message)
+{
+    const crew_limits *limits = &endpoint->options.limits;
+    crew_string bytes = crew_buffer_string(&message->body);
+    crew_wire_replies replies = { 0 };
+    crew_error why = { .message = "it is empty" };
+    crew_status status = CREW_MALFORMED;
+    if (bytes.size > limits->message_bytes)
+        status = crew_error_set(&why, CREW_LIMIT, "it has more than %zu bytes", limits->message_bytes);
+    else if (bytes.size)
+        status =
+            client_of(endpoint)->protocol->decode_replies(bytes, limits, &message->arena, &replies, &why);
+    struct answer *answer = NULL;
+    if (status == CREW_OK && replies.count) {
+        answer = crew_arena_alloc(&message->arena, sizeof *answer);
+        status = answer ? CREW_OK : CREW_NO_MEMORY;
+    }
+    if (!answer) {
+        on_rubbish(endpoint, message, status == CREW_NO_MEMORY ? "there is no memory for it" : why.message);
+        return;
+    }
+    atomic_init(&answer->refs, 1);
+    answer->message = message;
+    for (size_t i = 0; i < replies.count; i++)
+        on_one_reply(link_of(endpoint), answer, &replies.items[i]);
+    release(answer);
+}
+
+static void on_stray(struct crew_endpoint *endpoint, crew_message *message)
+{
+    crew_client *client = client_of(endpoint);
+    pthread_mutex_lock(&client->mutex);
+    client->stats.stray_replies++;
+    pthread_mutex_unlock(&client->mutex);
+    crew_message_give(endpoint->messages, message);
+}
+
+static void received(struct crew_endpoint *endpoint, crew_list *messages)
+{
+    for (crew_message *m; (m = crew_list_take(messages));) {
+        switch (m->kind) {
+        case CREW_EVENT_WRITTEN: on_written(endpoint, m); break;
+        case CREW_EVENT_CONFIRMED: on_confirmed(endpoint, m); break;
+        case CREW_EVENT_UNROUTABLE: on_not_taken(endpoint, m, CREW_NO_SERVICE, CREW_RETRY_NO_SERVICE); break;
+        case CREW_EVENT_REFUSED: on_not_taken(endpoint, m, CREW_OVERLOADED, CREW_RETRY_OVERLOADED); break;
+        case CREW_EVENT_STRAY: on_stray(endpoint, m); break;
+        default: on_reply(endpoint, m); break;
+        }
+    }
+}
+
+/* ---- links ---- */
+
+struct crew_link *crew_client_choose(const crew_client *client)
+{
+    struct crew_link *best = NULL;
+    bool best_ready = false;
+    for (size_t i = 0; i < client->link_count; i++) {
+        struct crew_link *link = &client->links[i];
+        bool ready = atomic_load(&link->endpoint.ready);
+        if (!best || ready > best_ready || (ready == best_ready && link->due.count < best->due.count)) {
+            best = link;
+            best_ready = ready;
+        }
+    }
+    return best;
+}
+
+/* Hands what waits on a link without a connection to one that has one; under the lock. */
+static void move_to_ready_link(struct crew_link *link, crew_list *messages)
+{
+    crew_client *client = client_of(&link->endpoint);
+    struct crew_link *other = crew_client_choose(client);
+    crew_list all = { 0 }, moved = { 0 };
+    if (other == link || !atomic_load(&other->endpoint.ready))
+        return;
+    crew_list_move(&all, messages);
+    for (crew_message *m; (m = crew_list_take(&all));) {
+        struct crew_pending *call = find(client, m->correlation);
+        crew_due_remove(&link->due, call);
+        if (crew_due_add(&other->due, call) == CREW_OK) {
+            call->link = other;
+            crew_list_append(&moved, m);
+        } else { /* its place is still free here */
+            crew_status status = crew_due_add(&link->due, call);
+            (void)status;
+            crew_list_append(messages, m);
+        }
+    }
+    crew_status status = crew_queue_push(&other->endpoint.queue, &moved);
+    (void)status; /* the queue has no limit of its own */
+}
+
+/* Drops requests whose calls have ended while they waited. */
+static void sending(struct crew_endpoint *endpoint, crew_list *messages)
+{
+    crew_client *client = client_of(endpoint);
+    crew_list all = { 0 };
+    crew_list_move(&all, messages);
+    pthread_mutex_lock(&client->mutex);
+    for (crew_message *m; (m = crew_list_take(&all));) {
+        const struct crew_pending *call = find(client, m->correlation);
+        if (call && !call->cancelled)
+            crew_list_append(messages, m);
+        else
+            crew_message_give(endpoint->messages, m);
+    }
+    if (client->link_count > 1 && messages->count && !atomic_load(&endpoint->ready))
+        move_to_ready_link(link_of(endpoint), messages);
+    pthread_mutex_unlock(&client->mutex);
+}
+
+/* The other links may have something waiting for this one. */
+static void became_ready(struct crew_endpoint *endpoint)
+{
+    const crew_client *client = client_of(endpoint);
+    for (size_t i = 0; i < client->link_count; i++)
+        if (&client->links[i].endpoint != endpoint && atomic_load(&client->links[i].endpoint.started))
+            crew_queue_wake(&client->links[i].endpoint.queue);
+}
+
+/* The connection is gone. What was written may have been executed; what was not is in unsent, and stays. If
+ * there has never been one, nothing serves this endpoint. Under the lock; returns the calls that have ended.
+ */
+static struct crew_pending *settle(struct crew_link *link, crew_list *unsent)
+{
+    crew_client *client = client_of(&link->endpoint);
+    bool lost = link->endpoint.ever_open;
+    struct crew_pending *ended = NULL;
+    for (size_t i = 0; i < client->table.room; i++) {
+        struct crew_pending *call = client->table.slots[i];
+        if (!call || call->link != link || call->state == CREW_CALL_STARTING)
+            continue;
+        if (lost ? call->state != CREW_CALL_WRITTEN : (call->options.retry & CREW_RETRY_NO_SERVICE) != 0)
+            continue;
+        if (lost && call->options.idempotent && call->kept && !call->cancelled && spend(client)) {
+            call->sent_before = true;
+            crew_list_append(unsent, take_kept(call));
+            client->stats.resent++;
+            continue;
+        }
+        take_out(client, call)->next = ended;
+        ended = call;
+    }
+    return ended;
+}
+
+static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent)
+{
+    crew_client *client = client_of(endpoint);
+    if (why->status == CREW_OK)
+        return;
+    pthread_mutex_lock(&client->mutex);
+    struct crew_pending *ended = settle(link_of(endpoint), unsent);
+    pthread_mutex_unlock(&client->mutex);
+    bool lost = endpoint->ever_open;
+    while (ended) {
+        struct crew_pending *call = ended;
+        ended = call->next;
+        complete_without(client, call, lost ? CREW_DISCONNECTED : CREW_NO_SERVICE, executed_so_far(call),
+                         lost ? NULL : why->message);
+    }
+}
+
+/* ---- time ---- */
+
+int64_t crew_client_due(const struct crew_pending *call)
+{
+    int64_t half = (call->deadline_ms - call->started_ms) / 2;
+    bool asks = call->link->endpoint.ops->silence && !call->options.one_way;
+    return call->deadline_ms - (!asks ? 0 : half < INQUIRY_MS ? half : INQUIRY_MS);
+}
+
+static const char *silence(const struct crew_endpoint *endpoint)
+{
+    return endpoint->open && endpoint->ops->silence ? endpoint->ops->silence(endpoint->connection->state)
+                                                    : NULL;
+}
+
+/* A call is due. Returns it, taken out, if it has ended; else it is tried again, or asked after. Under the
+ * lock. */
+static struct crew_pending *end_or_go_on(struct crew_endpoint *endpoint, struct crew_pending *call)
+{
+    crew_client *client = client_of(endpoint);
+    if (call->cancelled || call->due_ms >= call->deadline_ms)
+        return take_out(client, call);
+    if (call->state == CREW_CALL_RETRYING) {
+        crew_list_append(&endpoint->outgoing, take_kept(call));
+        client->stats.retried++;
+    } else if (call->state == CREW_CALL_WRITTEN) {
+        (void)silence(endpoint);
+    }
+    call->due_ms = call->deadline_ms;
+    crew_due_update(&call->link->due, call);
+    return NULL;
+}
+
+static void complete_late(const struct crew_endpoint *endpoint, struct crew_pending *call)
+{
+    bool nobody = call->backoff_ms ||
+                  (endpoint->open ? endpoint->ops->lazy_open && !endpoint->was_ready : !endpoint->ever_open);
+    crew_status status = CREW_TIMEOUT;
+    if (call->state != CREW_CALL_WRITTEN)
+        status = nobody ? CREW_NO_SERVICE : CREW_EXPIRED;
+    const char *reason = status == CREW_TIMEOUT ? silence(endpoint) : NULL;
+    char what[400];
+    if (reason)
+        (void)snprintf(what, sizeof what, "%s (%s)", crew_status_text(status), reason);
+    complete_without(client_of(endpoint), call, status, executed_so_far(call), reason ? what : NULL);
+}
+
+static int due(struct crew_endpoint *endpoint)
+{
+    crew_client *client = client_of(endpoint);
+    for (;;) {
+        int64_t now = crew_now_ms();
+        struct crew_pending *ended = NULL;
+        pthread_mutex_lock(&client->mutex);
+        struct crew_pending *first = crew_due_first(&link_of(endpoint)->due);
+        int64_t left = first ? first->due_ms - now : 0;
+        if (first && left <= 0)
+            ended = end_or_go_on(endpoint, first);
+        pthread_mutex_unlock(&client->mutex);
+        if (!first)
+            return -1;
+        if (left > 0)
+            return left > 60000 ? 60000 : (int)left;
+        if (ended)
+            complete_late(endpoint, ended);
+    }
+}
+
+/* ---- the end ---- */
+
+/* What is outstanding when the client is freed is cancelled. Completions cannot start new calls any more. */
+static void closed(struct crew_endpoint *endpoint)
+{
+    crew_client *client = client_of(endpoint);
+    for (;;) {
+        pthread_mutex_lock(&client->mutex);
+        struct crew_pending *call = crew_due_first(&link_of(endpoint)->due);
+        if (call)
+            take_out(client, call);
+        pthread_mutex_unlock(&client->mutex);
+        if (!call)
+            return;
+        complete_without(client, call, CREW_CANCELLED, CREW_EXECUTED_UNKNOWN, NULL);
+    }
+}
+
+static size_t room(struct crew_endpoint *endpoint)
+{
+    (void)endpoint;
+    return SIZE_MAX;
+}
+
+static bool idle(struct crew_endpoint *endpoint)
+{
+    (void)endpoint;
+    return true;
+}
+
+const struct crew_endpoint_owner crew_client_owner = {
+    .room = room,
+    .received = received,
+    .sending = sending,
+    .ready = became_ready,
+    .changed = changed,
+    .due = due,
+    .idle = idle,
+    .closed = closed,
+};

@@ -1,0 +1,433 @@
+/* The I/O thread: opens, moves messages both ways in bursts, loses, opens again. */
+#include "io/endpoint.h"
+
+#include "core/thread.h"
+
+#include <rpcrew/impl/protocol.h>
+
+#include <assert.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { BACKOFF_FIRST_MS = 50, BACKOFF_MOST_MS = 10000, STABLE_MS = 5000 };
+
+/* Options that every endpoint has, whatever its transport. */
+static const crew_url_option_spec common_options[] = {
+    { "timeout_ms", NULL, 1, UINT32_MAX,
+      "client: deadline of a call; worker: of a request that brings none" },
+    { "in_flight", NULL, 1, 1 << 20, "requests in flight, or calls outstanding" },
+    { "max_bytes", NULL, 1, 1 << 30, "size of a message" },
+    { "max_string", NULL, 1, 1 << 30, "size of a string" },
+    { "max_items", NULL, 1, UINT32_MAX, "items of an array, members of an object" },
+    { "max_depth", NULL, 1, 1024, "nesting of arrays and objects" },
+    { "max_batch", NULL, 1, 1 << 24, "calls in a batch" },
+    { "error", "pair|string|data", 0, 0,
+      "worker: errors of MessagePack-RPC: [code, message], a text, or with data" },
+    { NULL, NULL, 0, 0, NULL },
+};
+
+static _Thread_local const struct crew_endpoint *current;
+
+bool crew_endpoint_is_current(const void *context)
+{
+    return current && current->options.context == context;
+}
+
+void crew_endpoint_command(struct crew_endpoint *endpoint, enum crew_endpoint_command command)
+{
+    int before = atomic_load(&endpoint->command);
+    while (before < (int)command && !atomic_compare_exchange_weak(&endpoint->command, &before, (int)command))
+        continue;
+    crew_queue_wake(&endpoint->queue);
+}
+
+/* ---- opening and losing ---- */
+
+/* Half to one and a half times the back-off, so that many clients do not come back in step. */
+static void schedule_retry(struct crew_endpoint *e)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    unsigned jitter = (unsigned)((now.tv_nsec / 1000 ^ (long)((uintptr_t)e >> 4)) % 1024);
+    e->retry_at_ms = crew_now_ms() + e->backoff_ms / 2 + (int64_t)e->backoff_ms * jitter / 1024;
+    e->backoff_ms = e->backoff_ms * 2 > BACKOFF_MOST_MS ? BACKOFF_MOST_MS : e->backoff_ms * 2;
+}
+
+static void tell_first(struct crew_endpoint *e, const crew_error *why)
+{
+    pthread_mutex_lock(&e->mutex);
+    e->tried = true;
+    e->first = *why;
+    pthread_cond_broadcast(&e->opened);
+    pthread_mutex_unlock(&e->mutex);
+}
+
+/* Takes note of whether there is a peer to send to. */
+static void note_ready(struct crew_endpoint *e)
+{
+    bool ready = e->open && (!e->ops->ready || e->ops->ready(e->connection->state));
+    bool before = atomic_exchange(&e->ready, ready);
+    e->was_ready = e->open && (e->was_ready || ready);
+    if (ready && !before && e->options.owner->ready)
+        e->options.owner->ready(e);
+}
+
+static bool can_be_mended(crew_status status)
+{
+    return status == CREW_NO_SERVICE || status == CREW_DISCONNECTED;
+}
+
+/* Once, until the reason is another one. */
+static void log_failure(struct crew_endpoint *e, const crew_error *why)
+{
+    bool known = strcmp(e->last_failure.message, why->message) == 0;
+    e->last_failure = *why;
+    if (!known)
+        crew_log(CREW_LOG_WARN, "cannot open the endpoint yet", "{s:s,s:s}", "endpoint",
+                 crew_url_text(e->url), "why", why->message);
+}
+
+/* The attempt is through. */
+static void conclude_opening(struct crew_endpoint *e, const crew_error *result)
+{
+    assert(current == e);
+    crew_error why = *result;
+    e->open = why.status == CREW_OK;
+    e->opened_at_ms = crew_now_ms();
+    bool first = !e->tried;
+    if (e->open) {
+        e->epoch++;
+        e->paused = false;
+        e->ever_open = true;
+        e->last_failure.message[0] = '\0';
+        crew_log(CREW_LOG_INFO, e->options.server ? "listening" : "connected", "{s:s}", "endpoint",
+                 crew_url_text(e->url));
+    } else {
+        schedule_retry(e);
+    }
+    if (first) {
+        bool may_fail = e->options.background || (e->options.wait && can_be_mended(why.status));
+        bool failed = !e->open && !may_fail;
+        if (failed)
+            crew_endpoint_command(e, CREW_ENDPOINT_CLOSE);
+        tell_first(e, failed ? &why : &(crew_error){ .status = CREW_OK });
+    }
+    if (!e->open && (!first || e->options.wait))
+        log_failure(e, &why);
+    note_ready(e);
+    e->options.owner->changed(e, &why, &e->outgoing);
+}
+
+static void lose(struct crew_endpoint *e, crew_status status)
+{
+    crew_error why;
+    crew_list unsent = { 0 };
+    char *words = e->connection->lost.message;
+    crew_error_set(&why, status, "%s", *words ? words : crew_status_text(status));
+    words[0] = '\0';
+    e->ops->close(e->connection->state, 0, e->options.server ? NULL : &unsent);
+    e->open = false;
+    note_ready(e);
+    if (crew_now_ms() - e->opened_at_ms >= STABLE_MS) /* else it may be our own doing that it was lost */
+        e->backoff_ms = BACKOFF_FIRST_MS;
+    schedule_retry(e);
+    crew_log(CREW_LOG_WARN, "connection lost", "{s:s,s:s}", "endpoint", crew_url_text(e->url), "why",
+             why.message);
+    crew_list_move(&unsent, &e->outgoing);
+    e->outgoing = unsent;
+    e->options.owner->changed(e, &why, &e->outgoing);
+}
+
+/* ---- moving messages ---- */
+
+static void trace(const struct crew_endpoint *e, const crew_message *m, bool incoming,
+                  const crew_buffer *bytes)
+{
+    crew_trace one = { .incoming = incoming,
+                       .endpoint = crew_url_text(e->url),
+                       .content_type = m->content_type ? m->content_type : "",
+                       .bytes = crew_buffer_string(bytes) };
+    e->options.trace(e->options.trace_context, &one);
+}
+
+/* A client's requests are shown when they come back as written, since not all that is offered is. */
+static void trace_received(const struct crew_endpoint *e, const crew_list *list)
+{
+    for (const crew_message *m = list->head; e->options.trace && m; m = m->next) {
+        bool written = (m->kind == CREW_EVENT_WRITTEN || m->kind == CREW_EVENT_CONFIRMED) && m->body.size;
+        if (written || m->kind == CREW_MESSAGE_REQUEST || m->kind == CREW_EVENT_REPLY)
+            trace(e, m, !written, &m->body);
+    }
+}
+
+static void trace_answers(const struct crew_endpoint *e, const crew_list *list)
+{
+    for (const crew_message *m = list->head; e->options.trace && e->options.server && m; m = m->next)
+        if (m->kind == CREW_SETTLE_REPLY)
+            trace(e, m, false, &m->reply);
+}
+
+static crew_status send_all(struct crew_endpoint *e)
+{
+    assert(current == e);
+    crew_queue_take(&e->queue, &e->outgoing);
+    if (!e->outgoing.count)
+        return CREW_OK;
+    e->options.owner->sending(e, &e->outgoing);
+    if (!atomic_load(&e->ready) || !e->outgoing.count)
+        return CREW_OK;
+    trace_answers(e, &e->outgoing);
+    return e->ops->send(e->connection->state, &e->outgoing);
+}
+
+static crew_status receive_all(struct crew_endpoint *e, size_t room)
+{
+    assert(current == e);
+    crew_list incoming = { 0 };
+    crew_status status = e->ops->recv(e->connection->state, &incoming, room);
+    for (crew_message *m = incoming.head; m; m = m->next) {
+        m->endpoint = e;
+        m->epoch = e->epoch;
+    }
+    trace_received(e, &incoming);
+    if (incoming.count)
+        e->options.owner->received(e, &incoming);
+    assert(!incoming.count);
+    return status;
+}
+
+/* One round. With no_wait it takes what is there and sleeps for nothing. */
+static void step_open(struct crew_endpoint *e, bool no_wait)
+{
+    int due_ms = e->options.owner->due(e);
+    bool sendable = e->outgoing.count && atomic_load(&e->ready);
+    size_t room = e->options.owner->room(e);
+    crew_status status =
+        e->ops->wait(e->connection->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, room);
+    if (status == CREW_OK)
+        status = send_all(e);
+    if (status == CREW_OK)
+        status = receive_all(e, e->options.owner->room(e));
+    if (status != CREW_OK)
+        lose(e, status);
+    else
+        note_ready(e);
+}
+
+static void step_closed(struct crew_endpoint *e)
+{
+    crew_error result;
+    if (crew_connection_is_through(e->connection, &result)) {
+        conclude_opening(e, &result);
+        return;
+    }
+    int due_ms = e->options.owner->due(e);
+    int64_t left = e->retry_at_ms - crew_now_ms();
+    if (!e->connection->opening && left <= 0) {
+        crew_connection_open(e->connection);
+        return;
+    }
+    int timeout_ms = e->connection->opening || (due_ms >= 0 && due_ms < left) ? due_ms : (int)left;
+    struct pollfd fd = { .fd = e->queue.fd, .events = POLLIN };
+    (void)poll(&fd, 1, timeout_ms);
+    (void)send_all(e);
+}
+
+/* A worker's last answers go out; a client's calls are cancelled instead, and nothing more is sent. */
+static void finish(struct crew_endpoint *e)
+{
+    if (e->open) {
+        crew_list unsent = { 0 };
+        crew_status status = e->options.server ? send_all(e) : CREW_OK;
+        int64_t left_ms = atomic_load(&e->close_by_ms) - crew_now_ms();
+        unsigned linger_ms = left_ms > e->options.linger_ms ? (unsigned)left_ms : e->options.linger_ms;
+        e->ops->close(e->connection->state, status == CREW_OK ? linger_ms : 0,
+                      e->options.server ? NULL : &unsent);
+        e->open = false;
+        atomic_store(&e->ready, false);
+        crew_list_free(&unsent);
+    }
+    e->options.owner->closed(e);
+}
+
+static bool nothing_to_do(struct crew_endpoint *e)
+{
+    bool pending = e->open && e->ops->pending && e->ops->pending(e->connection->state);
+    return !pending && e->options.owner->idle(e);
+}
+
+/* Pausing: what has arrived by then is taken and answered before the endpoint counts as idle. */
+static bool pause_round(struct crew_endpoint *e)
+{
+    if (e->open && !e->paused && e->ops->pause)
+        e->ops->pause(e->connection->state);
+    e->paused = e->open;
+    if (e->open) {
+        step_open(e, nothing_to_do(e));
+    } else { /* not opened again: what runs cannot be answered any more, and others have it now */
+        struct pollfd fd = { .fd = e->queue.fd, .events = POLLIN };
+        (void)poll(&fd, 1, nothing_to_do(e) ? 0 : -1);
+        (void)send_all(e);
+    }
+    return !nothing_to_do(e);
+}
+
+static void *run(void *argument)
+{
+    struct crew_endpoint *e = argument;
+    bool more = true;
+    current = e;
+    while (more) {
+        int command = atomic_load(&e->command);
+        if (command == CREW_ENDPOINT_CLOSE)
+            more = false;
+        else if (command == CREW_ENDPOINT_PAUSE)
+            more = pause_round(e);
+        else if (e->open)
+            step_open(e, false);
+        else
+            step_closed(e);
+    }
+    finish(e);
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static unsigned limit_of(const crew_url *url, const char *name, unsigned fallback)
+{
+    return (unsigned)crew_url_number(url, name, fallback);
+}
+
+/* Parses a URL, finds its transport and checks it; *url is the caller's also on failure, if it is not NULL.
+ */
+static crew_status read_url(const char *text, bool server, crew_url **url, const crew_transport **transport,
+                            crew_error *why)
+{
+    crew_status status = crew_url_parse(text, url, why);
+    if (status != CREW_OK)
+        return status;
+    *transport = crew_transport_find(crew_url_scheme(*url));
+    if (!*transport) {
+        crew_buffer known = { 0 };
+        for (size_t i = 0; crew_transport_at(i); i++)
+            crew_buffer_printf(&known, "%s%s", i ? ", " : "", crew_transport_at(i)->scheme);
+        status =
+            crew_error_set(why, CREW_UNSUPPORTED, "URL '%s': no transport '%s'; there are %.*s",
+                           crew_url_text(*url), crew_url_scheme(*url), CREW_STR(crew_buffer_string(&known)));
+        crew_buffer_fini(&known);
+        return status;
+    }
+    status = crew_url_check(*url, (*transport)->options, common_options, why);
+    return status == CREW_OK ? (*transport)->check(*url, server, why) : status;
+}
+
+crew_status crew_endpoint_count(const char *url, size_t *count, crew_error *why)
+{
+    crew_url *parsed = NULL;
+    const crew_transport *transport;
+    crew_status status = read_url(url, false, &parsed, &transport, why);
+    if (status == CREW_OK)
+        *count = transport->hosts_are_peers ? crew_url_host_count(parsed) : 1;
+    crew_url_free(parsed);
+    return status;
+}
+
+static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error *why)
+{
+    const crew_transport *transport;
+    struct crew_endpoint_options *o = &e->options;
+    crew_status status = read_url(url, o->server, &e->url, &transport, why);
+    if (status != CREW_OK)
+        return status;
+    o->in_flight_max = limit_of(e->url, "in_flight", o->in_flight_max);
+    o->timeout_ms = limit_of(e->url, "timeout_ms", o->timeout_ms);
+    o->limits.message_bytes = crew_url_number(e->url, "max_bytes", o->limits.message_bytes);
+    o->limits.string_bytes = crew_url_number(e->url, "max_string", o->limits.string_bytes);
+    o->limits.items = limit_of(e->url, "max_items", o->limits.items);
+    o->limits.depth = limit_of(e->url, "max_depth", o->limits.depth);
+    o->limits.batch = limit_of(e->url, "max_batch", o->limits.batch);
+    o->limits = crew_limits_resolve(&o->limits);
+    if (crew_url_option_is(e->url, "error", "string"))
+        o->errors = CREW_ERRORS_STRING;
+    else if (crew_url_option_is(e->url, "error", "data"))
+        o->errors = CREW_ERRORS_DATA;
+    e->ops = o->server ? transport->server : transport->client;
+    e->can_requeue = e->ops->can_requeue && e->ops->can_requeue(e->url);
+    const crew_transport_config config = { .host = o->host,
+                                           .brief = o->brief,
+                                           .callbacks = o->callbacks,
+                                           .in_flight_max = o->in_flight_max,
+                                           .connect_timeout_ms = o->connect_timeout_ms,
+                                           .limits = o->limits };
+    e->connection = crew_connection_new(e->ops, o->server, e->url, &config, &e->queue);
+    if (!e->connection)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    e->messages = &e->connection->messages;
+    return CREW_OK;
+}
+
+static crew_status start_thread(struct crew_endpoint *e, crew_error *why)
+{
+    crew_status status = crew_queue_init(&e->queue, 0, why);
+    if (status != CREW_OK)
+        return status;
+    e->backoff_ms = BACKOFF_FIRST_MS;
+    (void)pthread_mutex_init(&e->mutex, NULL);
+    (void)pthread_cond_init(&e->opened, NULL);
+    atomic_store(&e->started, true);
+    status = crew_thread_start(&e->thread, "rpcrew-io", run, e, why);
+    if (status == CREW_OK)
+        return CREW_OK;
+    atomic_store(&e->started, false);
+    crew_queue_fini(&e->queue);
+    (void)pthread_cond_destroy(&e->opened);
+    (void)pthread_mutex_destroy(&e->mutex);
+    return status;
+}
+
+crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
+                                const struct crew_endpoint_options *options, crew_error *why)
+{
+    struct crew_endpoint *e = endpoint;
+    e->options = *options;
+    crew_status status = prepare(e, url, why);
+    if (status == CREW_OK)
+        status = start_thread(e, why);
+    if (status != CREW_OK) {
+        crew_connection_free(e->connection);
+        crew_url_free(e->url);
+        return status;
+    }
+    if (e->options.background)
+        return CREW_OK;
+    pthread_mutex_lock(&e->mutex);
+    while (!e->tried)
+        pthread_cond_wait(&e->opened, &e->mutex);
+    crew_error first = e->first;
+    pthread_mutex_unlock(&e->mutex);
+    if (first.status == CREW_OK)
+        return CREW_OK;
+    crew_endpoint_join(e);
+    crew_endpoint_fini(e);
+    if (why)
+        *why = first;
+    return first.status;
+}
+
+void crew_endpoint_join(struct crew_endpoint *endpoint)
+{
+    (void)pthread_join(endpoint->thread, NULL);
+}
+
+void crew_endpoint_fini(struct crew_endpoint *endpoint)
+{
+    struct crew_endpoint *e = endpoint;
+    crew_connection_free(e->connection); /* before the queue, which it may wake */
+    crew_queue_fini(&e->queue);
+    crew_list_free(&e->outgoing);
+    crew_url_free(e->url);
+    (void)pthread_cond_destroy(&e->opened);
+    (void)pthread_mutex_destroy(&e->mutex);
+}

@@ -1,0 +1,117 @@
+/* An endpoint: one URL, one transport, and the one I/O thread that drives it. Servers and clients both are
+ * owners of endpoints; what differs between them is in the owner's table.
+ *
+ * Opening, losing and opening again is the same for all transports and is done here. */
+#ifndef IO_ENDPOINT_H
+#define IO_ENDPOINT_H
+
+#include "io/connection.h"
+
+#include <rpcrew/impl/transport.h>
+#include <rpcrew/log.h>
+
+#include <stdatomic.h>
+
+struct crew_endpoint;
+
+/* All are called on the I/O thread. */
+struct crew_endpoint_owner {
+    /* How many requests may be received now. */
+    size_t (*room)(struct crew_endpoint *endpoint);
+    /* Takes what was received, all of it. */
+    void (*received)(struct crew_endpoint *endpoint, crew_list *messages);
+    /* Looks through what is about to be sent and takes out what is not to be; the endpoint may not be open.
+     */
+    void (*sending)(struct crew_endpoint *endpoint, crew_list *messages);
+    /* There is a peer now where there was none; NULL: nobody cares. */
+    void (*ready)(struct crew_endpoint *endpoint);
+    /* It was opened (CREW_OK), could not be, or was lost. unsent: requests never written, to keep or take. */
+    void (*changed)(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent);
+    /* Does what is due; milliseconds until it wants to be called again, or -1. */
+    int (*due)(struct crew_endpoint *endpoint);
+    /* After a pause: nothing is in flight any more, so that it can be closed. */
+    bool (*idle)(struct crew_endpoint *endpoint);
+    /* The thread is about to end. */
+    void (*closed)(struct crew_endpoint *endpoint);
+};
+
+enum crew_endpoint_command {
+    CREW_ENDPOINT_RUN,
+    CREW_ENDPOINT_PAUSE, /* no new requests; close when idle */
+    CREW_ENDPOINT_CLOSE  /* now */
+};
+
+struct crew_endpoint_options {
+    const struct crew_endpoint_owner *owner;
+    void *context; /* the owner's */
+    bool server;
+    bool brief;                             /* the client's */
+    const struct crew_callbacks *callbacks; /* the server's; NULL: none */
+    size_t host;                            /* which of the URL's hosts, if they are peers of one another */
+    bool wait;                              /* a first opening that fails is tried again, not an error */
+    bool background; /* do not even wait for the first attempt; its failure is the owner's to judge */
+    /* what the URL's options override */
+    unsigned in_flight_max;
+    unsigned timeout_ms; /* deadline of calls, or of requests that bring none */
+    crew_limits limits;  /* resolved by the endpoint */
+    crew_wire_errors errors;
+
+    unsigned connect_timeout_ms;
+    unsigned linger_ms; /* for the last messages, at the close */
+    crew_trace_fn *trace;
+    void *trace_context;
+};
+
+struct crew_endpoint {
+    struct crew_endpoint_options options;
+    crew_url *url;
+    const struct crew_transport_ops *ops;
+    crew_queue queue; /* to be sent: any thread pushes */
+    pthread_t thread;
+    atomic_int command;
+    atomic_bool started;          /* it has a thread and a queue */
+    atomic_bool ready;            /* it is open, and has a peer; written on the I/O thread */
+    _Atomic(int64_t) close_by_ms; /* a drain's end: how long the last answers may linger */
+    atomic_size_t in_flight;      /* the owner's: written on the I/O thread, read by any */
+
+    /* the I/O thread's */
+    struct crew_connection *connection;
+    crew_message_pool *messages; /* the connection's */
+    crew_list outgoing;          /* taken from the queue */
+    uint32_t epoch;              /* counts openings: settlements of an earlier one are stale */
+    bool can_requeue;            /* the transport's */
+    bool open, paused, ever_open;
+    crew_error last_failure; /* to open, that has been told of; no message: none since it was open */
+    bool was_ready;          /* since it was opened */
+    int64_t opened_at_ms;
+    unsigned backoff_ms;
+    int64_t retry_at_ms;
+
+    /* how the first opening went */
+    pthread_mutex_t mutex;
+    pthread_cond_t opened;
+    bool tried;
+    crew_error first;
+};
+
+/* endpoint is all zero. Starts the thread and waits for its first attempt to open (unless
+ * options->background). Statuses as crew_server_listen; on failure nothing is left to join or fini. */
+CREW_NODISCARD crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
+                                               const struct crew_endpoint_options *options, crew_error *why);
+
+/* How many endpoints a client's URL makes: one, or one for each host. Statuses as crew_server_listen. */
+CREW_NODISCARD crew_status crew_endpoint_count(const char *url, size_t *count, crew_error *why);
+
+/* Any thread; the command only ever grows. Async-signal-safe. */
+void crew_endpoint_command(struct crew_endpoint *endpoint, enum crew_endpoint_command command);
+
+/* Waits for the thread's end, which a command must have asked for. */
+void crew_endpoint_join(struct crew_endpoint *endpoint);
+
+/* After the join, when nobody pushes to the queue any more. */
+void crew_endpoint_fini(struct crew_endpoint *endpoint);
+
+/* Whether this is the I/O thread of an endpoint of this owner (options.context). */
+bool crew_endpoint_is_current(const void *context);
+
+#endif

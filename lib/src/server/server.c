@@ -1,0 +1,517 @@
+/* The server: from the endpoints' messages to the pool's jobs, and back as settlements.
+ *
+ *   recv -> [waiting] -> start: decode, dispatch, encode -> [endpoint's queue] -> send
+ *
+ * Every message received holds a reference to the server until it is settled, so that calls deferred beyond
+ * the server's end can be completed, without effect, at any time. */
+#include "io/endpoint.h"
+#include "server/pool.h"
+
+#include <rpcrew/server.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { ENDPOINTS_MAX = 64, LINGER_MS = 1000 };
+
+enum count {
+    RECEIVED,
+    CALLS,
+    REPLIED,
+    DONE,
+    REQUEUED,
+    REJECTED,
+    MALFORMED,
+    EXPIRED,
+    SHED,
+    REDELIVERED,
+    DROPPED,
+    COUNTS
+};
+
+struct crew_server {
+    const crew_dispatcher *dispatcher;
+    crew_server_options options;
+    struct crew_pool pool;
+    struct crew_endpoint *endpoints[ENDPOINTS_MAX];
+    size_t endpoint_count;
+    crew_arena scratch; /* of whoever steps */
+    int control;        /* an eventfd: stops and closed endpoints */
+    atomic_uint refs;   /* the owner's, and one a message not yet settled */
+    atomic_uint stops;  /* how often crew_server_stop was called */
+    atomic_uint open;   /* endpoints whose threads run; counted from the start on */
+    atomic_bool started, draining, stopping;
+    bool joined;
+    atomic_uint_fast64_t counts[COUNTS];
+};
+
+/* One message in flight; lives in its arena. */
+struct request {
+    struct crew_job job;
+    crew_message *message;
+};
+
+static crew_server *server_of(const struct crew_endpoint *endpoint)
+{
+    return endpoint->options.context;
+}
+
+static void count(crew_server *server, enum count what, size_t by)
+{
+    atomic_fetch_add_explicit(&server->counts[what], by, memory_order_relaxed);
+}
+
+static void unref(crew_server *server)
+{
+    if (atomic_fetch_sub(&server->refs, 1) > 1)
+        return;
+    for (size_t i = 0; i < server->endpoint_count; i++) {
+        crew_endpoint_fini(server->endpoints[i]);
+        free(server->endpoints[i]);
+    }
+    close(server->control);
+    crew_dispatcher_release(server->dispatcher);
+    free(server);
+}
+
+/* ---- the pool's side ---- */
+
+static void settle(crew_message *message, crew_message_kind kind)
+{
+    struct crew_endpoint *endpoint = message->endpoint;
+    crew_list one = { 0 };
+    message->kind = kind;
+    if (kind == CREW_SETTLE_REQUEUE && message->own_deadline)
+        message->deadline_ms = 0; /* the next worker sets its own */
+    crew_list_append(&one, message);
+    crew_status status = crew_queue_push(&endpoint->queue, &one);
+    assert(status == CREW_OK); /* the queue has no limit of its own: in_flight_max is its limit */
+    (void)status;
+    unref(server_of(endpoint));
+}
+
+static void job_done(struct crew_job *job)
+{
+    struct request *request = job->owner;
+    crew_message *message = request->message;
+    crew_server *server = server_of(message->endpoint);
+    crew_message_kind kind = CREW_SETTLE_DONE;
+    count(server, SHED, atomic_load(&job->group.shed_count));
+    if (message->reply.failed) {
+        crew_log(CREW_LOG_ERROR, "a reply was lost", "{s:s}", "reason", crew_status_text(CREW_NO_MEMORY));
+        crew_buffer_clear(&message->reply);
+        message->status = CREW_NO_MEMORY;
+    }
+    if (message->reply.size) {
+        kind = CREW_SETTLE_REPLY;
+        message->content_type = job->group.protocol->content_type;
+    } else if (!job->group.answerable && (job->wire.malformed || message->refusal)) {
+        kind = CREW_SETTLE_REJECT;
+    }
+    settle(message, kind);
+}
+
+/* There is no memory for a request: its caller is told so, if there is enough for that. */
+static void give_up(crew_message *message, const crew_protocol *protocol)
+{
+    const struct crew_endpoint *endpoint = message->endpoint;
+    crew_wire_call nobody = { .code = CREW_CODE_INTERNAL_ERROR, .errors = endpoint->options.errors };
+    crew_status status = CREW_OK;
+    crew_log(CREW_LOG_ERROR, "no memory for a request", NULL);
+    if (!message->one_way)
+        status =
+            protocol->encode_error(&nobody, CREW_CODE_INTERNAL_ERROR,
+                                   crew_str(crew_code_text(CREW_CODE_INTERNAL_ERROR)), NULL, &message->reply);
+    message->content_type = protocol->content_type;
+    message->status = status;
+    settle(message, status == CREW_OK && !message->one_way ? CREW_SETTLE_REPLY : CREW_SETTLE_DONE);
+}
+
+/* Decodes a message and runs its call, or lets the pool share its calls. */
+static void start(crew_message *message, crew_arena *scratch)
+{
+    const struct crew_endpoint *endpoint = message->endpoint;
+    crew_server *server = server_of(endpoint);
+    crew_string bytes = crew_buffer_string(&message->body);
+    bool late = message->deadline_ms <= crew_now_ms();
+    if (late && !message->own_deadline) {
+        count(server, EXPIRED, 1);
+        message->status = CREW_EXPIRED;
+        settle(message, CREW_SETTLE_DONE);
+        return;
+    }
+    const crew_protocol *protocol = crew_protocol_of(message->content_type, bytes);
+    if (!protocol)
+        protocol = crew_protocol_at(0); /* which says what is wrong with the bytes */
+    struct request *request = crew_arena_zalloc(&message->arena, sizeof *request);
+    if (!request) {
+        give_up(message, protocol);
+        return;
+    }
+    struct crew_job *job = &request->job;
+    request->message = message;
+    job->dispatcher = server->dispatcher;
+    job->limits = &endpoint->options.limits;
+    job->group.protocol = protocol;
+    job->errors = endpoint->options.errors;
+    job->bytes = bytes;
+    job->arena = &message->arena;
+    job->reply = &message->reply;
+    job->group.deadline_ms = message->deadline_ms;
+    job->group.answerable = !message->one_way;
+    job->done = job_done;
+    job->owner = request;
+    /* A request without a deadline of its caller's is answered even when late: somebody may be waiting. */
+    job->group.shed = message->refusal ? message->refusal : late ? "deadline" : NULL;
+    job->group.stopping = &server->stopping;
+    if (crew_job_decode(job) != CREW_OK) {
+        give_up(message, protocol);
+        return;
+    }
+    count(server, CALLS, job->wire.count);
+    count(server, MALFORMED, job->wire.malformed);
+    if (job->wire.count == 1)
+        crew_job_run(job, 0, scratch);
+    else
+        crew_pool_share(&server->pool, job);
+}
+
+/* ---- the endpoints' side ---- */
+
+static size_t room(struct crew_endpoint *endpoint)
+{
+    size_t in_flight = atomic_load_explicit(&endpoint->in_flight, memory_order_relaxed);
+    size_t most = endpoint->options.in_flight_max;
+    const crew_server *server = server_of(endpoint);
+    bool taking = atomic_load(&server->started) && !(atomic_load(&server->draining) && endpoint->can_requeue);
+    return taking && in_flight < most ? most - in_flight : 0;
+}
+
+static void received(struct crew_endpoint *endpoint, crew_list *messages)
+{
+    crew_server *server = server_of(endpoint);
+    int64_t deadline_ms = crew_now_ms() + endpoint->options.timeout_ms;
+    for (crew_message *m = messages->head; m; m = m->next) {
+        m->own_deadline = !m->deadline_ms;
+        count(server, REDELIVERED, m->redelivered);
+        if (m->own_deadline)
+            m->deadline_ms = deadline_ms;
+    }
+    count(server, RECEIVED, messages->count);
+    atomic_fetch_add(&endpoint->in_flight, messages->count);
+    atomic_fetch_add(&server->refs, (unsigned)messages->count);
+    bool draining = atomic_load(&server->draining);
+    while (draining && endpoint->can_requeue && messages->count)
+        settle(crew_list_take(messages), CREW_SETTLE_REQUEUE);
+    for (crew_message *m = draining ? messages->head : NULL; m; m = m->next)
+        if (!m->refusal)
+            m->refusal = "stopping"; /* else a busy endpoint would never be idle */
+    crew_pool_submit(&server->pool, messages);
+}
+
+/* Drops the settlements of a connection that is gone: a broker gives their messages to somebody else. */
+static void sending(struct crew_endpoint *endpoint, crew_list *messages)
+{
+    static const enum count kinds[] = { [CREW_SETTLE_REPLY] = REPLIED,
+                                        [CREW_SETTLE_DONE] = DONE,
+                                        [CREW_SETTLE_REQUEUE] = REQUEUED,
+                                        [CREW_SETTLE_REJECT] = REJECTED };
+    crew_server *server = server_of(endpoint);
+    crew_list all = { 0 };
+    crew_list_move(&all, messages);
+    atomic_fetch_sub(&endpoint->in_flight, all.count);
+    for (crew_message *m; (m = crew_list_take(&all));) {
+        bool current = endpoint->open && m->epoch == endpoint->epoch;
+        count(server, current ? kinds[m->kind] : DROPPED, 1);
+        if (current)
+            crew_list_append(messages, m);
+        else
+            crew_message_give(endpoint->messages, m);
+    }
+}
+
+static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent)
+{
+    (void)endpoint;
+    (void)why;
+    assert(!unsent->count);
+    (void)unsent;
+}
+
+static int due(struct crew_endpoint *endpoint)
+{
+    (void)endpoint;
+    return -1;
+}
+
+static bool idle(struct crew_endpoint *endpoint)
+{
+    return atomic_load(&endpoint->in_flight) == 0;
+}
+
+static void wake(crew_server *server)
+{
+    int error = errno;
+    uint64_t one = 1;
+    ssize_t written = write(server->control, &one, sizeof one);
+    (void)written;
+    errno = error;
+}
+
+static void closed(struct crew_endpoint *endpoint)
+{
+    crew_server *server = server_of(endpoint);
+    atomic_fetch_sub(&server->open, 1);
+    wake(server);
+}
+
+static const struct crew_endpoint_owner owner = {
+    .room = room,
+    .received = received,
+    .sending = sending,
+    .changed = changed,
+    .due = due,
+    .idle = idle,
+    .closed = closed,
+};
+
+/* ---- life ---- */
+
+static unsigned or_default(unsigned value, unsigned fallback)
+{
+    return value ? value : fallback;
+}
+
+static unsigned default_threads(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores > 2 ? 2 * (unsigned)cores : 4;
+}
+
+crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatcher,
+                            const crew_server_options *options, crew_error *why)
+{
+    crew_server *s = calloc(1, sizeof *s);
+    if (!s)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    s->dispatcher = dispatcher;
+    s->options = options ? *options : (crew_server_options){ 0 };
+    s->options.threads = or_default(s->options.threads, default_threads());
+    s->options.in_flight_max = or_default(s->options.in_flight_max, 64);
+    s->options.drain_ms = or_default(s->options.drain_ms, 10000);
+    s->options.call_timeout_ms = or_default(s->options.call_timeout_ms, 30000);
+    s->options.connect_timeout_ms = or_default(s->options.connect_timeout_ms, 5000);
+    atomic_init(&s->refs, 1);
+    s->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->control < 0) {
+        free(s);
+        return crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));
+    }
+    crew_status status = crew_pool_init(&s->pool, s->options.stepped ? 0 : s->options.threads, start, why);
+    if (status != CREW_OK) {
+        close(s->control);
+        free(s);
+        return status;
+    }
+    crew_dispatcher_hold(dispatcher);
+    *server = s;
+    return CREW_OK;
+}
+
+crew_status crew_server_listen_with(crew_server *server, const char *url, const crew_callbacks *callbacks,
+                                    crew_error *why)
+{
+    static const char scheme[] = "callback://";
+    if (atomic_load(&server->started))
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "the server runs already");
+    if (callbacks && (strncmp(url, scheme, strlen(scheme)) != 0 || !callbacks->receive || !callbacks->reply))
+        return crew_error_set(why, CREW_BAD_ARGUMENT,
+                              "crew_server_listen_with wants %sname and two functions", scheme);
+    if (server->endpoint_count == ENDPOINTS_MAX)
+        return crew_error_set(why, CREW_LIMIT, "more than %d endpoints", ENDPOINTS_MAX);
+    struct crew_endpoint *endpoint = calloc(1, sizeof *endpoint);
+    if (!endpoint)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    struct crew_endpoint_options options = {
+        .owner = &owner,
+        .context = server,
+        .server = true,
+        .callbacks = callbacks,
+        .wait = server->options.wait,
+        .in_flight_max = server->options.in_flight_max,
+        .timeout_ms = server->options.call_timeout_ms,
+        .connect_timeout_ms = server->options.connect_timeout_ms,
+        .linger_ms = LINGER_MS,
+        .limits = server->options.limits,
+        .trace = server->options.trace,
+        .trace_context = server->options.trace_context,
+    };
+    crew_status status = crew_endpoint_start(endpoint, url, &options, why);
+    if (status != CREW_OK) {
+        free(endpoint);
+        return status;
+    }
+    server->endpoints[server->endpoint_count++] = endpoint;
+    return CREW_OK;
+}
+
+crew_status crew_server_listen(crew_server *server, const char *url, crew_error *why)
+{
+    return crew_server_listen_with(server, url, NULL, why);
+}
+
+static void command_all(crew_server *server, enum crew_endpoint_command command)
+{
+    for (size_t i = 0; i < server->endpoint_count; i++)
+        crew_endpoint_command(server->endpoints[i], command);
+}
+
+static void join_all(crew_server *server)
+{
+    for (size_t i = 0; i < server->endpoint_count && !server->joined; i++)
+        crew_endpoint_join(server->endpoints[i]);
+    server->joined = true;
+}
+
+crew_status crew_server_start(crew_server *server, crew_error *why)
+{
+    if (!server->endpoint_count)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "the server listens nowhere");
+    if (atomic_exchange(&server->started, true))
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "the server runs already");
+    atomic_store(&server->open, (unsigned)server->endpoint_count);
+    command_all(server, CREW_ENDPOINT_RUN);
+    return CREW_OK;
+}
+
+void crew_server_stop(crew_server *server)
+{
+    atomic_fetch_add(&server->stops, 1);
+    wake(server);
+}
+
+/* Waits for the control fd, or for timeout_ms; meanwhile a stepped server works here. */
+static void wait_a_while(crew_server *server, int timeout_ms)
+{
+    struct pollfd fds[] = { { .fd = server->control, .events = POLLIN },
+                            { .fd = server->pool.fd, .events = POLLIN } };
+    (void)poll(fds, 2, timeout_ms);
+    uint64_t ignored;
+    if (fds[0].revents)
+        (void)!read(server->control, &ignored, sizeof ignored);
+    if (fds[1].revents)
+        crew_pool_step(&server->pool, &server->scratch);
+}
+
+/* Gives back what nobody has started, where the transport can. */
+static void give_back(crew_server *server)
+{
+    crew_list waiting = { 0 }, kept = { 0 };
+    crew_pool_take_back(&server->pool, &waiting);
+    for (crew_message *m; (m = crew_list_take(&waiting));) {
+        const struct crew_endpoint *endpoint = m->endpoint;
+        if (endpoint->can_requeue)
+            settle(m, CREW_SETTLE_REQUEUE);
+        else
+            crew_list_append(&kept, m);
+    }
+    crew_pool_submit(&server->pool, &kept);
+}
+
+/* Answers what nobody has started: overloaded, not executed. */
+static void shed_waiting(crew_server *server)
+{
+    atomic_store(&server->stopping, true);
+    while (crew_pool_step(&server->pool, &server->scratch))
+        continue;
+}
+
+crew_status crew_server_wait(crew_server *server)
+{
+    if (!atomic_load(&server->started) || server->joined)
+        return CREW_CLOSED;
+    while (atomic_load(&server->stops) == 0)
+        wait_a_while(server, -1);
+
+    crew_log(CREW_LOG_INFO, "draining", NULL);
+    int64_t end_ms = crew_now_ms() + server->options.drain_ms;
+    atomic_store(&server->draining, true);
+    for (size_t i = 0; i < server->endpoint_count; i++)
+        atomic_store(&server->endpoints[i]->close_by_ms, end_ms);
+    command_all(server, CREW_ENDPOINT_PAUSE);
+    give_back(server);
+    while (atomic_load(&server->open) && atomic_load(&server->stops) == 1 && crew_now_ms() < end_ms)
+        wait_a_while(server, (int)(end_ms - crew_now_ms() > 0 ? end_ms - crew_now_ms() : 0));
+
+    bool drained = !atomic_load(&server->open);
+    shed_waiting(server);
+    command_all(server, CREW_ENDPOINT_CLOSE);
+    join_all(server);
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
+    crew_log(drained ? CREW_LOG_INFO : CREW_LOG_WARN, drained ? "drained" : "stopped with calls in flight",
+             "{s:I,s:I,s:I}", "calls", (int64_t)stats.calls, "requeued", (int64_t)stats.requeued,
+             "redelivered", (int64_t)stats.redelivered);
+    return drained ? CREW_OK : CREW_TIMEOUT;
+}
+
+crew_status crew_server_run(crew_server *server)
+{
+    crew_status status = crew_server_start(server, NULL);
+    return status == CREW_OK ? crew_server_wait(server) : status;
+}
+
+void crew_server_free(crew_server *server)
+{
+    if (!server)
+        return;
+    atomic_store(&server->stopping, true); /* what waits is not run: nobody would get its answer */
+    command_all(server, CREW_ENDPOINT_CLOSE);
+    join_all(server);
+    crew_pool_stop(&server->pool);
+    shed_waiting(server);
+    crew_pool_fini(&server->pool);
+    crew_arena_fini(&server->scratch);
+    unref(server);
+}
+
+int crew_server_fd(const crew_server *server)
+{
+    return server->pool.fd;
+}
+
+size_t crew_server_step(crew_server *server, size_t max)
+{
+    size_t steps = 0;
+    while (steps < max && crew_pool_step(&server->pool, &server->scratch))
+        steps++;
+    return steps;
+}
+
+void crew_server_stats_get(const crew_server *server, crew_server_stats *stats)
+{
+    uint64_t n[COUNTS];
+    for (int i = 0; i < COUNTS; i++)
+        n[i] = atomic_load_explicit(&server->counts[i], memory_order_relaxed);
+    *stats = (crew_server_stats){
+        .received = n[RECEIVED],
+        .calls = n[CALLS],
+        .replied = n[REPLIED],
+        .done = n[DONE],
+        .requeued = n[REQUEUED],
+        .rejected = n[REJECTED],
+        .malformed = n[MALFORMED],
+        .expired = n[EXPIRED],
+        .shed = n[SHED],
+        .redelivered = n[REDELIVERED],
+        .dropped = n[DROPPED],
+    };
+    for (size_t i = 0; i < server->endpoint_count; i++) {
+        stats->in_flight += atomic_load(&server->endpoints[i]->in_flight);
+        stats->listening += atomic_load(&server->endpoints[i]->ready);
+    }
+}

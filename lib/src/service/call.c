@@ -1,0 +1,384 @@
+/* What a handler does with its call: arguments in, one reply out. */
+#include "service/call.h"
+
+#include "core/value.h"
+
+#include <rpcrew/impl/message.h>
+#include <rpcrew/log.h>
+
+#include <stdio.h>
+
+crew_string crew_call_method(const crew_call *call)
+{
+    return call->wire->method;
+}
+
+void *crew_call_context(const crew_call *call)
+{
+    return call->entry->context;
+}
+
+bool crew_call_is_one_way(const crew_call *call)
+{
+    return call->wire->one_way || !call->group->answerable;
+}
+
+int64_t crew_call_remaining_ms(const crew_call *call)
+{
+    if (!call->group->deadline_ms)
+        return INT64_MAX;
+    int64_t remaining = call->group->deadline_ms - crew_now_ms();
+    return remaining > 0 ? remaining : 0;
+}
+
+const crew_value *crew_call_params(const crew_call *call)
+{
+    return call->wire->params;
+}
+
+crew_arena *crew_call_arena(crew_call *call)
+{
+    return &call->arena;
+}
+
+/* ---- arguments ---- */
+
+size_t crew_arg_count(const crew_call *call)
+{
+    return call->arguments.count;
+}
+
+const crew_value *crew_arg(const crew_call *call, size_t index)
+{
+    return index < call->arguments.count ? call->arguments.items[index] : NULL;
+}
+
+bool crew_arg_given(const crew_call *call, size_t index)
+{
+    return crew_arg(call, index) != NULL;
+}
+
+bool crew_arg_bool(const crew_call *call, size_t index)
+{
+    bool value = false;
+    return crew_value_bool(crew_arg(call, index), &value) == CREW_OK && value;
+}
+
+int64_t crew_arg_int(const crew_call *call, size_t index)
+{
+    int64_t value = 0;
+    return crew_value_int(crew_arg(call, index), &value) == CREW_OK ? value : 0;
+}
+
+uint64_t crew_arg_uint(const crew_call *call, size_t index)
+{
+    uint64_t value = 0;
+    return crew_value_uint(crew_arg(call, index), &value) == CREW_OK ? value : 0;
+}
+
+double crew_arg_double(const crew_call *call, size_t index)
+{
+    double value = 0;
+    return crew_value_double(crew_arg(call, index), &value) == CREW_OK ? value : 0;
+}
+
+crew_string crew_arg_string(const crew_call *call, size_t index)
+{
+    crew_string value = { "", 0 };
+    return crew_value_string(crew_arg(call, index), &value) == CREW_OK ? value : crew_str("");
+}
+
+crew_string crew_arg_bytes(const crew_call *call, size_t index)
+{
+    crew_string value = { "", 0 };
+    return crew_value_bytes(crew_arg(call, index), &value) == CREW_OK ? value : crew_str("");
+}
+
+const void *crew_arg_custom(const crew_call *call, size_t index)
+{
+    const struct crew_arguments *arguments = &call->arguments;
+    return arguments->objects && index < arguments->count ? arguments->objects[index] : NULL;
+}
+
+/* ---- completing ---- */
+
+const char *crew_code_text(int64_t code)
+{
+    switch (code) {
+    case CREW_CODE_PARSE_ERROR: return "Parse error";
+    case CREW_CODE_INVALID_REQUEST: return "Invalid Request";
+    case CREW_CODE_METHOD_NOT_FOUND: return "Method not found";
+    case CREW_CODE_INVALID_PARAMS: return "Invalid params";
+    case CREW_CODE_INTERNAL_ERROR: return "Internal error";
+    case CREW_CODE_OVERLOADED: return "Overloaded";
+    case CREW_CODE_REDELIVERED: return "Redelivered";
+    default: return NULL;
+    }
+}
+
+void crew_call_release(crew_call *call)
+{
+    if (atomic_fetch_sub(&call->holds, 1) > 1)
+        return;
+    crew_arena_fini(&call->arena);
+    if (call->entry)
+        atomic_fetch_sub(&call->entry->running, 1);
+    call->group->released(call);
+}
+
+/* Whether this is the completion that counts. */
+static bool win(struct crew_call *call)
+{
+    return !atomic_exchange(&call->completed, true);
+}
+
+static bool silent(const struct crew_call *call)
+{
+    return call->wire->one_way || !call->group->answerable;
+}
+
+static void write_failure(struct crew_call *call, crew_status status)
+{
+    static const char name[] = "reason";
+    const crew_protocol *protocol = call->group->protocol;
+    crew_string words = crew_str(crew_code_text(CREW_CODE_INTERNAL_ERROR));
+    const crew_value *data = NULL;
+    crew_arena arena = { 0 };
+    crew_buffer_clear(call->reply);
+    if (crew_pack(&arena, &data, "{s:s}", name, crew_status_text(status)) != CREW_OK)
+        data = NULL;
+    if (protocol->encode_error(call->wire, CREW_CODE_INTERNAL_ERROR, words, data, call->reply) != CREW_OK)
+        crew_log(CREW_LOG_ERROR, "a reply was lost", "{s:s}", name, crew_status_text(status));
+    crew_arena_fini(&arena);
+}
+
+/* After the encoding of a winning completion. */
+static crew_status complete(struct crew_call *call, crew_status encoded)
+{
+    crew_status status = encoded;
+    if (status == CREW_OK && !silent(call) && !call->group->fits(call))
+        status = CREW_LIMIT;
+    if (status != CREW_OK)
+        write_failure(call, status);
+    bool deferred = call->deferred;
+    call->group->completed(call);
+    if (deferred)
+        crew_call_release(call);
+    return status;
+}
+
+crew_status crew_reply_value(crew_call *call, const crew_value *value)
+{
+    if (!win(call))
+        return CREW_DONE_ALREADY;
+    if (silent(call))
+        return complete(call, CREW_OK);
+    return complete(call, call->group->protocol->encode_result(call->wire, value, call->reply));
+}
+
+crew_status crew_call_fail(crew_call *call, int64_t code, crew_string message, const crew_value *data)
+{
+    if (!win(call))
+        return CREW_DONE_ALREADY;
+    if (silent(call))
+        return complete(call, CREW_OK);
+    return complete(call, call->group->protocol->encode_error(call->wire, code, message, data, call->reply));
+}
+
+crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data)
+{
+    return crew_call_fail(call, code, crew_str(crew_code_text(code)), data);
+}
+
+crew_status crew_call_shed(crew_call *call, const char *reason)
+{
+    bool redelivered = strcmp(reason, CREW_REASON_REDELIVERED) == 0;
+    crew_executed executed = redelivered ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_NO;
+    const crew_value *data = NULL;
+    atomic_fetch_add(&call->group->shed_count, 1);
+    if (crew_pack(&call->arena, &data, "{s:{s:s,s:s}}", "rpcrew", "executed", crew_executed_name(executed),
+                  "reason", reason) != CREW_OK)
+        data = NULL;
+    return crew_call_refuse(call, redelivered ? CREW_CODE_REDELIVERED : CREW_CODE_OVERLOADED, data);
+}
+
+void crew_call_settle(crew_call *call, crew_status returned)
+{
+    if (returned == CREW_OK) {
+        if (!call->deferred)
+            (void)crew_reply_value(call, NULL);
+        return;
+    }
+    if (!win(call))
+        return;
+    /* What made the handler fail is not the peer's business, beyond the status. */
+    if (silent(call))
+        (void)complete(call, CREW_OK);
+    else
+        (void)complete(call, returned);
+}
+
+crew_call *crew_call_defer(crew_call *call)
+{
+    call->deferred = true;
+    atomic_fetch_add(&call->holds, 1);
+    return call;
+}
+
+/* ---- replies ---- */
+
+crew_status crew_reply_null(crew_call *call)
+{
+    return crew_reply_value(call, NULL);
+}
+
+crew_status crew_reply_bool(crew_call *call, bool value)
+{
+    crew_value made = crew_make_bool(value);
+    return crew_reply_value(call, &made);
+}
+
+crew_status crew_reply_int(crew_call *call, int64_t value)
+{
+    crew_value made = crew_make_int(value);
+    return crew_reply_value(call, &made);
+}
+
+crew_status crew_reply_uint(crew_call *call, uint64_t value)
+{
+    crew_value made = crew_make_uint(value);
+    return crew_reply_value(call, &made);
+}
+
+crew_status crew_reply_double(crew_call *call, double value)
+{
+    crew_value made = crew_make_double(value);
+    return crew_reply_value(call, &made);
+}
+
+static crew_status reply_text(crew_call *call, crew_type type, crew_string text)
+{
+    if (text.size > UINT32_MAX) {
+        crew_call_settle(call, CREW_LIMIT);
+        return CREW_LIMIT;
+    }
+    crew_value made = crew_make_text(type, text);
+    return crew_reply_value(call, &made);
+}
+
+crew_status crew_reply_string(crew_call *call, crew_string value)
+{
+    return reply_text(call, CREW_TYPE_STRING, value);
+}
+
+crew_status crew_reply_bytes(crew_call *call, crew_string value)
+{
+    return reply_text(call, CREW_TYPE_BYTES, value);
+}
+
+crew_status crew_reply(crew_call *call, const char *format, ...)
+{
+    const crew_value *value;
+    va_list arguments;
+    va_start(arguments, format);
+    crew_status status = crew_vpack(&call->arena, &value, format, arguments);
+    va_end(arguments);
+    if (status == CREW_OK)
+        return crew_reply_value(call, value);
+    crew_call_settle(call, status);
+    return status;
+}
+
+/* ---- errors ---- */
+
+static const crew_service_error *find_error(const crew_call *call, int64_t code)
+{
+    const crew_service_error *row = call->entry ? call->entry->errors : NULL;
+    while (row && row->name && row->code != code)
+        row++;
+    return row && row->name ? row : NULL;
+}
+
+/* The data with rpcrew.name in it, if there is a place for it: in an object, or where there was none. */
+static const crew_value *with_name(crew_call *call, const crew_value *data, const char *name)
+{
+    crew_value *object;
+    const crew_value *ours;
+    bool fits = !data || (data->type == CREW_TYPE_OBJECT && !crew_value_get(data, "rpcrew"));
+    if (!fits || crew_object_new(&call->arena, &object) != CREW_OK)
+        return data;
+    for (size_t i = 0; data && i < crew_value_count(data); i++) {
+        struct crew_member *member = crew_object_place(&call->arena, object);
+        if (!member)
+            return data;
+        *member = data->members[i];
+    }
+    bool added = crew_pack(&call->arena, &ours, "{s:s}", "name", name) == CREW_OK &&
+                 crew_object_add(&call->arena, object, crew_str("rpcrew"), ours) == CREW_OK;
+    return added ? object : data;
+}
+
+crew_status crew_fail_value(crew_call *call, int64_t code, crew_string message, const crew_value *data)
+{
+    const crew_service_error *row = find_error(call, code);
+    if (row)
+        data = with_name(call, data, row->name);
+    if (!message.data)
+        message = crew_str(row ? row->message : crew_code_text(code));
+    return crew_call_fail(call, code, message.data ? message : crew_str("error"), data);
+}
+
+static CREW_PRINTF(4, 0) crew_status
+    fail_printf(crew_call *call, int64_t code, const crew_value *data, const char *format, va_list arguments)
+{
+    /* A character more than fits, so that crew_error_set sees what is cut. */
+    char text[sizeof((crew_error *)0)->message + 4];
+    crew_error message;
+    if (!format)
+        return crew_fail_value(call, code, (crew_string){ 0 }, data);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    crew_error_set(&message, CREW_OK, "%s", text); /* cut and mended to UTF-8 */
+    return crew_fail_value(call, code, crew_str(message.message), data);
+}
+
+crew_status crew_fail(crew_call *call, int64_t code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    crew_status status = fail_printf(call, code, NULL, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+crew_status crew_fail_data(crew_call *call, int64_t code, const char *message, const char *format, ...)
+{
+    const crew_value *data;
+    va_list arguments;
+    va_start(arguments, format);
+    crew_status status = crew_vpack(&call->arena, &data, format, arguments);
+    va_end(arguments);
+    if (status == CREW_OK)
+        return crew_fail_value(call, code, crew_str(message), data);
+    crew_call_settle(call, status);
+    return status;
+}
+
+crew_status crew_fail_param(crew_call *call, size_t index, const char *format, ...)
+{
+    const struct crew_param *param = crew_signature_param(&call->entry->signature, index);
+    const crew_value *data = NULL;
+    char what[sizeof((crew_error *)0)->message + 4];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    if (!param)
+        return crew_fail(call, CREW_CODE_INVALID_PARAMS, "%s: param %zu %s",
+                         crew_code_text(CREW_CODE_INVALID_PARAMS), index, what);
+    if (crew_pack(&call->arena, &data, "{s:S}", "param", param->name) != CREW_OK)
+        data = NULL;
+    crew_error message;
+    crew_error_set(&message, CREW_OK, "%s: param '%.*s' %s", crew_code_text(CREW_CODE_INVALID_PARAMS),
+                   CREW_STR(param->name), what);
+    return crew_fail_value(call, CREW_CODE_INVALID_PARAMS, crew_str(message.message), data);
+}
