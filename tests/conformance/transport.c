@@ -157,16 +157,26 @@ static void no_more_is_received_than_there_is_room_for(void **state)
         raw_request(&client, crew_str("y"), i, false);
     crew_list got = { 0 };
     int64_t until = crew_now_ms() + 10000;
+    crew_room room = { .messages = 2, .bytes = SIZE_MAX }, none = { 0 };
     while (got.count < 2 && crew_now_ms() < until) {
-        assert_ok(server.ops->wait(server.state, wake, 100, 2 - got.count));
-        assert_ok(server.ops->recv(server.state, &got, 2 - got.count));
+        assert_ok(server.ops->wait(server.state, wake, 100, &room));
+        assert_ok(server.ops->recv(server.state, &got, &room));
     }
     assert_int_equal(got.count, 2);
+    assert_int_equal(room.messages, 0);
     int64_t before = crew_now_ms();
-    assert_ok(server.ops->recv(server.state, &got, 0));
+    assert_ok(server.ops->recv(server.state, &got, &none));
     assert_int_equal(got.count, 2);
-    while (crew_now_ms() - before < 30) /* with no room, requests do not end the wait again and again */
-        assert_ok(server.ops->wait(server.state, wake, 30, 0));
+    unsigned waits = 0;
+    for (; crew_now_ms() - before < 100;
+         waits++) /* with no room, requests do not end the wait again and again */
+        assert_ok(server.ops->wait(server.state, wake, 100, &none));
+    assert_true(waits < 100);
+    none.bytes = SIZE_MAX; /* bytes are no room without messages, nor messages without bytes */
+    assert_ok(server.ops->recv(server.state, &got, &none));
+    room = (crew_room){ .messages = 5 };
+    assert_ok(server.ops->recv(server.state, &got, &room));
+    assert_int_equal(got.count, 2);
     crew_list_free(&got);
     close(wake);
 }
@@ -175,15 +185,16 @@ static void waiting_ends_by_the_wake_up_fd_and_by_time(void **state)
 {
     (void)state;
     struct raw_end *const ends[] = { &server, &client };
+    const crew_room room = { .messages = 1, .bytes = SIZE_MAX };
     for (int i = 0; i < 2; i++) {
         uint64_t one = 1;
         int wake = eventfd(0, EFD_CLOEXEC);
         int64_t before = crew_now_ms();
         while (crew_now_ms() - before < 40)
-            assert_ok(ends[i]->ops->wait(ends[i]->state, wake, 40, 1));
+            assert_ok(ends[i]->ops->wait(ends[i]->state, wake, 40, &room));
         assert_int_equal(write(wake, &one, sizeof one), sizeof one);
         for (int early = 0; early < 10; early++) /* without it this would take for ever */
-            assert_ok(ends[i]->ops->wait(ends[i]->state, wake, -1, 1));
+            assert_ok(ends[i]->ops->wait(ends[i]->state, wake, -1, &room));
         close(wake);
     }
 }

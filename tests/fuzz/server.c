@@ -46,7 +46,8 @@ static uint64_t settled(void)
 static void take_replies(crew_bytes *answer)
 {
     crew_list received = { 0 };
-    REQUIRE(ops->recv(state, &received, 1) == CREW_OK);
+    crew_room room = { .messages = 1, .bytes = SIZE_MAX };
+    REQUIRE(ops->recv(state, &received, &room) == CREW_OK);
     for (crew_message *m; (m = crew_list_take(&received));) {
         if (m->kind == CREW_EVENT_REPLY) {
             REQUIRE(!answer->data);

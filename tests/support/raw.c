@@ -52,12 +52,14 @@ static bool can_send(const struct raw_end *end)
 static void drive(struct raw_end *end, int timeout_ms)
 {
     int wake = eventfd(0, EFD_CLOEXEC);
-    assert_ok(end->ops->wait(end->state, wake, timeout_ms, 64));
+    crew_room room = { .messages = 64, .bytes = SIZE_MAX };
+    assert_ok(end->ops->wait(end->state, wake, timeout_ms, &room));
     for (struct raw_end *each = ends; each; each = each->next) {
         if (each != end)
-            assert_ok(each->ops->wait(each->state, wake, 0, 64));
-        (void)!each->ops->recv(each->state, &each->received,
-                               64); /* lost ones are still worth their messages */
+            assert_ok(each->ops->wait(each->state, wake, 0, &room));
+        room = (crew_room){ .messages = 64, .bytes = SIZE_MAX };
+        (void)!each->ops->recv(each->state, &each->received, &room); /* lost ones are worth their messages */
+        room = (crew_room){ .messages = 64, .bytes = SIZE_MAX };
         if (can_send(each))
             assert_ok(each->ops->send(each->state, &each->outgoing));
     }

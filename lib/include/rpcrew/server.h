@@ -13,11 +13,13 @@ typedef struct crew_server crew_server;
 
 /* Zero fields mean their defaults. */
 typedef struct crew_server_options {
-    unsigned threads;            /* of the pool; 2 x cores, at least 4 */
-    bool stepped;                /* no pool: handlers run in crew_server_step, on its caller's thread */
-    unsigned in_flight_max;      /* requests taken and not yet answered, per endpoint; 64 */
-    unsigned drain_ms;           /* how long stopping may wait for what is in flight; 10,000 */
-    unsigned call_timeout_ms;    /* deadline of requests that bring none; 30,000 */
+    unsigned threads;         /* handlers that run at a time; 2 x cores, at least 4 */
+    bool stepped;             /* no pool: handlers run in crew_server_step, on its caller's thread */
+    unsigned in_flight_max;   /* calls taken and not yet answered, per endpoint, before others than those of
+                                 peers that have none are held back; 64 */
+    size_t in_flight_bytes;   /* what their requests may take, decoded; 256 MiB. One is always taken */
+    unsigned drain_ms;        /* how long stopping may wait for what is in flight; 10,000 */
+    unsigned call_timeout_ms; /* deadline of requests that bring none; 30,000 */
     unsigned connect_timeout_ms; /* for each attempt to connect, log in and declare; 5,000 */
     bool wait;                   /* an endpoint that is not there at first is tried again, not an error */
     crew_limits limits;

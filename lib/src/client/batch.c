@@ -1,4 +1,5 @@
 /* Many calls in parallel over one client, results in the order of adding. */
+#include "core/thread.h"
 #include "io/endpoint.h"
 
 #include <rpcrew/client.h>
@@ -132,12 +133,14 @@ crew_status crew_batch_run(crew_batch *batch, crew_error *why)
     if (crew_endpoint_is_current(batch->client))
         return crew_error_set(why, CREW_WOULD_DEADLOCK, "%s", crew_status_text(CREW_WOULD_DEADLOCK));
     batch->run = true;
+    crew_thread_begin_wait();
     for (size_t i = 0; i < batch->count; i++)
         start(batch, &batch->members[i]);
     pthread_mutex_lock(&batch->mutex);
     while (batch->outstanding)
         pthread_cond_wait(&batch->ended, &batch->mutex);
     pthread_mutex_unlock(&batch->mutex);
+    crew_thread_end_wait();
     for (size_t i = 0; i < batch->count; i++) {
         const crew_error *one = &batch->members[i].why;
         if (one->status != CREW_OK && why)

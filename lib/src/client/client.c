@@ -1,6 +1,8 @@
 /* The client: starting calls and waiting for them. How they end is in outcome.c. */
 #include "client/client.h"
 
+#include "core/thread.h"
+
 #include <rpcrew/service.h>
 
 #include <stdlib.h>
@@ -298,10 +300,12 @@ static crew_status call_and_wait(crew_client *client, const char *method, const 
     crew_status status = start_call(client, method, params, options, wake_waiter, &waiter, NULL, why);
     if (status != CREW_OK)
         return status;
+    crew_thread_begin_wait();
     pthread_mutex_lock(&waiter.mutex);
     while (!waiter.ended)
         pthread_cond_wait(&waiter.done, &waiter.mutex);
     pthread_mutex_unlock(&waiter.mutex);
+    crew_thread_end_wait();
     (void)pthread_cond_destroy(&waiter.done);
     (void)pthread_mutex_destroy(&waiter.mutex);
     if (result)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000, INQUIRY_MS = 2000 };
+enum { ROUND_MESSAGES = 1000, ROUND_BYTES = 4 << 20 };
 
 /* One answer; in its message's arena, which it shares with the others of the same message. */
 struct crew_result {
@@ -587,10 +588,11 @@ static void closed(struct crew_endpoint *endpoint)
     }
 }
 
-static size_t room(struct crew_endpoint *endpoint)
+/* Enough for a burst, and no more than lets deadlines be kept. */
+static crew_room room(struct crew_endpoint *endpoint)
 {
     (void)endpoint;
-    return SIZE_MAX;
+    return (crew_room){ .messages = ROUND_MESSAGES, .bytes = ROUND_BYTES };
 }
 
 static bool idle(struct crew_endpoint *endpoint)

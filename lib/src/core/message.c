@@ -15,6 +15,7 @@ void crew_message_free(crew_message *message)
 {
     if (!message)
         return;
+    crew_peer_release(message->peer);
     crew_buffer_fini(&message->body);
     crew_buffer_fini(&message->reply);
     crew_arena_fini(&message->arena);
@@ -82,6 +83,8 @@ void crew_message_give(crew_message_pool *pool, crew_message *message)
 {
     if (!message)
         return;
+    crew_peer_release(message->peer);
+    message->peer = NULL;
     crew_buffer_clear(&message->body);
     crew_buffer_clear(&message->reply);
     crew_arena_reset(&message->arena);

@@ -16,3 +16,22 @@ crew_status crew_thread_start(pthread_t *thread, const char *name, void *(*run)(
     (void)pthread_setname_np(*thread, name);
     return CREW_OK;
 }
+
+static _Thread_local const struct crew_waiting_hook *waiting_hook;
+
+void crew_thread_set_hook(const struct crew_waiting_hook *hook)
+{
+    waiting_hook = hook;
+}
+
+void crew_thread_begin_wait(void)
+{
+    if (waiting_hook)
+        waiting_hook->begin(waiting_hook->context);
+}
+
+void crew_thread_end_wait(void)
+{
+    if (waiting_hook)
+        waiting_hook->end(waiting_hook->context);
+}

@@ -10,4 +10,18 @@
 CREW_NODISCARD crew_status crew_thread_start(pthread_t *thread, const char *name, void *(*run)(void *),
                                              void *argument, crew_error *why);
 
+/* Who is told when a thread begins and ends to wait for what other threads have to do: a pool, that it needs
+ * another one meanwhile. */
+struct crew_waiting_hook {
+    void (*begin)(void *context);
+    void (*end)(void *context);
+    void *context;
+};
+
+/* For this thread; borrowed, NULL: nobody is told. */
+void crew_thread_set_hook(const struct crew_waiting_hook *hook);
+/* Around such a wait, on any thread. */
+void crew_thread_begin_wait(void);
+void crew_thread_end_wait(void);
+
 #endif

@@ -181,11 +181,12 @@ static crew_status send_all(struct crew_endpoint *e)
     return e->ops->send(e->connection->state, &e->outgoing);
 }
 
-static crew_status receive_all(struct crew_endpoint *e, size_t room)
+static crew_status receive_all(struct crew_endpoint *e)
 {
+    crew_room room = e->options.owner->room(e);
     assert(current == e);
     crew_list incoming = { 0 };
-    crew_status status = e->ops->recv(e->connection->state, &incoming, room);
+    crew_status status = e->ops->recv(e->connection->state, &incoming, &room);
     for (crew_message *m = incoming.head; m; m = m->next) {
         m->endpoint = e;
         m->epoch = e->epoch;
@@ -202,13 +203,13 @@ static void step_open(struct crew_endpoint *e, bool no_wait)
 {
     int due_ms = e->options.owner->due(e);
     bool sendable = e->outgoing.count && atomic_load(&e->ready);
-    size_t room = e->options.owner->room(e);
+    crew_room room = e->options.owner->room(e);
     crew_status status =
-        e->ops->wait(e->connection->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, room);
+        e->ops->wait(e->connection->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, &room);
     if (status == CREW_OK)
         status = send_all(e);
     if (status == CREW_OK)
-        status = receive_all(e, e->options.owner->room(e));
+        status = receive_all(e);
     if (status != CREW_OK)
         lose(e, status);
     else
@@ -365,6 +366,11 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     if (!e->connection)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     e->messages = &e->connection->messages;
+    e->peer = o->server ? crew_peer_new(NULL) : NULL;
+    if (o->server && !e->peer)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    if (e->peer)
+        e->peer->can_requeue = e->can_requeue;
     return CREW_OK;
 }
 
@@ -397,6 +403,7 @@ crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
         status = start_thread(e, why);
     if (status != CREW_OK) {
         crew_connection_free(e->connection);
+        crew_peer_release(e->peer);
         crew_url_free(e->url);
         return status;
     }
@@ -427,6 +434,7 @@ void crew_endpoint_fini(struct crew_endpoint *endpoint)
     crew_connection_free(e->connection); /* before the queue, which it may wake */
     crew_queue_fini(&e->queue);
     crew_list_free(&e->outgoing);
+    crew_peer_release(e->peer);
     crew_url_free(e->url);
     (void)pthread_cond_destroy(&e->opened);
     (void)pthread_mutex_destroy(&e->mutex);

@@ -16,8 +16,8 @@ struct crew_endpoint;
 
 /* All are called on the I/O thread. */
 struct crew_endpoint_owner {
-    /* How many requests may be received now. */
-    size_t (*room)(struct crew_endpoint *endpoint);
+    /* What may be received now. */
+    crew_room (*room)(struct crew_endpoint *endpoint);
     /* Takes what was received, all of it. */
     void (*received)(struct crew_endpoint *endpoint, crew_list *messages);
     /* Looks through what is about to be sent and takes out what is not to be; the endpoint may not be open.
@@ -52,6 +52,7 @@ struct crew_endpoint_options {
     bool background; /* do not even wait for the first attempt; its failure is the owner's to judge */
     /* what the URL's options override */
     unsigned in_flight_max;
+    size_t in_flight_bytes;
     unsigned timeout_ms; /* deadline of calls, or of requests that bring none */
     crew_limits limits;  /* resolved by the endpoint */
     crew_wire_errors errors;
@@ -72,7 +73,9 @@ struct crew_endpoint {
     atomic_bool started;          /* it has a thread and a queue */
     atomic_bool ready;            /* it is open, and has a peer; written on the I/O thread */
     _Atomic(int64_t) close_by_ms; /* a drain's end: how long the last answers may linger */
-    atomic_size_t in_flight;      /* the owner's: written on the I/O thread, read by any */
+    atomic_size_t in_flight;      /* messages taken and not settled; the owner's, as the next two are */
+    atomic_size_t calls, bytes;   /* what those count for */
+    crew_peer *peer;              /* a server's: who sends what no peer of its own has sent */
 
     /* the I/O thread's */
     struct crew_connection *connection;

@@ -1,12 +1,21 @@
-/* The pool's threads and what they take. */
+/* The pool's threads, and whose turn it is. */
 #include "server/pool.h"
 
 #include "core/thread.h"
+
+#include <rpcrew/log.h>
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+struct crew_pool_thread {
+    pthread_t id;
+    struct crew_pool *pool;
+    struct crew_pool_thread *next; /* among those that have ended */
+    bool in_slot;                  /* runs a handler */
+};
 
 /* One piece of work: a message to start, or a call of a job. */
 struct work {
@@ -15,85 +24,235 @@ struct work {
     size_t index;
 };
 
-static bool has_work(const struct crew_pool *pool)
+/* ---- the rings; under the lock ---- */
+
+static void push_messages(struct crew_pool *pool, crew_peer *peer)
 {
-    return pool->waiting.count || pool->shared;
+    struct crew_ring *ring = &pool->messages;
+    if (peer->turn.in_messages)
+        return;
+    peer->turn.in_messages = true;
+    peer->turn.next_messages = NULL;
+    if (ring->first)
+        ring->last->turn.next_messages = peer;
+    else
+        ring->first = peer;
+    ring->last = peer;
 }
 
-/* Keeps the eventfd in step with the queues; under the lock. */
+static void push_jobs(struct crew_pool *pool, crew_peer *peer)
+{
+    struct crew_ring *ring = &pool->jobs;
+    if (peer->turn.in_jobs)
+        return;
+    peer->turn.in_jobs = true;
+    peer->turn.next_jobs = NULL;
+    if (ring->first)
+        ring->last->turn.next_jobs = peer;
+    else
+        ring->first = peer;
+    ring->last = peer;
+}
+
+static void add_message(struct crew_pool *pool, crew_message *message)
+{
+    struct crew_turn *turn = &message->peer->turn;
+    message->next = NULL;
+    if (turn->messages)
+        turn->last_message->next = message;
+    else
+        turn->messages = message;
+    turn->last_message = message;
+    push_messages(pool, message->peer);
+}
+
+static void add_job(struct crew_pool *pool, crew_peer *peer, struct crew_job *job)
+{
+    struct crew_turn *turn = &peer->turn;
+    job->next = NULL;
+    if (turn->jobs)
+        turn->last_job->next = job;
+    else
+        turn->jobs = job;
+    turn->last_job = job;
+    push_jobs(pool, peer);
+}
+
+/* The next peer's next message; the peer goes behind the others if it has more. */
+static crew_message *take_message(struct crew_pool *pool)
+{
+    crew_peer *peer = pool->messages.first;
+    crew_message *message = peer->turn.messages;
+    pool->messages.first = peer->turn.next_messages;
+    peer->turn.in_messages = false;
+    peer->turn.messages = message->next;
+    if (peer->turn.messages)
+        push_messages(pool, peer);
+    message->next = NULL;
+    return message;
+}
+
+/* The next call of the next peer's first job, which goes behind that peer's others if it has more: a peer may
+ * be a broker, with many callers behind it. */
+static struct work take_call(struct crew_pool *pool)
+{
+    crew_peer *peer = pool->jobs.first;
+    struct crew_job *job = peer->turn.jobs;
+    struct work work = { .job = job, .index = job->cursor++ };
+    pool->jobs.first = peer->turn.next_jobs;
+    peer->turn.in_jobs = false;
+    peer->turn.jobs = job->next;
+    if (job->cursor < job->wire.count)
+        add_job(pool, peer, job);
+    else if (peer->turn.jobs)
+        push_jobs(pool, peer);
+    return work;
+}
+
+/* What there is to do, of that which may be done now. */
+static bool take(struct crew_pool *pool, bool any_slot, struct work *work)
+{
+    bool call = pool->jobs.first && (any_slot || pool->running < pool->slots);
+    if (call && pool->messages.first)
+        call = pool->turn;
+    if (!call && !pool->messages.first)
+        return false;
+    pool->turn = !call;
+    *work = call ? take_call(pool) : (struct work){ .message = take_message(pool) };
+    return true;
+}
+
+/* Keeps the eventfd in step with the rings. */
 static void show(struct crew_pool *pool)
 {
     if (pool->fd < 0)
         return;
     uint64_t count = 1;
-    ssize_t done =
-        has_work(pool) ? write(pool->fd, &count, sizeof count) : read(pool->fd, &count, sizeof count);
+    bool waits = pool->messages.first || pool->jobs.first;
+    ssize_t done = waits ? write(pool->fd, &count, sizeof count) : read(pool->fd, &count, sizeof count);
     (void)done; /* full or empty is what it should be */
 }
 
-/* A job's next call. The job goes behind the others, or leaves when nothing of it is left to take. */
-static struct work take_call(struct crew_pool *pool)
-{
-    struct crew_job *job = pool->shared;
-    struct work work = { .job = job, .index = job->cursor++ };
-    bool more = job->cursor < job->wire.count;
-    if (more && pool->shared_last == job)
-        return work;
-    pool->shared = job->next;
-    job->next = NULL;
-    if (more) {
-        pool->shared_last->next = job;
-        pool->shared_last = job;
-    }
-    return work;
-}
+/* ---- threads ---- */
 
-static struct work take(struct crew_pool *pool)
+static _Thread_local struct crew_pool_thread *current;
+
+/* More threads than there is a use for: the slots', one for what comes, and those that wait. */
+static bool is_surplus(const struct crew_pool *pool)
 {
-    bool call = pool->shared && (pool->turn || !pool->waiting.count);
-    pool->turn = !call;
-    if (call)
-        return take_call(pool);
-    return (struct work){ .message = crew_list_take(&pool->waiting) };
+    return pool->alive - pool->blocked > pool->slots + 1;
 }
 
 static void perform(struct crew_pool *pool, struct work work, crew_arena *scratch)
 {
     if (work.message)
-        pool->start(work.message, scratch);
+        pool->work->start(work.message, scratch);
     else
-        crew_job_run(work.job, work.index, scratch);
+        pool->work->run(work.job, work.index, scratch);
+}
+
+static void *run(void *argument);
+
+/* Those that have ended need the lock no more, so this is short also under it. */
+static void join_ended(struct crew_pool *pool)
+{
+    while (pool->ended) {
+        struct crew_pool_thread *thread = pool->ended;
+        pool->ended = thread->next;
+        (void)pthread_join(thread->id, NULL);
+        free(thread);
+    }
+}
+
+/* Under the lock. */
+static crew_status add_thread(struct crew_pool *pool, crew_error *why)
+{
+    join_ended(pool);
+    struct crew_pool_thread *thread = calloc(1, sizeof *thread);
+    if (!thread)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    thread->pool = pool;
+    crew_status status = crew_thread_start(&thread->id, "rpcrew-pool", run, thread, why);
+    if (status == CREW_OK)
+        pool->alive++;
+    else
+        free(thread);
+    return status;
+}
+
+/* A handler waits for a call: its slot is another's meanwhile, and there is a thread for that. */
+static void begin_wait(void *context)
+{
+    struct crew_pool_thread *self = context;
+    struct crew_pool *pool = self->pool;
+    if (!self->in_slot)
+        return;
+    pthread_mutex_lock(&pool->mutex);
+    pool->running--;
+    pool->blocked++;
+    bool short_of = pool->alive - pool->blocked < pool->slots + 1 && pool->alive < pool->most;
+    if (short_of && !pool->closed && add_thread(pool, NULL) != CREW_OK)
+        crew_log(CREW_LOG_WARN, "no thread for a handler that waits", NULL);
+    pthread_cond_signal(&pool->wanted);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+/* It goes on at once: for a moment one more than there are slots may run. */
+static void end_wait(void *context)
+{
+    struct crew_pool_thread *self = context;
+    struct crew_pool *pool = self->pool;
+    if (!self->in_slot)
+        return;
+    pthread_mutex_lock(&pool->mutex);
+    pool->running++;
+    pool->blocked--;
+    if (is_surplus(pool))
+        pthread_cond_signal(&pool->wanted);
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 static void *run(void *argument)
 {
-    struct crew_pool *pool = argument;
+    struct crew_pool_thread *self = argument;
+    struct crew_pool *pool = self->pool;
+    const struct crew_waiting_hook hook = { begin_wait, end_wait, self };
     crew_arena scratch = { 0 };
+    crew_thread_set_hook(&hook);
+    current = self;
     pthread_mutex_lock(&pool->mutex);
     while (!pool->closed) {
-        if (!has_work(pool)) {
+        struct work work;
+        if (!take(pool, false, &work)) {
+            if (is_surplus(pool))
+                break;
             pthread_cond_wait(&pool->wanted, &pool->mutex);
             continue;
         }
-        struct work work = take(pool);
+        pool->running += self->in_slot = work.job != NULL;
         pthread_mutex_unlock(&pool->mutex);
         perform(pool, work, &scratch);
         pthread_mutex_lock(&pool->mutex);
+        pool->running -= self->in_slot;
+        self->in_slot = false;
     }
+    pool->alive--;
+    self->next = pool->ended;
+    pool->ended = self;
+    pthread_cond_signal(&pool->left);
     pthread_mutex_unlock(&pool->mutex);
     crew_arena_fini(&scratch);
     return NULL;
 }
 
+/* ---- what others call ---- */
+
 bool crew_pool_step(struct crew_pool *pool, crew_arena *scratch)
 {
+    struct work work;
     pthread_mutex_lock(&pool->mutex);
-    bool found = has_work(pool);
-    struct work work = { 0 };
-    if (found) {
-        work = take(pool);
-        show(pool);
-    }
+    bool found = take(pool, true, &work);
+    show(pool);
     pthread_mutex_unlock(&pool->mutex);
     if (found)
         perform(pool, work, scratch);
@@ -104,7 +263,8 @@ void crew_pool_submit(struct crew_pool *pool, crew_list *list)
 {
     size_t count = list->count;
     pthread_mutex_lock(&pool->mutex);
-    crew_list_move(&pool->waiting, list);
+    for (crew_message *m; (m = crew_list_take(list));)
+        add_message(pool, m);
     show(pool);
     pthread_mutex_unlock(&pool->mutex);
     if (count == 1)
@@ -113,47 +273,101 @@ void crew_pool_submit(struct crew_pool *pool, crew_list *list)
         pthread_cond_broadcast(&pool->wanted);
 }
 
-void crew_pool_share(struct crew_pool *pool, struct crew_job *job)
+bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *peer, bool needs_slot,
+                       crew_arena *scratch)
 {
+    struct crew_pool_thread *self = current && current->pool == pool ? current : NULL;
+    size_t count = job->wire.count;
     pthread_mutex_lock(&pool->mutex);
-    if (pool->shared)
-        pool->shared_last->next = job;
+    if (pool->gives_back && peer->can_requeue) {
+        pthread_mutex_unlock(&pool->mutex);
+        return false;
+    }
+    bool now = count == 1 && (!needs_slot || !self || pool->running < pool->slots);
+    if (now && needs_slot && self)
+        pool->running += self->in_slot = true;
+    if (now)
+        job->cursor = 1;
     else
-        pool->shared = job;
-    pool->shared_last = job;
+        add_job(pool, peer, job);
     show(pool);
-    pthread_cond_broadcast(&pool->wanted); /* under the lock: the pool may be freed when the job is done */
+    if (!now && count > 1) /* under the lock: the pool may be freed when the job is done */
+        pthread_cond_broadcast(&pool->wanted);
     pthread_mutex_unlock(&pool->mutex);
+    if (now)
+        pool->work->run(job, 0, scratch);
+    return true;
 }
 
-void crew_pool_take_back(struct crew_pool *pool, crew_list *list)
+/* Takes the jobs that are not begun off a peer. */
+static struct crew_job **take_jobs(struct crew_turn *turn, struct crew_job **last)
 {
+    struct crew_job **at = &turn->jobs;
+    turn->last_job = NULL;
+    for (struct crew_job *job; (job = *at);) {
+        if (job->cursor) {
+            turn->last_job = job;
+            at = &job->next;
+            continue;
+        }
+        *at = job->next;
+        job->next = NULL;
+        *last = job;
+        last = &job->next;
+    }
+    return last;
+}
+
+void crew_pool_take_back(struct crew_pool *pool, crew_list *messages, struct crew_job **jobs)
+{
+    *jobs = NULL;
     pthread_mutex_lock(&pool->mutex);
-    crew_list_move(list, &pool->waiting);
+    pool->gives_back = true;
+    crew_peer *with_messages = pool->messages.first, *with_jobs = pool->jobs.first;
+    pool->messages = pool->jobs = (struct crew_ring){ NULL, NULL };
+    while (with_messages) {
+        crew_peer *peer = with_messages;
+        with_messages = peer->turn.next_messages;
+        peer->turn.in_messages = false;
+        for (crew_message *m = peer->can_requeue ? peer->turn.messages : NULL, *next; m; m = next) {
+            next = m->next;
+            crew_list_append(messages, m);
+        }
+        if (peer->can_requeue)
+            peer->turn.messages = NULL;
+        else
+            push_messages(pool, peer);
+    }
+    while (with_jobs) {
+        crew_peer *peer = with_jobs;
+        with_jobs = peer->turn.next_jobs;
+        peer->turn.in_jobs = false;
+        if (peer->can_requeue)
+            jobs = take_jobs(&peer->turn, jobs);
+        if (peer->turn.jobs)
+            push_jobs(pool, peer);
+    }
     show(pool);
     pthread_mutex_unlock(&pool->mutex);
 }
 
-crew_status crew_pool_init(struct crew_pool *pool, unsigned count,
-                           void (*start)(crew_message *, crew_arena *), crew_error *why)
+crew_status crew_pool_init(struct crew_pool *pool, unsigned slots, unsigned spare,
+                           const struct crew_pool_work *work, crew_error *why)
 {
-    *pool = (struct crew_pool){ .start = start, .fd = -1 };
+    *pool = (struct crew_pool){ .work = work, .slots = slots, .most = slots + 1 + spare, .fd = -1 };
     (void)pthread_mutex_init(&pool->mutex, NULL);
     (void)pthread_cond_init(&pool->wanted, NULL);
+    (void)pthread_cond_init(&pool->left, NULL);
     crew_status status = CREW_OK;
-    if (count == 0) {
+    if (slots == 0) {
         pool->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (pool->fd < 0)
             status = crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));
-    } else {
-        pool->threads = calloc(count, sizeof *pool->threads);
-        if (!pool->threads)
-            status = crew_error_set(why, CREW_NO_MEMORY, "no memory");
     }
-    while (status == CREW_OK && pool->thread_count < count) {
-        status = crew_thread_start(&pool->threads[pool->thread_count], "rpcrew-pool", run, pool, why);
-        pool->thread_count += status == CREW_OK;
-    }
+    pthread_mutex_lock(&pool->mutex);
+    for (unsigned i = 0; slots && i <= slots && status == CREW_OK; i++)
+        status = add_thread(pool, why);
+    pthread_mutex_unlock(&pool->mutex);
     if (status != CREW_OK) {
         crew_pool_stop(pool);
         crew_pool_fini(pool);
@@ -165,20 +379,20 @@ void crew_pool_stop(struct crew_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);
     pool->closed = true;
-    pthread_mutex_unlock(&pool->mutex);
     pthread_cond_broadcast(&pool->wanted);
-    for (unsigned i = 0; i < pool->thread_count; i++)
-        (void)pthread_join(pool->threads[i], NULL);
-    free(pool->threads);
-    pool->threads = NULL;
-    pool->thread_count = 0;
+    while (pool->alive)
+        pthread_cond_wait(&pool->left, &pool->mutex);
+    pthread_mutex_unlock(&pool->mutex);
+    join_ended(pool);
 }
 
 void crew_pool_fini(struct crew_pool *pool)
 {
-    crew_list_free(&pool->waiting);
+    while (pool->messages.first)
+        crew_message_free(take_message(pool));
     if (pool->fd >= 0)
         close(pool->fd);
+    (void)pthread_cond_destroy(&pool->left);
     (void)pthread_cond_destroy(&pool->wanted);
     (void)pthread_mutex_destroy(&pool->mutex);
 }

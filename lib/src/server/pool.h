@@ -1,47 +1,76 @@
-/* The pool: threads that take messages and the calls of batches, in turn.
+/* The pool: threads that decode messages and run their calls, by turns between the peers that sent them.
  *
- * Messages wait in one queue. A batch takes no place there: it is shared out, and threads take its calls by
- * its cursor, so that a full queue cannot block it. Where both wait, threads take from the two by turns. */
+ * Messages wait with their peer until a thread decodes them; the calls of a decoded message, its job, run at
+ * once or wait there too. Two rings have the peers with messages and those with calls, and each gives one
+ * piece of work in its turn, so that what one peer sends delays another by no more than that. As many
+ * handlers run at a time as there are slots, and there is a thread more: to decode what comes, and to answer
+ * what needs no handler, whatever the handlers do. A handler that waits for a call of its own gives its slot
+ * up meanwhile, and the pool a thread for it, up to a bound. */
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
 
 #include "service/job.h"
 
 #include <rpcrew/impl/message.h>
+#include <rpcrew/impl/peer.h>
 
 #include <pthread.h>
 
-struct crew_pool {
-    pthread_mutex_t mutex;
-    pthread_cond_t wanted;
-    crew_list waiting;
-    struct crew_job *shared, *shared_last; /* jobs with calls that nobody has taken yet */
-    bool turn;                             /* a job's, if there is one */
-    bool closed;
-    int fd; /* an eventfd, readable while something waits; -1 with threads */
-    pthread_t *threads;
-    unsigned thread_count;
-    /* Decodes a message and runs its call, or shares its calls. scratch is as in crew_job_run. */
+struct crew_pool;
+
+/* What is done with work, on the pool's threads. scratch is as in crew_job_run. */
+struct crew_pool_work {
+    /* Decodes a message, and gives its job to crew_pool_take_on, or ends it otherwise. */
     void (*start)(crew_message *message, crew_arena *scratch);
+    /* Runs one of a job's calls, the index-th; the job may be gone on return. */
+    void (*run)(struct crew_job *job, size_t index, crew_arena *scratch);
 };
 
-/* count 0: no threads, crew_pool_step does the work. CREW_NO_MEMORY, CREW_SYSTEM. */
-CREW_NODISCARD crew_status crew_pool_init(struct crew_pool *pool, unsigned count,
-                                          void (*start)(crew_message *, crew_arena *), crew_error *why);
+struct crew_ring {
+    crew_peer *first, *last;
+};
+
+struct crew_pool {
+    pthread_mutex_t mutex;
+    pthread_cond_t wanted, left;
+    const struct crew_pool_work *work;
+    struct crew_ring messages, jobs; /* of peers that have some */
+    bool turn;                       /* a job's, if there is one */
+    bool closed;
+    bool gives_back;                /* what can be; nothing more is taken on of that */
+    int fd;                         /* an eventfd, readable while something waits; -1 with threads */
+    unsigned slots;                 /* handlers that may run at a time; without threads, no bound */
+    unsigned running;               /* that do, without those that wait */
+    unsigned blocked;               /* that wait for a call of their own */
+    unsigned alive;                 /* threads */
+    unsigned most;                  /* threads, however many wait */
+    struct crew_pool_thread *ended; /* to be joined */
+};
+
+/* slots 0: no threads, crew_pool_step does the work. spare: how many threads may be made for handlers that
+ * wait. work is borrowed. CREW_NO_MEMORY, CREW_SYSTEM. */
+CREW_NODISCARD crew_status crew_pool_init(struct crew_pool *pool, unsigned slots, unsigned spare,
+                                          const struct crew_pool_work *work, crew_error *why);
 
 /* Ends the threads, each after what it is running; what waits stays. Once. */
 void crew_pool_stop(struct crew_pool *pool);
-/* Frees what still waits. */
+/* Frees the messages that still wait. */
 void crew_pool_fini(struct crew_pool *pool);
 
-/* Moves all of the list. Any thread. */
+/* Moves all of the list; every message has a peer. Any thread. */
 void crew_pool_submit(struct crew_pool *pool, crew_list *list);
-/* Lets the threads take the calls of a decoded job; it may be gone at once. Any thread. */
-void crew_pool_share(struct crew_pool *pool, struct crew_job *job);
-/* Takes back all messages that nobody has started. */
-void crew_pool_take_back(struct crew_pool *pool, crew_list *list);
 
-/* Does one piece of work on this thread, if there is one. */
+/* The job of a decoded message, on a thread of the pool: its one call runs now if there is a slot or it needs
+ * none, else its calls wait for one. It may be gone at once. false: it
+ * was not taken on, since what its peer sends is given back now. */
+bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *peer, bool needs_slot,
+                       crew_arena *scratch);
+
+/* Takes back what nobody has started, of peers that it can be given back to: messages, and jobs of which no
+ * call has been taken, one behind the other. */
+void crew_pool_take_back(struct crew_pool *pool, crew_list *messages, struct crew_job **jobs);
+
+/* Does one piece of work on this thread, if there is one, whatever slots there are. */
 bool crew_pool_step(struct crew_pool *pool, crew_arena *scratch);
 
 #endif

@@ -18,6 +18,9 @@
 
 enum { ENDPOINTS_MAX = 64, LINGER_MS = 1000 };
 
+/* What a text takes at most while it is decoded (docs/values.md), and decoded ones together. */
+enum { DECODED_TIMES = 18, IN_FLIGHT_BYTES = 256 << 20 };
+
 enum count {
     RECEIVED,
     CALLS,
@@ -131,19 +134,57 @@ static void give_up(crew_message *message, const crew_protocol *protocol)
     settle(message, status == CREW_OK && !message->one_way ? CREW_SETTLE_REPLY : CREW_SETTLE_DONE);
 }
 
-/* Decodes a message and runs its call, or lets the pool share its calls. */
+/* Whether the caller has given up on it; then it is dropped. */
+static bool drop_if_expired(crew_message *message)
+{
+    if (message->own_deadline || message->deadline_ms > crew_now_ms())
+        return false;
+    count(server_of(message->endpoint), EXPIRED, 1);
+    message->status = CREW_EXPIRED;
+    settle(message, CREW_SETTLE_DONE);
+    return true;
+}
+
+static void run_call(struct crew_job *job, size_t index, crew_arena *scratch)
+{
+    const struct request *request = job->owner;
+    if (job->wire.count > 1 || !drop_if_expired(request->message))
+        crew_job_run(job, index, scratch);
+}
+
+/* Whether a call runs a handler of the service's: what is refused does not, nor do the protocol's own
+ * methods. */
+static bool runs_a_handler(const struct crew_job *job)
+{
+    const crew_wire_call *call = &job->wire.items[0];
+    bool ours = call->method.size > 4 && memcmp(call->method.data, "rpc.", 4) == 0;
+    return !call->code && !job->group.shed && !ours;
+}
+
+/* What a decoded message takes is known now: its calls, and its bytes. */
+static void charge_decoded(struct crew_endpoint *endpoint, crew_message *message, const struct crew_job *job)
+{
+    bool known =
+        message->peer != endpoint->peer; /* else they may be of many callers, who have one message each */
+    size_t more = known ? job->wire.count - 1 : 0;
+    size_t bytes = message->body.size + crew_arena_size(&message->arena);
+    atomic_fetch_add(&endpoint->calls, more);
+    atomic_fetch_add(&message->peer->in_flight, more);
+    atomic_fetch_sub(&endpoint->bytes,
+                     message->charged - (bytes < message->charged ? bytes : message->charged));
+    message->calls += (uint32_t)more;
+    message->charged = bytes < message->charged ? bytes : message->charged;
+}
+
+/* Decodes a message, and hands its calls to the pool. */
 static void start(crew_message *message, crew_arena *scratch)
 {
-    const struct crew_endpoint *endpoint = message->endpoint;
+    struct crew_endpoint *endpoint = message->endpoint;
     crew_server *server = server_of(endpoint);
     crew_string bytes = crew_buffer_string(&message->body);
     bool late = message->deadline_ms <= crew_now_ms();
-    if (late && !message->own_deadline) {
-        count(server, EXPIRED, 1);
-        message->status = CREW_EXPIRED;
-        settle(message, CREW_SETTLE_DONE);
+    if (late && drop_if_expired(message))
         return;
-    }
     const crew_protocol *protocol = crew_protocol_of(message->content_type, bytes);
     if (!protocol)
         protocol = crew_protocol_at(0); /* which says what is wrong with the bytes */
@@ -174,21 +215,56 @@ static void start(crew_message *message, crew_arena *scratch)
     }
     count(server, CALLS, job->wire.count);
     count(server, MALFORMED, job->wire.malformed);
-    if (job->wire.count == 1)
-        crew_job_run(job, 0, scratch);
-    else
-        crew_pool_share(&server->pool, job);
+    charge_decoded(endpoint, message, job);
+    if (!crew_pool_take_on(&server->pool, job, message->peer, runs_a_handler(job), scratch))
+        settle(message, CREW_SETTLE_REQUEUE);
 }
+
+static const struct crew_pool_work work = { .start = start, .run = run_call };
 
 /* ---- the endpoints' side ---- */
 
-static size_t room(struct crew_endpoint *endpoint)
+static size_t left_of(const atomic_size_t *used, size_t most)
 {
-    size_t in_flight = atomic_load_explicit(&endpoint->in_flight, memory_order_relaxed);
-    size_t most = endpoint->options.in_flight_max;
+    size_t taken = atomic_load_explicit(used, memory_order_relaxed);
+    return taken < most ? most - taken : 0;
+}
+
+static crew_room room(struct crew_endpoint *endpoint)
+{
     const crew_server *server = server_of(endpoint);
     bool taking = atomic_load(&server->started) && !(atomic_load(&server->draining) && endpoint->can_requeue);
-    return taking && in_flight < most ? most - in_flight : 0;
+    if (!taking)
+        return (crew_room){ 0 };
+    size_t most = endpoint->options.in_flight_max;
+    size_t bytes = left_of(&endpoint->bytes, endpoint->options.in_flight_bytes);
+    crew_room room = { .messages = left_of(&endpoint->calls, most),
+                       .bytes = (bytes + DECODED_TIMES - 1) / DECODED_TIMES,
+                       .reserve = left_of(&endpoint->in_flight, 2 * most) };
+    room.reserve -= room.messages < room.reserve ? room.messages : room.reserve;
+    return room;
+}
+
+/* Takes it into account, until it is settled: a call, and what its text may take to be decoded. */
+static void charge(struct crew_endpoint *endpoint, crew_message *m)
+{
+    if (!m->peer) {
+        m->peer = crew_peer_hold(endpoint->peer);
+        atomic_fetch_add(&m->peer->in_flight, 1);
+    } /* else its transport has counted it, by crew_room_take */
+    m->calls = 1;
+    m->charged = m->body.size * DECODED_TIMES;
+    atomic_fetch_add(&endpoint->in_flight, 1);
+    atomic_fetch_add(&endpoint->calls, 1);
+    atomic_fetch_add(&endpoint->bytes, m->charged);
+}
+
+static void discharge(struct crew_endpoint *endpoint, const crew_message *m)
+{
+    atomic_fetch_sub(&endpoint->in_flight, 1);
+    atomic_fetch_sub(&endpoint->calls, m->calls);
+    atomic_fetch_sub(&endpoint->bytes, m->charged);
+    atomic_fetch_sub(&m->peer->in_flight, m->calls);
 }
 
 static void received(struct crew_endpoint *endpoint, crew_list *messages)
@@ -196,13 +272,13 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
     crew_server *server = server_of(endpoint);
     int64_t deadline_ms = crew_now_ms() + endpoint->options.timeout_ms;
     for (crew_message *m = messages->head; m; m = m->next) {
+        charge(endpoint, m);
         m->own_deadline = !m->deadline_ms;
         count(server, REDELIVERED, m->redelivered);
         if (m->own_deadline)
             m->deadline_ms = deadline_ms;
     }
     count(server, RECEIVED, messages->count);
-    atomic_fetch_add(&endpoint->in_flight, messages->count);
     atomic_fetch_add(&server->refs, (unsigned)messages->count);
     bool draining = atomic_load(&server->draining);
     while (draining && endpoint->can_requeue && messages->count)
@@ -223,8 +299,8 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
     crew_server *server = server_of(endpoint);
     crew_list all = { 0 };
     crew_list_move(&all, messages);
-    atomic_fetch_sub(&endpoint->in_flight, all.count);
     for (crew_message *m; (m = crew_list_take(&all));) {
+        discharge(endpoint, m);
         bool current = endpoint->open && m->epoch == endpoint->epoch;
         count(server, current ? kinds[m->kind] : DROPPED, 1);
         if (current)
@@ -302,6 +378,8 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     s->options = options ? *options : (crew_server_options){ 0 };
     s->options.threads = or_default(s->options.threads, default_threads());
     s->options.in_flight_max = or_default(s->options.in_flight_max, 64);
+    if (!s->options.in_flight_bytes)
+        s->options.in_flight_bytes = IN_FLIGHT_BYTES;
     s->options.drain_ms = or_default(s->options.drain_ms, 10000);
     s->options.call_timeout_ms = or_default(s->options.call_timeout_ms, 30000);
     s->options.connect_timeout_ms = or_default(s->options.connect_timeout_ms, 5000);
@@ -311,7 +389,8 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
         free(s);
         return crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));
     }
-    crew_status status = crew_pool_init(&s->pool, s->options.stepped ? 0 : s->options.threads, start, why);
+    unsigned slots = s->options.stepped ? 0 : s->options.threads;
+    crew_status status = crew_pool_init(&s->pool, slots, s->options.in_flight_max, &work, why);
     if (status != CREW_OK) {
         close(s->control);
         free(s);
@@ -343,6 +422,7 @@ crew_status crew_server_listen_with(crew_server *server, const char *url, const 
         .callbacks = callbacks,
         .wait = server->options.wait,
         .in_flight_max = server->options.in_flight_max,
+        .in_flight_bytes = server->options.in_flight_bytes,
         .timeout_ms = server->options.call_timeout_ms,
         .connect_timeout_ms = server->options.connect_timeout_ms,
         .linger_ms = LINGER_MS,
@@ -410,16 +490,16 @@ static void wait_a_while(crew_server *server, int timeout_ms)
 /* Gives back what nobody has started, where the transport can. */
 static void give_back(crew_server *server)
 {
-    crew_list waiting = { 0 }, kept = { 0 };
-    crew_pool_take_back(&server->pool, &waiting);
-    for (crew_message *m; (m = crew_list_take(&waiting));) {
-        const struct crew_endpoint *endpoint = m->endpoint;
-        if (endpoint->can_requeue)
-            settle(m, CREW_SETTLE_REQUEUE);
-        else
-            crew_list_append(&kept, m);
+    crew_list waiting = { 0 };
+    struct crew_job *jobs;
+    crew_pool_take_back(&server->pool, &waiting, &jobs);
+    for (crew_message *m; (m = crew_list_take(&waiting));)
+        settle(m, CREW_SETTLE_REQUEUE);
+    while (jobs) {
+        const struct request *request = jobs->owner;
+        jobs = jobs->next; /* it goes with its message */
+        settle(request->message, CREW_SETTLE_REQUEUE);
     }
-    crew_pool_submit(&server->pool, &kept);
 }
 
 /* Answers what nobody has started: overloaded, not executed. */

@@ -68,8 +68,8 @@ void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
         (void)crew_call_shed(call, group->shed ? group->shed : "stopping");
         return;
     }
-    if (group->batch && group->deadline_ms && group->deadline_ms <= crew_now_ms()) {
-        (void)crew_call_shed(call, "deadline"); /* the calls before it took too long */
+    if (group->deadline_ms && group->deadline_ms <= crew_now_ms()) {
+        (void)crew_call_shed(call, "deadline"); /* what was before it took too long */
         return;
     }
     struct crew_entry *entry = crew_methods_find(dispatcher, wire->method);

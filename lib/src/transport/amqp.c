@@ -84,10 +84,10 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     return status;
 }
 
-static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct worker *w = state;
-    return amqp_link_wait(w->link, wake_fd, w->ready.count && room ? 0 : timeout_ms);
+    return amqp_link_wait(w->link, wake_fd, w->ready.count && crew_room_is_left(room) ? 0 : timeout_ms);
 }
 
 /* The caller's deadline on our clock: from the header, else from the time that it may spend in the queue. */
@@ -184,7 +184,7 @@ static bool consume_again(struct worker *w, bool certain)
                                    crew_url_option_is(url, "queue_type", "quorum"));
 }
 
-static crew_status worker_recv(void *state, crew_list *messages, size_t room)
+static crew_status worker_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct worker *w = state;
     crew_error why;
@@ -203,7 +203,7 @@ static crew_status worker_recv(void *state, crew_list *messages, size_t room)
         default: break;
         }
     }
-    for (; room && w->ready.count; room--) {
+    while (w->ready.count && crew_room_take(room, NULL, w->ready.head->body.size)) {
         crew_message *m = crew_list_take(&w->ready);
         crew_list_append(messages, m);
         /* Not before there is room: what is acknowledged does not count against the prefetch any more. */
@@ -327,7 +327,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     return status;
 }
 
-static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct caller *c = state;
     (void)room;
@@ -525,15 +525,15 @@ static const char *caller_silence(void *state)
     return known ? c->silence : NULL;
 }
 
-static crew_status caller_recv(void *state, crew_list *messages, size_t room)
+static crew_status caller_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct caller *c = state;
     crew_error why;
     crew_status status = c->no_memory ? CREW_NO_MEMORY : CREW_OK;
     bool more = true;
-    (void)room;
-    for (int i = 0; i < EVENTS_MOST && more && status == CREW_OK; i++) {
+    for (int i = 0; i < EVENTS_MOST && more && status == CREW_OK && crew_room_is_left(room); i++) {
         struct amqp_event e = amqp_link_next(c->link, &why);
+        (void)crew_room_take(room, NULL, e.body.size);
         switch (e.kind) {
         case AMQP_EVENT_DELIVER: status = on_answer(c, &e) ? CREW_OK : CREW_NO_MEMORY; break;
         case AMQP_EVENT_RETURN: status = on_return(c, &e) ? CREW_OK : CREW_NO_MEMORY; break;

@@ -115,21 +115,22 @@ static crew_status receive(struct state *s, int wake_fd, int timeout_ms)
     return CREW_OK;
 }
 
-static crew_status wait_for(void *state, int wake_fd, int timeout_ms, size_t room)
+static crew_status wait_for(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct state *s = state;
-    if (s->arrived && room)
+    bool left = crew_room_is_left(room) && s->free;
+    if (s->arrived && left)
         return CREW_OK;
-    if (!room || s->paused)
+    if (!left || s->paused)
         return pass_time(wake_fd, timeout_ms);
     return receive(s, wake_fd, timeout_ms);
 }
 
 /* One at a time, so that what was received before its function stopped the server is in the pool by then. */
-static crew_status recv_one(void *state, crew_list *messages, size_t room)
+static crew_status recv_one(void *state, crew_list *messages, crew_room *room)
 {
     struct state *s = state;
-    if (room && s->arrived) {
+    if (s->arrived && crew_room_take(room, NULL, s->arrived->body.size)) {
         crew_list_append(messages, s->arrived);
         s->arrived = NULL;
     }

@@ -130,22 +130,26 @@ static crew_status server_open(void *state, const crew_transport_config *config,
     return open_end(state, config, SERVER, why);
 }
 
-static crew_status server_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+static crew_status server_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct end *s = state;
+    bool left = crew_room_is_left(room);
     pthread_mutex_lock(&s->hub->mutex);
-    bool ready = room && !s->paused && s->hub->waiting.count;
+    bool ready = left && !s->paused && s->hub->waiting.count;
     pthread_mutex_unlock(&s->hub->mutex);
-    return ready ? CREW_OK : wait_for(room ? s->inbox.fd : -1, wake_fd, timeout_ms);
+    return ready ? CREW_OK : wait_for(left ? s->inbox.fd : -1, wake_fd, timeout_ms);
 }
 
-static crew_status server_recv(void *state, crew_list *messages, size_t room)
+static crew_status server_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct end *s = state;
     crew_queue_take(&s->inbox, messages); /* quietens the fd: the inbox itself is empty */
     pthread_mutex_lock(&s->hub->mutex);
-    for (; room && !s->paused && s->hub->waiting.count; room--, s->unsettled++)
+    for (const crew_message *m; !s->paused && (m = s->hub->waiting.head); s->unsettled++) {
+        if (!crew_room_take(room, NULL, m->body.size))
+            break;
         crew_list_append(messages, crew_list_take(&s->hub->waiting));
+    }
     pthread_mutex_unlock(&s->hub->mutex);
     return CREW_OK;
 }
@@ -230,7 +234,7 @@ static crew_status client_open(void *state, const crew_transport_config *config,
     return open_end(state, config, CLIENT, why);
 }
 
-static crew_status client_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+static crew_status client_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct end *c = state;
     (void)room;
@@ -282,7 +286,8 @@ static crew_status client_send(void *state, crew_list *messages)
     return CREW_OK;
 }
 
-static crew_status client_recv(void *state, crew_list *messages, size_t room)
+/* What has come is all of it answers to what we have sent, so it is taken at once. */
+static crew_status client_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct end *c = state;
     (void)room;

@@ -24,7 +24,9 @@ static const crew_url_option_spec options[] = {
     { "settle", "none|empty", 0, 0, "worker: answers notifications with an empty body, for REQ callers" },
     { "headers", "yes|no", 0, 0, "caller: sends its deadline in a frame before the body" },
     { "send_timeout_ms", NULL, 1, 3600000, "worker: how long answers wait for a peer that does not read" },
+    { "send_bytes", NULL, 1, 1 << 30, "worker: bytes of answers that wait for a peer" },
     { "send_queue", NULL, 1, 1 << 20, "worker: answers that libzmq queues for a peer" },
+    { "receive_queue", NULL, 1, 1 << 20, "worker: requests that libzmq queues of a peer" },
     { NULL, NULL, 0, 0, NULL },
 };
 

@@ -16,6 +16,7 @@ struct caller {
 };
 
 enum {
+    RECEIVE_MARK = 128, /* answers of a peer that libzmq queues, of whatever size */
     HANDSHAKE_FAILED = ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
                        ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
 };
@@ -52,6 +53,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     crew_status status = zmq_end_open(&c->end, config, ZMQ_DEALER, "connect", why);
     if (status != CREW_OK)
         return status;
+    zmq_end_set(c->end.socket, ZMQ_RCVHWM, RECEIVE_MARK);
     c->headers = crew_url_option_is(config->url, "headers", "yes");
     status = start_monitor(c, why);
     if (status == CREW_OK)
@@ -69,7 +71,7 @@ static bool has_peer(const struct caller *c)
     return c->peers > 0 && !c->lost;
 }
 
-static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct caller *c = state;
     (void)room;
@@ -166,17 +168,19 @@ static crew_status caller_send(void *state, crew_list *messages)
     return CREW_OK;
 }
 
-static crew_status caller_recv(void *state, crew_list *messages, size_t room)
+static crew_status caller_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct caller *c = state;
-    (void)room;
     read_monitor(c);
     bool lost = c->lost || zmq_end_lost(&c->end);
     if (c->end.inproc && c->end.connects && !c->end.number)
         (void)zmq_end_connect(&c->end, NULL);
     crew_list_move(messages, &c->events);
-    for (crew_message *m; (m = receive_answer(c));)
+    for (crew_message *m; crew_room_is_left(room) && (m = receive_answer(c));) {
+        (void)crew_room_take(room, NULL, m->body.size);
         crew_list_append(messages, m); /* what came before the loss counts */
+    }
+    lost = lost && crew_room_is_left(room); /* else there may be more of it */
     return lost ? CREW_DISCONNECTED : CREW_OK;
 }
 

@@ -1,9 +1,16 @@
 /* A worker on ZeroMQ: a ROUTER. What it receives is [identity, …envelope…, body], and the answer goes back
  * behind the same frames.
  *
+ * A ROUTER cannot stop reading one peer. So requests that there is no room for are read all the same, since
+ * some of another peer may be behind them, and parked, up to a bound: libzmq takes from its peers by turns,
+ * so that a peer that sends little is met soon. Beyond the bound a peer that is alone waits in its socket;
+ * where others are, its requests are refused.
+ *
  * ROUTER is told to report peers that are gone or full instead of dropping in silence: answers for a full
- * peer wait, each still counted against the room for requests, and are lost only after send_timeout_ms. */
+ * peer wait, and are lost only after send_timeout_ms in which it read nothing, or beyond a number of bytes.
+ * Meanwhile no more is taken from that peer, and nobody else waits for it. */
 #include "transport/zmq_end.h"
+#include "transport/zmq_peers.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,8 +18,16 @@
 enum {
     ENVELOPE_BYTES = 4096, /* of all of its frames */
     RETRY_MS = 5,          /* for answers to full peers */
-    FULL_PEERS_MOST = 64,
     SEND_TIMEOUT_MS = 1000,
+    SEND_BYTES = 64 << 20,      /* of answers that wait for one peer */
+    SEND_BYTES_ALL = 256 << 20, /* for all of them */
+    HELD_BYTES = 1 << 20,       /* from which on no requests are taken from a peer that does not read */
+    PARKED_MOST = 256,
+    PARKED_BYTES = 16 << 20,
+    RECEIVE_LEAST = 16,
+    MARK_MOST = 1000,
+    SEND_QUEUE = 128, /* messages that libzmq queues for a peer */
+    PEEK_MS = 50,     /* how often one more is read from a peer that seems to be alone */
 };
 
 static const int64_t DEADLINE_MOST_MS = (int64_t)365 * 24 * 3600 * 1000;
@@ -22,21 +37,13 @@ struct route {
     crew_string frames[];
 };
 
-/* A peer that does not read: its answers, in order. */
-struct full_peer {
-    struct full_peer *next;
-    int64_t since_ms;
-    crew_list waiting;
-    crew_string identity;
-    char bytes[256]; /* identities have at most 255 */
-};
-
 struct worker {
     struct zmq_end end;
     bool settle_empty;
     unsigned send_timeout_ms;
-    struct full_peer *full;
-    size_t full_count, waiting_count;
+    size_t send_bytes;
+    int64_t peek_at_ms;
+    struct zmq_peers peers;
 };
 
 static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
@@ -48,22 +55,53 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
         return status;
     w->settle_empty = crew_url_option_is(config->url, "settle", "empty");
     w->send_timeout_ms = (unsigned)crew_url_number(config->url, "send_timeout_ms", SEND_TIMEOUT_MS);
-    zmq_end_set(w->end.socket, ZMQ_SNDHWM, (int)crew_url_number(config->url, "send_queue", 1000));
+    w->send_bytes = crew_url_number(config->url, "send_bytes", SEND_BYTES);
+    /* libzmq's marks count messages, whatever their size. They stay as they are: lowering one leaves the
+     * pipes on which more has been read than is left of it waiting for ever. */
+    unsigned mark = config->in_flight_max < RECEIVE_LEAST ? RECEIVE_LEAST : config->in_flight_max;
+    mark = (unsigned)crew_url_number(config->url, "receive_queue", mark < MARK_MOST ? mark : MARK_MOST);
+    zmq_end_set(w->end.socket, ZMQ_RCVHWM, (int)mark);
+    zmq_end_set(w->end.socket, ZMQ_SNDHWM, (int)crew_url_number(config->url, "send_queue", SEND_QUEUE));
     status = w->end.connects ? zmq_end_connect(&w->end, why) : zmq_end_bind(&w->end, why);
     if (status != CREW_OK)
         zmq_end_close(&w->end, 0);
     return status;
 }
 
-static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, size_t room)
+static bool is_beyond(const struct zmq_peers *peers)
+{
+    return peers->parked_count >= PARKED_MOST || peers->parked_bytes >= PARKED_BYTES;
+}
+
+/* Whether requests are read, with or without room for them: those beyond the bound are refused. */
+static bool reads_on(const struct worker *w, const crew_room *room)
+{
+    bool on = !is_beyond(&w->peers) || zmq_peers_others_are_active(&w->peers, NULL);
+    return crew_room_is_left(room) || (room->reserve && on);
+}
+
+/* Beyond the bound one more is read now and then, to see whether there are others. */
+static bool peeks(const struct worker *w, const crew_room *room)
+{
+    const struct zmq_peers *peers = &w->peers;
+    return room->reserve && peers->parked_count / 2 < PARKED_MOST && peers->parked_bytes / 2 < PARKED_BYTES;
+}
+
+static int sooner(int timeout_ms, int tick_ms)
+{
+    return timeout_ms < 0 || timeout_ms > tick_ms ? tick_ms : timeout_ms;
+}
+
+static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct worker *w = state;
-    bool take = room > w->waiting_count;
-    int tick_ms = w->waiting_count                   ? RETRY_MS
-                  : w->end.inproc && w->end.connects ? ZMQ_END_INPROC_TICK_MS
-                                                     : -1;
-    if (tick_ms >= 0 && (timeout_ms < 0 || timeout_ms > tick_ms))
-        timeout_ms = tick_ms;
+    bool take = reads_on(w, room);
+    if (w->peers.waiting_bytes)
+        timeout_ms = sooner(timeout_ms, RETRY_MS);
+    if (w->end.inproc && w->end.connects)
+        timeout_ms = sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
+    if (!take && peeks(w, room))
+        timeout_ms = sooner(timeout_ms, PEEK_MS);
     zmq_pollitem_t items[] = { { .fd = wake_fd, .events = ZMQ_POLLIN },
                                { .socket = w->end.socket, .events = ZMQ_POLLIN } };
     return zmq_end_poll(items, take ? 2 : 1, timeout_ms);
@@ -143,77 +181,102 @@ static int send_answer(const struct worker *w, const crew_message *m)
     return zmq_end_send(w->end.socket, frames, route->count + 1);
 }
 
-static struct full_peer **find_full(struct worker *w, crew_string identity)
-{
-    struct full_peer **at = &w->full;
-    while (*at && !crew_string_equal((*at)->identity, identity))
-        at = &(*at)->next;
-    return at;
-}
+/* ---- answers ---- */
 
 static void drop(struct worker *w, crew_message *m)
 {
     crew_message_give(w->end.config->messages, m);
 }
 
-static void drop_waiting(struct worker *w, struct full_peer *peer)
+static void note_full(struct worker *w, struct zmq_peer *peer)
 {
-    w->waiting_count -= peer->waiting.count;
-    for (crew_message *m; (m = crew_list_take(&peer->waiting));)
-        drop(w, m);
-}
-
-static void forget(struct worker *w, struct full_peer **at)
-{
-    struct full_peer *peer = *at;
-    drop_waiting(w, peer);
-    *at = peer->next;
-    w->full_count--;
-    free(peer);
-}
-
-/* Lets an answer wait for a full peer. One that has been full for too long gets nothing kept any more. */
-static void keep_waiting(struct worker *w, crew_message *m)
-{
-    crew_string identity = ((const struct route *)m->route)->frames[0];
-    struct full_peer *peer = *find_full(w, identity);
-    if (!peer && w->full_count < FULL_PEERS_MOST && identity.size <= sizeof peer->bytes &&
-        (peer = calloc(1, sizeof *peer))) {
-        memcpy(peer->bytes, identity.data, identity.size);
-        peer->identity = (crew_string){ peer->bytes, identity.size };
-        peer->since_ms = crew_now_ms();
-        peer->next = w->full;
-        w->full = peer;
-        w->full_count++;
-    }
-    if (!peer || crew_now_ms() - peer->since_ms >= w->send_timeout_ms) {
-        drop(w, m);
+    if (peer->full)
         return;
-    }
-    crew_list_append(&peer->waiting, m);
-    w->waiting_count++;
+    peer->full = true;
+    peer->since_ms = crew_now_ms();
+    peer->next_full = w->peers.full;
+    w->peers.full = peer;
 }
 
-/* Tries again what waits for full peers. */
+/* What is needed of an answer while it waits: its route, and its bytes. */
+static crew_message *keep(struct worker *w, crew_message *m)
+{
+    const struct route *route = m->route;
+    size_t size = sizeof *route + route->count * sizeof *route->frames;
+    crew_message *kept = crew_message_new();
+    struct route *copy = kept ? crew_arena_alloc(&kept->arena, size) : NULL;
+    bool whole = copy != NULL;
+    for (size_t i = 0; whole && i < route->count; i++) {
+        copy->frames[i] = crew_arena_string(&kept->arena, route->frames[i]);
+        whole = copy->frames[i].data != NULL;
+    }
+    if (whole) {
+        copy->count = route->count;
+        kept->kind = m->kind;
+        kept->route = copy;
+        kept->reply = m->reply;
+        m->reply = (crew_buffer){ 0 };
+    } else {
+        crew_message_free(kept);
+        kept = NULL;
+    }
+    drop(w, m);
+    return kept;
+}
+
+/* Lets an answer wait for a full peer, unless there is too much of that. */
+static void keep_waiting(struct worker *w, struct zmq_peer *peer, crew_message *m)
+{
+    size_t bytes = m->reply.size + 1;
+    bool too_long = peer->full && crew_now_ms() - peer->since_ms >= w->send_timeout_ms;
+    bool too_much = peer->waiting.count && (peer->waiting_bytes + bytes > w->send_bytes ||
+                                            w->peers.waiting_bytes + bytes > SEND_BYTES_ALL);
+    note_full(w, peer);
+    crew_message *kept = NULL;
+    if (too_long || too_much)
+        drop(w, m);
+    else
+        kept = keep(w, m);
+    if (!kept)
+        return;
+    crew_list_append(&peer->waiting, kept);
+    peer->waiting_bytes += bytes;
+    w->peers.waiting_bytes += bytes;
+}
+
+static void take_waiting(struct worker *w, struct zmq_peer *peer)
+{
+    size_t bytes = peer->waiting.head->reply.size + 1;
+    peer->waiting_bytes -= bytes;
+    w->peers.waiting_bytes -= bytes;
+    crew_message_free(crew_list_take(&peer->waiting));
+}
+
+/* Tries again what waits for a peer; whether it is still to be looked after. */
+static bool retry(struct worker *w, struct zmq_peer *peer)
+{
+    int error = 0;
+    while (peer->waiting.head && (error = send_answer(w, peer->waiting.head)) != EAGAIN) {
+        take_waiting(w, peer); /* sent, or its peer is gone */
+        peer->since_ms = crew_now_ms();
+    }
+    int64_t silent_ms = crew_now_ms() - peer->since_ms;
+    while (error == EAGAIN && peer->waiting.head && silent_ms >= w->send_timeout_ms)
+        take_waiting(w, peer);
+    /* One known to be full is remembered for a while, so that it is not waited for again. */
+    return error == EAGAIN || (peer->waiting.head == NULL && silent_ms >= w->send_timeout_ms &&
+                               silent_ms < 10 * (int64_t)w->send_timeout_ms);
+}
+
 static void retry_waiting(struct worker *w)
 {
-    for (struct full_peer **at = &w->full; *at;) {
-        struct full_peer *peer = *at;
-        bool had = peer->waiting.head != NULL;
-        int error = 0;
-        while (peer->waiting.head && (error = send_answer(w, peer->waiting.head)) != EAGAIN) {
-            drop(w, crew_list_take(&peer->waiting)); /* sent, or its peer is gone */
-            w->waiting_count--;
-            peer->since_ms = crew_now_ms();
+    for (struct zmq_peer **at = &w->peers.full, *peer; (peer = *at);) {
+        if (retry(w, peer)) {
+            at = &peer->next_full;
+        } else {
+            *at = peer->next_full;
+            peer->full = false;
         }
-        if (error == EAGAIN && crew_now_ms() - peer->since_ms >= w->send_timeout_ms)
-            drop_waiting(w, peer);
-        /* A peer known to be full is remembered for a while, so that it cannot hold up the others again. */
-        bool stale = crew_now_ms() - peer->since_ms >= 10 * (int64_t)w->send_timeout_ms;
-        if ((had && error != EAGAIN) || stale)
-            forget(w, at);
-        else
-            at = &peer->next;
     }
 }
 
@@ -221,48 +284,81 @@ static crew_status worker_send(void *state, crew_list *messages)
 {
     struct worker *w = state;
     for (crew_message *m; (m = crew_list_take(messages));) {
+        struct zmq_peer *peer = m->peer ? m->peer->mine : NULL;
         bool speaks = m->kind == CREW_SETTLE_REPLY || (m->kind == CREW_SETTLE_DONE && w->settle_empty);
-        struct full_peer **full = NULL;
-        if (w->full && speaks)
-            full = find_full(w, ((const struct route *)m->route)->frames[0]);
-        bool in_turn = full && *full && (*full)->waiting.count;
         int error = 0;
         if (speaks)
-            error = in_turn ? EAGAIN : send_answer(w, m);
-        if (error == EAGAIN) {
-            keep_waiting(w, m);
-            continue;
-        }
-        drop(w, m); /* sent, or its peer is gone */
-        if (full && *full)
-            forget(w, full);
+            error = peer && peer->waiting.count ? EAGAIN : send_answer(w, m);
+        if (error == EAGAIN && peer)
+            keep_waiting(w, peer, m);
+        else
+            drop(w, m); /* sent, or its peer is gone */
     }
     return CREW_OK;
 }
 
 static bool worker_pending(const void *state)
 {
-    return ((const struct worker *)state)->waiting_count > 0;
+    return ((const struct worker *)state)->peers.waiting_bytes > 0;
 }
 
-static crew_status worker_recv(void *state, crew_list *messages, size_t room)
+/* ---- requests ---- */
+
+/* A request beyond the bound is refused where others are active: they may wait behind it. */
+static bool refuses(const struct worker *w, const struct zmq_peer *peer)
+{
+    return is_beyond(&w->peers) && zmq_peers_others_are_active(&w->peers, peer);
+}
+
+/* Gives it out, or parks it. */
+static void place(struct worker *w, crew_message *m, crew_list *messages, crew_room *room)
+{
+    struct zmq_peer *peer = zmq_peers_find(&w->peers, ((const struct route *)m->route)->frames[0]);
+    if (!peer) { /* without memory; or what no ROUTER gives */
+        drop(w, m);
+        return;
+    }
+    m->peer = crew_peer_hold(peer->core);
+    bool in_turn = !peer->parked.count && peer->waiting_bytes <= HELD_BYTES;
+    if (in_turn && crew_room_take(room, peer->core, m->body.size)) {
+        crew_list_append(messages, m);
+    } else if (room->reserve && refuses(w, peer)) {
+        room->reserve--;
+        atomic_fetch_add(&peer->core->in_flight, 1);
+        m->refusal = CREW_REASON_ROOM;
+        crew_list_append(messages, m);
+    } else {
+        zmq_peers_park(&w->peers, peer, m);
+    }
+}
+
+static void receive_requests(struct worker *w, crew_list *messages, crew_room *room)
+{
+    int64_t now = crew_now_ms();
+    bool again = true, peek = !reads_on(w, room) && peeks(w, room) && now >= w->peek_at_ms;
+    if (peek)
+        w->peek_at_ms = now + PEEK_MS;
+    for (; again && (peek || reads_on(w, room)); peek = false) {
+        crew_message *m = receive_request(w, &again);
+        if (!m)
+            continue;
+        read_header(m);
+        place(w, m, messages, room);
+    }
+}
+
+static crew_status worker_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct worker *w = state;
     if (zmq_end_lost(&w->end))
         return CREW_DISCONNECTED;
     if (w->end.inproc && w->end.connects && !w->end.number)
         (void)zmq_end_connect(&w->end, NULL);
-    if (w->full)
+    if (w->peers.full)
         retry_waiting(w);
-    room = room > w->waiting_count ? room - w->waiting_count : 0;
-    for (bool again = true; room && again;) {
-        crew_message *m = receive_request(w, &again);
-        if (!m)
-            continue;
-        read_header(m);
-        crew_list_append(messages, m);
-        room--;
-    }
+    zmq_peers_give(&w->peers, messages, room, HELD_BYTES);
+    receive_requests(w, messages, room);
+    zmq_peers_tidy(&w->peers);
     return CREW_OK;
 }
 
@@ -270,8 +366,7 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
 {
     struct worker *w = state;
     (void)unsent;
-    while (w->full)
-        forget(w, &w->full);
+    zmq_peers_fini(&w->peers);
     zmq_end_close(&w->end, linger_ms);
 }
 

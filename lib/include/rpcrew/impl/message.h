@@ -3,9 +3,12 @@
 #define RPCREW_IMPL_MESSAGE_H
 
 #include <rpcrew/impl/memory.h>
+#include <rpcrew/impl/peer.h>
 
 /* A refusal: a worker that had the message before may have died of it. */
 #define CREW_REASON_REDELIVERED "redelivered"
+/* Another: its peer has sent more than there is room for, while others wait. */
+#define CREW_REASON_ROOM "room"
 
 /* What a message is at the moment: which of these a transport gets and gives is in impl/transport.h. */
 typedef enum crew_message_kind {
@@ -31,7 +34,10 @@ typedef struct crew_message {
     crew_message_kind kind;
     bool one_way;         /* client: nobody waits for a reply; worker: no address to reply to */
     uint32_t correlation; /* client: the call that it belongs to; 0: told by the body's id */
+    crew_peer *peer;      /* worker: who sent it, with a hold of the message's; NULL: the endpoint's one */
     void *endpoint;       /* worker: where it came in, and its settlement goes; the core's own */
+    uint32_t calls;       /* worker: that count as in flight for it; the core's own */
+    size_t charged;       /* worker: bytes that do; the core's own */
     uint32_t epoch;       /* which opening of that endpoint; the core's own */
     bool redelivered;     /* worker: had been given out before */
     crew_status status;  /* worker: why it is settled without an answer, if not for having none: CREW_EXPIRED,

@@ -34,6 +34,38 @@ typedef struct crew_transport_config {
     crew_message_pool *messages; /* where new messages come from and those that are finished go to */
 } crew_transport_config;
 
+/* What one recv may give: so that a round ends, however much there is. A message may overshoot the bytes;
+ * with either at 0 nothing more is given, but for what a worker has in reserve. */
+typedef struct crew_room {
+    size_t messages;
+    size_t bytes;   /* of bodies */
+    size_t reserve; /* requests beyond, of peers that have none in flight, and small ones */
+} crew_room;
+
+enum { CREW_RESERVE_BYTES = 64 << 10 };
+
+static inline bool crew_room_is_left(const crew_room *room)
+{
+    return room->messages && room->bytes;
+}
+
+/* Takes room for a message; false: there is none. peer: whose in_flight it then counts for; NULL: a client's,
+ * or a transport's that knows no peers. */
+static inline bool crew_room_take(crew_room *room, crew_peer *peer, size_t bytes)
+{
+    if (crew_room_is_left(room)) {
+        room->messages--;
+        room->bytes -= bytes < room->bytes ? bytes : room->bytes;
+    } else if (peer && room->reserve && bytes <= CREW_RESERVE_BYTES && !atomic_load(&peer->in_flight)) {
+        room->reserve--;
+    } else {
+        return false;
+    }
+    if (peer)
+        atomic_fetch_add(&peer->in_flight, 1);
+    return true;
+}
+
 struct crew_transport_ops {
     size_t size; /* of the state */
     /* Worker: whether it takes CREW_SETTLE_REQUEUE; else it is never given one, and after pause still gives
@@ -48,8 +80,8 @@ struct crew_transport_ops {
 
     /* Returns when recv may have something to give, when wake_fd is readable (the caller reads it), when
      * something of the transport's own is due, or after timeout_ms (-1: none). It may return early, but not
-     * again and again without cause. With room 0, waiting requests are no cause. */
-    crew_status (*wait)(void *state, int wake_fd, int timeout_ms, size_t room);
+     * again and again without cause. Without room, waiting requests are no cause. */
+    crew_status (*wait)(void *state, int wake_fd, int timeout_ms, const crew_room *room);
 
     /* Worker: takes all settlements, of requests that this opening gave, sends the answers, and gives the
      * messages to config->messages when they are done with. A settlement whose peer has gone is dropped.
@@ -61,10 +93,11 @@ struct crew_transport_ops {
      * with nothing but the correlation. Writes all there is in as few system calls as can be. */
     crew_status (*send)(void *state, crew_list *messages);
 
-    /* Worker: appends up to room requests, with body, route, content_type, deadline_ms and one_way set.
-     * Client: appends events and replies, as many as there are; room does not count.
-     * Also drives what the transport itself has to do: heartbeats, acknowledgements. */
-    crew_status (*recv)(void *state, crew_list *messages, size_t room);
+    /* Worker: appends requests, with body, route, content_type, deadline_ms and one_way set, and peer, if it
+     * knows several. Client: appends events and replies; what is no answer does not count. Both take room for
+     * each (crew_room_take), and leave the rest for the next time. Also drives what the transport itself has
+     * to do: heartbeats, acknowledgements. */
+    crew_status (*recv)(void *state, crew_list *messages, crew_room *room);
 
     /* Worker: takes no new requests from now on, and gives back those that it holds and has not handed out.
      * Never undone. NULL if it cannot: recv still gives them, and they are answered 'overloaded, not

@@ -1,0 +1,37 @@
+/* Peers: the other ends of a worker's endpoint, as a transport can tell one from another. */
+#ifndef RPCREW_IMPL_PEER_H
+#define RPCREW_IMPL_PEER_H
+
+#include <rpcrew/base.h>
+#include <stdatomic.h>
+
+struct crew_peer;
+
+/* What of a peer waits for the pool, and its places in the pool's two rings; the pool's, under its lock. */
+struct crew_turn {
+    struct crew_message *messages, *last_message; /* nobody has looked at them */
+    struct crew_job *jobs, *last_job;             /* decoded, with calls that nobody has taken */
+    struct crew_peer *next_messages, *next_jobs;
+    bool in_messages, in_jobs;
+};
+
+/* Whoever sends requests: a ZeroMQ routing id, a connection of a stream, a broker's connection. A transport
+ * makes a peer when it comes, on its I/O thread, and lets go of it when it leaves; its messages hold it as
+ * well, so that it lives until the last of them is settled. A transport whose requests all come from one peer
+ * makes none. */
+typedef struct crew_peer {
+    atomic_uint holds;
+    atomic_bool gone;        /* it has left: nobody reads its answers */
+    void *mine;              /* the transport's */
+    atomic_size_t in_flight; /* calls taken from it and not settled; the core's */
+    bool can_requeue;        /* what it sent can be given back; the core's */
+    struct crew_turn turn;
+} crew_peer;
+
+/* Held once; NULL without memory. */
+CREW_API crew_peer *crew_peer_new(void *mine);
+CREW_API crew_peer *crew_peer_hold(crew_peer *peer);
+/* With the last hold it is freed; NULL is fine. Any thread. */
+CREW_API void crew_peer_release(crew_peer *peer);
+
+#endif
