@@ -1,9 +1,11 @@
 /* What callers can rely on over every transport, from crew_client through crew_server: run as `calls URL
  * [PROTOCOL]`. */
 #include "support/gate.h"
-#include "support/test.h"
+#include "support/raw.h"
 
 #include "conformance/service.h"
+
+#include <rpcrew/impl/transport.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -252,6 +254,32 @@ static void a_call_ends_at_its_deadline(void **state)
     assert_ok_why(crew_client_call(client, "get_data", NULL, &why, NULL), why);
 }
 
+static void calls_to_a_worker_that_does_not_read_end_at_their_deadlines(void **state)
+{
+    (void)state;
+    struct raw_end deaf;
+    enum { COUNT = 300 };
+    static struct outcome outcomes[COUNT];
+    crew_error why;
+    crew_client_free(client);
+    crew_server_free(server);
+    server = NULL;
+    raw_open(&deaf, url, true); /* and is not driven */
+    const crew_client_options options = { .timeout_ms = 1500, .protocol = protocol };
+    assert_ok_why(crew_client_new(&client, url, &options, &why), why);
+    for (int i = 0; i < COUNT; i++) {
+        atomic_store(&outcomes[i].times, 0);
+        assert_ok_why(crew_client_start(client, "subtract", note_outcome, &outcomes[i], &why, "[ii]", 1, 2),
+                      why);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        assert_true(eventually(has_ended, &outcomes[i]));
+        int status = atomic_load(&outcomes[i].status);
+        assert_true(status == CREW_TIMEOUT || status == CREW_EXPIRED || status == CREW_NO_SERVICE);
+    }
+    raw_close(&deaf, NULL);
+}
+
 static void a_late_answer_is_given_to_nobody(void **state)
 {
     (void)state;
@@ -429,6 +457,7 @@ int main(int argc, char **argv)
         TEST(a_batch_runs_with_room_for_one_call),
         TEST(a_large_result_comes_whole),
         TEST(a_call_ends_at_its_deadline),
+        TEST(calls_to_a_worker_that_does_not_read_end_at_their_deadlines),
         TEST(a_late_answer_is_given_to_nobody),
         TEST(a_cancelled_call_ends_as_that_once),
         TEST(cancel_and_answer_race_and_one_wins),
@@ -443,6 +472,9 @@ int main(int argc, char **argv)
         return 2;
     pattern = argv[1];
     protocol = argc > 2 ? argv[2] : NULL;
-    redelivers = strstr(pattern, "{broker") != NULL;
+    crew_url *parsed = NULL;
+    assert_ok(crew_url_parse(test_url(pattern), &parsed, NULL));
+    redelivers = crew_transport_find(crew_url_scheme(parsed))->redelivers;
+    crew_url_free(parsed);
     return cmocka_run_group_tests_name(pattern, tests, NULL, NULL);
 }

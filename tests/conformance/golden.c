@@ -21,6 +21,7 @@ static crew_dispatcher *dispatcher;
 
 struct run {
     const crew_protocol *protocol;
+    const crew_transport *transport;
     struct raw_end *client; /* NULL: pure */
     size_t wrong;
 };
@@ -46,8 +47,7 @@ static const char sentinel_reply[] = "{\"jsonrpc\":\"2.0\",\"result\":[\"hello\"
 static void ask(void *context, const struct golden_case *one)
 {
     struct run *run = context;
-    bool carries_types = strncmp(pattern, "zmq", 3) != 0;
-    if (!carries_types && crew_protocol_of(NULL, one->request) != run->protocol)
+    if (!run->transport->carries_types && crew_protocol_of(NULL, one->request) != run->protocol)
         return; /* nothing there tells whose the bytes are meant to be */
     run->client->content_type = run->protocol->content_type;
     raw_request(run->client, one->request, 1, false);
@@ -71,6 +71,8 @@ static size_t run_all(struct raw_end *client)
         (void)snprintf(path, sizeof path, "%s/%s", GOLDEN_DIR, files[i].name);
         (void)snprintf(protocol, sizeof protocol, "%.*s", (int)strcspn(files[i].name, "-"), files[i].name);
         struct run run = { .protocol = crew_protocol_find(protocol), .client = client };
+        if (client)
+            run.transport = crew_transport_find(crew_url_scheme(client->url));
         assert_non_null(run.protocol);
         size_t count = golden_each(path, client ? ask : handle, &run);
         if (count < files[i].least)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 static const char *pattern;
 static char url[400];
@@ -168,9 +169,12 @@ static void no_more_is_received_than_there_is_room_for(void **state)
     assert_ok(server.ops->recv(server.state, &got, &none));
     assert_int_equal(got.count, 2);
     unsigned waits = 0;
-    for (; crew_now_ms() - before < 100;
-         waits++) /* with no room, requests do not end the wait again and again */
+    /* With no room, requests do not end the wait again and again. */
+    for (; crew_now_ms() - before < 100; waits++) {
         assert_ok(server.ops->wait(server.state, wake, 100, &none));
+        assert_ok(server.ops->recv(server.state, &got, &none));
+    }
+    assert_int_equal(got.count, 2);
     assert_true(waits < 100);
     none.bytes = SIZE_MAX; /* bytes are no room without messages, nor messages without bytes */
     assert_ok(server.ops->recv(server.state, &got, &none));
@@ -287,6 +291,194 @@ static void with_nobody_there_a_request_is_not_lost(void **state)
     (void)setup(NULL);
 }
 
+static void answers_that_one_caller_does_not_read_delay_no_other(void **state)
+{
+    (void)state;
+    enum { MANY = 3000 };
+    struct raw_end deaf;
+    char answer[1001];
+    unsigned settled = 0;
+    memset(answer, 'x', 1000);
+    answer[1000] = '\0';
+    raw_open(&deaf, url, false);
+    for (uint32_t i = 1; i <= MANY; i++)
+        raw_request(&deaf, crew_str("more"), i, false);
+    deaf.deaf = true;
+    raw_request(&client, crew_str("mine"), 1, false);
+    for (bool served = false; !served;) { /* among as many of the other's as come before it */
+        crew_message *request = raw_next(&server);
+        served = request->body.size && request->body.data[1] == 'i';
+        raw_settle(&server, request, CREW_SETTLE_REPLY, served ? "yours" : answer);
+        assert_true(++settled <= MANY + 1);
+    }
+    crew_message *reply = raw_next_of(&client, CREW_EVENT_REPLY);
+    assert_body(reply, crew_str("yours"));
+    crew_message_free(reply);
+    raw_close(&deaf, NULL);
+}
+
+static void each_request_is_told_once_also_if_its_connection_is_lost(void **state)
+{
+    (void)state;
+    enum { COUNT = 40, SIZE = 1 << 20 };
+    unsigned told[COUNT + 1] = { 0 };
+    char *body = calloc(1, SIZE);
+    crew_list unsent = { 0 };
+    raw_request(&client, crew_str("first"), COUNT, false);
+    raw_settle(&server, raw_next(&server), CREW_SETTLE_DONE, NULL); /* so they are connected */
+    server.deaf = true;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        crew_message *m = crew_message_new();
+        m->kind = CREW_MESSAGE_REQUEST;
+        m->correlation = i;
+        m->content_type = "application/json";
+        crew_buffer_append(&m->body, body, SIZE);
+        crew_list_append(&client.outgoing, m);
+    }
+    raw_drive(&client); /* some of it is on its way */
+    raw_close(&server, NULL);
+    for (int i = 0; i < 20; i++)
+        raw_drive(&client);
+    crew_list all = client.received;
+    client.received = (crew_list){ 0 };
+    raw_close(&client, &unsent);
+    crew_list_move(&all, &unsent);
+    for (crew_message *m; (m = crew_list_take(&all)); crew_message_free(m))
+        if (m->body.size == SIZE && m->kind != CREW_EVENT_REPLY)
+            told[m->correlation]++;
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(told[i], 1);
+    free(body);
+    (void)setup(NULL);
+}
+
+static void a_caller_that_hangs_up_without_room_makes_nobody_spin(void **state)
+{
+    (void)state;
+    const crew_room none = { 0 };
+    struct raw_end brief;
+    int wake = eventfd(0, EFD_CLOEXEC);
+    unsigned waits = 0;
+    raw_open(&brief, url, false);
+    raw_request(&brief, crew_str("1"), 1, false);
+    crew_message *request = raw_next(&server);
+    raw_request(&brief, crew_str("2"), 2, false);
+    raw_close(&brief, NULL);
+    for (int64_t before = crew_now_ms(); crew_now_ms() - before < 200; waits++) {
+        crew_room room = none;
+        assert_ok(server.ops->wait(server.state, wake, 200, &none));
+        assert_ok(server.ops->recv(server.state, &server.received, &room));
+    }
+    assert_true(waits < 200);
+    assert_int_equal(server.received.count, 0);
+    raw_settle(&server, request, CREW_SETTLE_REPLY, "too late");
+    close(wake);
+}
+
+static void what_was_sent_lingers_until_it_has_gone(void **state)
+{
+    (void)state;
+    struct raw_end brief;
+    raw_open(&brief, url, false);
+    raw_request(&brief, crew_str("last words"), 1, true);
+    for (int i = 0; i < 1000 && brief.outgoing.count; i++)
+        raw_drive(&brief); /* until it is connected */
+    assert_int_equal(brief.outgoing.count, 0);
+    raw_close(&brief, NULL);
+    crew_message *request = raw_next(&server);
+    assert_body(request, crew_str("last words"));
+    raw_settle(&server, request, CREW_SETTLE_DONE, NULL);
+}
+
+static void what_is_far_too_large_costs_at_most_its_sender(void **state)
+{
+    (void)state;
+    enum { LIMIT = 1 << 16, SIZE = 4 << 20 };
+    struct raw_end limited, large;
+    crew_error why;
+    char *body = calloc(1, SIZE);
+    raw_close(&client, NULL);
+    raw_close(&server, NULL);
+    (void)snprintf(url, sizeof url, "%s", test_url(pattern));
+    raw_prepare(&limited, url, true);
+    limited.config.limits.message_bytes = limited.config.limits.string_bytes = LIMIT;
+    limited.config.hard_bytes = 4 * LIMIT;
+    assert_ok_why(limited.ops->open(limited.state, &limited.config, &why), why);
+    raw_open(&large, url, false);
+    large.deaf = true; /* its connection may be lost */
+    raw_open(&client, url, false);
+    for (int i = 0; i < 200 && large.ops->ready && !large.ops->ready(large.state); i++)
+        raw_drive(&large);
+    raw_request(&large, (crew_string){ body, SIZE }, 1, false);
+    raw_request(&client, crew_str("small"), 2, false);
+    bool served = false;
+    for (int i = 0; i < 1000 && !served; i++) {
+        const crew_room much = { .messages = 64, .bytes = SIZE_MAX };
+        crew_room room = much;
+        int wake = eventfd(0, EFD_CLOEXEC);
+        crew_list got = { 0 };
+        assert_ok(limited.ops->wait(limited.state, wake, 5, &much));
+        assert_ok(limited.ops->recv(limited.state, &got, &room));
+        for (crew_message *m; (m = crew_list_take(&got));) {
+            crew_list one = { 0 };
+            served = served || (m->body.size == 5 && memcmp(m->body.data, "small", 5) == 0);
+            m->kind = CREW_SETTLE_DONE;
+            crew_list_append(&one, m);
+            assert_ok(limited.ops->send(limited.state, &one));
+        }
+        raw_drive(&client);
+        (void)!large.ops->recv(large.state, &large.received, &room);
+        close(wake);
+    }
+    assert_true(served);
+    raw_close(&large, NULL);
+    raw_close(&client, NULL);
+    limited.ops->close(limited.state, 100, NULL);
+    raw_fini(&limited);
+    free(body);
+    (void)setup(NULL);
+}
+
+static void without_descriptors_opening_fails_in_words(void **state)
+{
+    (void)state;
+    struct raw_end end;
+    struct rlimit before, few;
+    crew_error why = { .status = CREW_OK };
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int next = dup(0);
+    close(next);
+    few = (struct rlimit){ .rlim_cur = (rlim_t)next, .rlim_max = before.rlim_max };
+    raw_prepare(&end, url, false);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    crew_status status = end.ops->open(end.state, &end.config, &why);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_true(status != CREW_OK);
+    assert_true(*why.message);
+    assert_ok_why(end.ops->open(end.state, &end.config, &why), why);
+    crew_list unsent = { 0 };
+    end.ops->close(end.state, 100, &unsent);
+    raw_fini(&end);
+    a_request_goes_over_and_its_answer_comes_back(NULL);
+}
+
+static void who_no_longer_listens_serves_those_that_are_there(void **state)
+{
+    (void)state;
+    if (!server.ops->unlisten)
+        return;
+    raw_request(&client, crew_str("before"), 1, false);
+    crew_message *request = raw_next(&server);
+    server.ops->unlisten(server.state);
+    raw_settle(&server, request, CREW_SETTLE_REPLY, "answer");
+    crew_message_free(raw_next_of(&client, CREW_EVENT_REPLY));
+    struct raw_end late;
+    raw_open(&late, url, false);
+    raw_request(&late, crew_str("late"), 1, false);
+    crew_message_free(raw_next_of(&late, CREW_EVENT_UNROUTABLE));
+    raw_close(&late, NULL);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv)
@@ -303,6 +495,13 @@ int main(int argc, char **argv)
         TEST(a_caller_that_has_left_costs_nothing),
         TEST(what_is_requeued_comes_again),
         TEST(a_paused_worker_takes_no_new_requests),
+        TEST(answers_that_one_caller_does_not_read_delay_no_other),
+        TEST(each_request_is_told_once_also_if_its_connection_is_lost),
+        TEST(a_caller_that_hangs_up_without_room_makes_nobody_spin),
+        TEST(what_was_sent_lingers_until_it_has_gone),
+        TEST(what_is_far_too_large_costs_at_most_its_sender),
+        TEST(without_descriptors_opening_fails_in_words),
+        TEST(who_no_longer_listens_serves_those_that_are_there),
         TEST(both_ends_open_again_after_a_close),
         TEST(with_nobody_there_a_request_is_not_lost),
     };

@@ -8,7 +8,7 @@ enum { PATIENCE_MS = 10000 };
 
 static struct raw_end *ends;
 
-void raw_open(struct raw_end *end, const char *url, bool server)
+void raw_prepare(struct raw_end *end, const char *url, bool server)
 {
     *end = (struct raw_end){ .messages = { .spare_max = 4 }, .content_type = "application/json" };
     crew_error why;
@@ -21,8 +21,22 @@ void raw_open(struct raw_end *end, const char *url, bool server)
                                            .in_flight_max = 64,
                                            .connect_timeout_ms = 5000,
                                            .limits = crew_limits_resolve(NULL),
+                                           .hard_bytes = 128 << 20,
                                            .lost = &end->lost,
                                            .messages = &end->messages };
+}
+
+void raw_fini(struct raw_end *end)
+{
+    crew_list_free(&end->messages.spare);
+    free(end->state);
+    crew_url_free(end->url);
+}
+
+void raw_open(struct raw_end *end, const char *url, bool server)
+{
+    crew_error why;
+    raw_prepare(end, url, server);
     assert_ok_why(end->ops->open(end->state, &end->config, &why), why);
     end->next = ends;
     ends = end;
@@ -39,9 +53,7 @@ void raw_close(struct raw_end *end, crew_list *unsent)
     crew_list_move(unsent ? unsent : &own, &end->outgoing);
     crew_list_free(&own);
     crew_list_free(&end->received);
-    crew_list_free(&end->messages.spare);
-    free(end->state);
-    crew_url_free(end->url);
+    raw_fini(end);
 }
 
 static bool can_send(const struct raw_end *end)
@@ -55,6 +67,8 @@ static void drive(struct raw_end *end, int timeout_ms)
     crew_room room = { .messages = 64, .bytes = SIZE_MAX };
     assert_ok(end->ops->wait(end->state, wake, timeout_ms, &room));
     for (struct raw_end *each = ends; each; each = each->next) {
+        if (each->deaf && each != end)
+            continue;
         if (each != end)
             assert_ok(each->ops->wait(each->state, wake, 0, &room));
         room = (crew_room){ .messages = 64, .bytes = SIZE_MAX };
@@ -64,6 +78,11 @@ static void drive(struct raw_end *end, int timeout_ms)
             assert_ok(each->ops->send(each->state, &each->outgoing));
     }
     close(wake);
+}
+
+void raw_drive(struct raw_end *end)
+{
+    drive(end, 5);
 }
 
 /* Sends, or, where nobody is there yet, keeps it for later. */

@@ -17,11 +17,17 @@ struct raw_end {
     const char *content_type; /* of requests */
     crew_list received;
     crew_list outgoing;   /* not taken yet */
+    bool deaf;            /* is not driven while others are */
     struct raw_end *next; /* of all that are open: where one is driven, all are */
 };
 
 /* Opens one end of a URL; fails the test if it cannot. */
 void raw_open(struct raw_end *end, const char *url, bool server);
+/* Prepares an end without opening it, for tests that do that themselves; raw_fini frees what it is. */
+void raw_prepare(struct raw_end *end, const char *url, bool server);
+void raw_fini(struct raw_end *end);
+/* Drives the end for a moment. */
+void raw_drive(struct raw_end *end);
 /* Gives back what was never written, if unsent is not NULL. */
 void raw_close(struct raw_end *end, crew_list *unsent);
 

@@ -64,6 +64,16 @@ CREW_API void *crew_call_context(const crew_call *call);
 CREW_API bool crew_call_is_one_way(const crew_call *call);
 /* Milliseconds until the caller gives up: 0 when it has, INT64_MAX when it never does. */
 CREW_API int64_t crew_call_remaining_ms(const crew_call *call);
+/* Whether the worker is stopping and takes nothing new: what can be cut short should be. */
+CREW_API bool crew_call_draining(const crew_call *call);
+/* Whether nobody is to wait for this call any more: its deadline has passed, whoever sent it has gone (the
+ * broker's connection was lost, so that another worker gets it), or half of the time to drain has passed.
+ * Once true it stays so. For loops of long handlers: cheap. Completing the call is still right, and wanted.
+ */
+CREW_API bool crew_call_cancelled(const crew_call *call);
+/* The same to wait for: readable once crew_call_cancelled is true. The call's, closed with it; not to be
+ * read. -1: none can be had (crew_handle, no descriptors left). */
+CREW_API int crew_call_cancel_fd(crew_call *call);
 /* The params as they came: an array, an object, or NULL. */
 CREW_API const crew_value *crew_call_params(const crew_call *call);
 /* For values of a reply that are built by hand; freed with the call. */

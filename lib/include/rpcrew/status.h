@@ -62,6 +62,8 @@ typedef struct crew_error {
     int64_t code;           /* CREW_REMOTE_ERROR: the peer's code, else 0 */
     char name[40];          /* CREW_REMOTE_ERROR: what the service's table calls it, or "" */
     char message[504];      /* UTF-8, NUL-terminated, cut at a character if too long */
+    char peer_message[504]; /* CREW_REMOTE_ERROR, CREW_OVERLOADED by a worker: the peer's own message alone,
+                               in the same form */
 } crew_error;
 
 /* Fills *why (if there is one) and returns status, so that a failing function can end in one line.

@@ -236,6 +236,18 @@ static bool was_shed(const crew_wire_reply *reply)
            executed_of(reply) == CREW_EXECUTED_NO;
 }
 
+/* A text of a peer's, cut at a character. A NUL in it ends it. */
+static void copy_text(char *to, size_t room, crew_string text)
+{
+    size_t size = text.size < room ? text.size : room - 1;
+    while (size && size < text.size && ((unsigned char)text.data[size] & 0xC0) == 0x80)
+        size--;
+    if (size)
+        memcpy(to, text.data, size);
+    to[size] = '\0';
+    crew_utf8_mend(to, strlen(to));
+}
+
 /* The outcome that an answer means. */
 static void judge(const crew_client *client, const struct crew_pending *call, const crew_wire_reply *reply,
                   bool uncorrelated, crew_error *why)
@@ -265,8 +277,8 @@ static void judge(const crew_client *client, const struct crew_pending *call, co
     crew_client_describe(client, call, was_shed(reply) ? CREW_OVERLOADED : CREW_REMOTE_ERROR, executed, what,
                          why);
     why->code = reply->code;
-    (void)snprintf(why->name, sizeof why->name, "%.*s", CREW_STR(name));
-    crew_utf8_mend(why->name, strlen(why->name));
+    copy_text(why->peer_message, sizeof why->peer_message, reply->message);
+    copy_text(why->name, sizeof why->name, name);
 }
 
 /* The call that a reply belongs to, taken out; NULL if it is nobody's or will be tried again. Under the lock.
@@ -494,11 +506,13 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
     struct crew_pending *ended = settle(link_of(endpoint), unsent);
     pthread_mutex_unlock(&client->mutex);
     bool lost = endpoint->ever_open;
+    char what[400];
+    (void)snprintf(what, sizeof what, "%s: %.300s", crew_status_text(CREW_DISCONNECTED), why->message);
     while (ended) {
         struct crew_pending *call = ended;
         ended = call->next;
         complete_without(client, call, lost ? CREW_DISCONNECTED : CREW_NO_SERVICE, executed_so_far(call),
-                         lost ? NULL : why->message);
+                         lost ? what : why->message);
     }
 }
 

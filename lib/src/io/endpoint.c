@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+/* A message beyond its limit is answered with an error; one far beyond it costs its sender the connection. */
+enum { HARD_TIMES = 4, HARD_MORE = 64 << 10 };
+
 enum { BACKOFF_FIRST_MS = 50, BACKOFF_MOST_MS = 10000, STABLE_MS = 5000 };
 
 /* Options that every endpoint has, whatever its transport. */
@@ -119,6 +122,20 @@ static void conclude_opening(struct crew_endpoint *e, const crew_error *result)
     e->options.owner->changed(e, &why, &e->outgoing);
 }
 
+/* Whoever sent what is in flight has gone with the connection. Without memory for another one this one stays.
+ */
+static void replace_peer(struct crew_endpoint *e)
+{
+    crew_peer *fresh = e->peer ? crew_peer_new(NULL) : NULL;
+    if (!fresh)
+        return;
+    fresh->can_requeue = e->can_requeue;
+    fresh->shared = true;
+    atomic_store(&e->peer->gone, true);
+    crew_peer_release(e->peer);
+    e->peer = fresh;
+}
+
 static void lose(struct crew_endpoint *e, crew_status status)
 {
     crew_error why;
@@ -128,6 +145,7 @@ static void lose(struct crew_endpoint *e, crew_status status)
     words[0] = '\0';
     e->ops->close(e->connection->state, 0, e->options.server ? NULL : &unsent);
     e->open = false;
+    replace_peer(e);
     note_ready(e);
     if (crew_now_ms() - e->opened_at_ms >= STABLE_MS) /* else it may be our own doing that it was lost */
         e->backoff_ms = BACKOFF_FIRST_MS;
@@ -208,8 +226,10 @@ static void step_open(struct crew_endpoint *e, bool no_wait)
         e->ops->wait(e->connection->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, &room);
     if (status == CREW_OK)
         status = send_all(e);
+    /* Also after a failure: what had come by then counts, and recv is the one that tells of a loss. */
+    crew_status received = status == CREW_OK || !e->options.server ? receive_all(e) : status;
     if (status == CREW_OK)
-        status = receive_all(e);
+        status = received;
     if (status != CREW_OK)
         lose(e, status);
     else
@@ -261,6 +281,8 @@ static bool nothing_to_do(struct crew_endpoint *e)
 /* Pausing: what has arrived by then is taken and answered before the endpoint counts as idle. */
 static bool pause_round(struct crew_endpoint *e)
 {
+    if (e->open && !e->paused && e->ops->unlisten)
+        e->ops->unlisten(e->connection->state);
     if (e->open && !e->paused && e->ops->pause)
         e->ops->pause(e->connection->state);
     e->paused = e->open;
@@ -361,7 +383,8 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
                                            .callbacks = o->callbacks,
                                            .in_flight_max = o->in_flight_max,
                                            .connect_timeout_ms = o->connect_timeout_ms,
-                                           .limits = o->limits };
+                                           .limits = o->limits,
+                                           .hard_bytes = o->limits.message_bytes * HARD_TIMES + HARD_MORE };
     e->connection = crew_connection_new(e->ops, o->server, e->url, &config, &e->queue);
     if (!e->connection)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
@@ -369,8 +392,10 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     e->peer = o->server ? crew_peer_new(NULL) : NULL;
     if (o->server && !e->peer)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
-    if (e->peer)
+    if (e->peer) {
         e->peer->can_requeue = e->can_requeue;
+        e->peer->shared = true;
+    }
     return CREW_OK;
 }
 

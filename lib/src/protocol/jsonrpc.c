@@ -111,6 +111,7 @@ static void decode_call(const crew_value *value, const struct crew_json_item *no
         wrong = "method is not a string";
     else
         wrong = v1 ? check_v1(id, params, in_batch) : check_v2(version, id, params);
+    call->is_reply = !method && (crew_value_get(value, "result") || crew_value_get(value, "error"));
     call->dialect = v1 ? V1 : V2;
     call->one_way = v1 ? crew_value_type(id) == CREW_TYPE_NULL : !id && !notes->watched.size;
     if (notes->fault != CREW_OK && (!wrong || !notes->in_params)) {

@@ -104,6 +104,7 @@ static crew_status decode_call(const struct message *message, crew_arena *arena,
     else if (crew_value_type(params) != CREW_TYPE_ARRAY && crew_value_type(params) != CREW_TYPE_OBJECT &&
              crew_value_type(params) != CREW_TYPE_NULL)
         refuse(call, arena, CREW_CODE_INVALID_REQUEST, "params is no array");
+    call->is_reply = kind == RESPONSE && crew_value_count(value) == 4;
     call->one_way = kind == NOTIFICATION && (!call->code || (in_params && message->status == CREW_OK));
     if (!call->code)
         call->params = crew_value_type(params) == CREW_TYPE_NULL ? NULL : params;

@@ -15,6 +15,7 @@ struct crew_pool_thread {
     struct crew_pool *pool;
     struct crew_pool_thread *next; /* among those that have ended */
     bool in_slot;                  /* runs a handler */
+    bool decodes;                  /* a message, and nobody else does */
 };
 
 /* One piece of work: a message to start, or a call of a job. */
@@ -113,9 +114,10 @@ static struct work take_call(struct crew_pool *pool)
 static bool take(struct crew_pool *pool, bool any_slot, struct work *work)
 {
     bool call = pool->jobs.first && (any_slot || pool->running < pool->slots);
-    if (call && pool->messages.first)
+    bool message = pool->messages.first && (any_slot || !pool->decoding);
+    if (call && message)
         call = pool->turn;
-    if (!call && !pool->messages.first)
+    if (!call && !message)
         return false;
     pool->turn = !call;
     *work = call ? take_call(pool) : (struct work){ .message = take_message(pool) };
@@ -212,6 +214,18 @@ static void end_wait(void *context)
     pthread_mutex_unlock(&pool->mutex);
 }
 
+/* With one handler at a time they run in the order of their messages: so those are decoded one after another.
+ */
+static void end_decoding(struct crew_pool_thread *self)
+{
+    struct crew_pool *pool = self->pool;
+    if (!self->decodes)
+        return;
+    self->decodes = pool->decoding = false;
+    if (pool->messages.first)
+        pthread_cond_signal(&pool->wanted);
+}
+
 static void *run(void *argument)
 {
     struct crew_pool_thread *self = argument;
@@ -230,11 +244,13 @@ static void *run(void *argument)
             continue;
         }
         pool->running += self->in_slot = work.job != NULL;
+        pool->decoding |= self->decodes = work.message && pool->slots == 1;
         pthread_mutex_unlock(&pool->mutex);
         perform(pool, work, &scratch);
         pthread_mutex_lock(&pool->mutex);
         pool->running -= self->in_slot;
         self->in_slot = false;
+        end_decoding(self);
     }
     pool->alive--;
     self->next = pool->ended;
@@ -283,13 +299,16 @@ bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *
         pthread_mutex_unlock(&pool->mutex);
         return false;
     }
-    bool now = count == 1 && (!needs_slot || !self || pool->running < pool->slots);
+    bool free_slot = pool->running < pool->slots && !pool->jobs.first; /* else it is another's turn */
+    bool now = count == 1 && (!needs_slot || !self || free_slot);
     if (now && needs_slot && self)
         pool->running += self->in_slot = true;
     if (now)
         job->cursor = 1;
     else
         add_job(pool, peer, job);
+    if (self)
+        end_decoding(self);
     show(pool);
     if (!now && count > 1) /* under the lock: the pool may be freed when the job is done */
         pthread_cond_broadcast(&pool->wanted);

@@ -36,6 +36,7 @@ struct crew_pool {
     const struct crew_pool_work *work;
     struct crew_ring messages, jobs; /* of peers that have some */
     bool turn;                       /* a job's, if there is one */
+    bool decoding;                   /* a message, with one slot: nobody else does then */
     bool closed;
     bool gives_back;                /* what can be; nothing more is taken on of that */
     int fd;                         /* an eventfd, readable while something waits; -1 with threads */

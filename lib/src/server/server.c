@@ -19,6 +19,7 @@
 enum { ENDPOINTS_MAX = 64, LINGER_MS = 1000 };
 
 /* What a text takes at most while it is decoded (docs/values.md), and decoded ones together. */
+enum { RESERVE_EACH = 8 };
 enum { DECODED_TIMES = 18, IN_FLIGHT_BYTES = 256 << 20 };
 
 enum count {
@@ -47,7 +48,8 @@ struct crew_server {
     atomic_uint refs;   /* the owner's, and one a message not yet settled */
     atomic_uint stops;  /* how often crew_server_stop was called */
     atomic_uint open;   /* endpoints whose threads run; counted from the start on */
-    atomic_bool started, draining, stopping;
+    atomic_bool started, stopping;
+    struct crew_tokens tokens; /* whose draining is the server's */
     bool joined;
     atomic_uint_fast64_t counts[COUNTS];
 };
@@ -77,6 +79,7 @@ static void unref(crew_server *server)
         free(server->endpoints[i]);
     }
     close(server->control);
+    crew_tokens_fini(&server->tokens);
     crew_dispatcher_release(server->dispatcher);
     free(server);
 }
@@ -164,9 +167,7 @@ static bool runs_a_handler(const struct crew_job *job)
 /* What a decoded message takes is known now: its calls, and its bytes. */
 static void charge_decoded(struct crew_endpoint *endpoint, crew_message *message, const struct crew_job *job)
 {
-    bool known =
-        message->peer != endpoint->peer; /* else they may be of many callers, who have one message each */
-    size_t more = known ? job->wire.count - 1 : 0;
+    size_t more = message->peer->shared ? 0 : job->wire.count - 1; /* of many callers each has a message */
     size_t bytes = message->body.size + crew_arena_size(&message->arena);
     atomic_fetch_add(&endpoint->calls, more);
     atomic_fetch_add(&message->peer->in_flight, more);
@@ -209,6 +210,8 @@ static void start(crew_message *message, crew_arena *scratch)
     /* A request without a deadline of its caller's is answered even when late: somebody may be waiting. */
     job->group.shed = message->refusal ? message->refusal : late ? "deadline" : NULL;
     job->group.stopping = &server->stopping;
+    job->group.peer = message->peer;
+    job->group.tokens = &server->tokens;
     if (crew_job_decode(job) != CREW_OK) {
         give_up(message, protocol);
         return;
@@ -233,7 +236,8 @@ static size_t left_of(const atomic_size_t *used, size_t most)
 static crew_room room(struct crew_endpoint *endpoint)
 {
     const crew_server *server = server_of(endpoint);
-    bool taking = atomic_load(&server->started) && !(atomic_load(&server->draining) && endpoint->can_requeue);
+    bool taking =
+        atomic_load(&server->started) && !(atomic_load(&server->tokens.draining) && endpoint->can_requeue);
     if (!taking)
         return (crew_room){ 0 };
     size_t most = endpoint->options.in_flight_max;
@@ -242,6 +246,7 @@ static crew_room room(struct crew_endpoint *endpoint)
                        .bytes = (bytes + DECODED_TIMES - 1) / DECODED_TIMES,
                        .reserve = left_of(&endpoint->in_flight, 2 * most) };
     room.reserve -= room.messages < room.reserve ? room.messages : room.reserve;
+    room.each = room.reserve > most / 2 ? RESERVE_EACH : 1; /* half of it is for those who have nothing yet */
     return room;
 }
 
@@ -280,7 +285,7 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
     }
     count(server, RECEIVED, messages->count);
     atomic_fetch_add(&server->refs, (unsigned)messages->count);
-    bool draining = atomic_load(&server->draining);
+    bool draining = atomic_load(&server->tokens.draining);
     while (draining && endpoint->can_requeue && messages->count)
         settle(crew_list_take(messages), CREW_SETTLE_REQUEUE);
     for (crew_message *m = draining ? messages->head : NULL; m; m = m->next)
@@ -310,10 +315,11 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
     }
 }
 
+/* Those whose connection was lost have gone. */
 static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent)
 {
-    (void)endpoint;
-    (void)why;
+    if (why->status != CREW_OK)
+        crew_tokens_raise(&server_of(endpoint)->tokens, false);
     assert(!unsent->count);
     (void)unsent;
 }
@@ -384,8 +390,10 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     s->options.call_timeout_ms = or_default(s->options.call_timeout_ms, 30000);
     s->options.connect_timeout_ms = or_default(s->options.connect_timeout_ms, 5000);
     atomic_init(&s->refs, 1);
+    crew_tokens_init(&s->tokens);
     s->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->control < 0) {
+        crew_tokens_fini(&s->tokens);
         free(s);
         return crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));
     }
@@ -393,6 +401,7 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     crew_status status = crew_pool_init(&s->pool, slots, s->options.in_flight_max, &work, why);
     if (status != CREW_OK) {
         close(s->control);
+        crew_tokens_fini(&s->tokens);
         free(s);
         return status;
     }
@@ -487,6 +496,15 @@ static void wait_a_while(crew_server *server, int timeout_ms)
         crew_pool_step(&server->pool, &server->scratch);
 }
 
+/* Until all endpoints have closed, somebody stops the server again, or the time has come. */
+static void wait_for_end(crew_server *server, int64_t end_ms)
+{
+    int64_t left;
+    while (atomic_load(&server->open) && atomic_load(&server->stops) == 1 &&
+           (left = end_ms - crew_now_ms()) > 0)
+        wait_a_while(server, (int)left);
+}
+
 /* Gives back what nobody has started, where the transport can. */
 static void give_back(crew_server *server)
 {
@@ -519,13 +537,16 @@ crew_status crew_server_wait(crew_server *server)
 
     crew_log(CREW_LOG_INFO, "draining", NULL);
     int64_t end_ms = crew_now_ms() + server->options.drain_ms;
-    atomic_store(&server->draining, true);
+    atomic_store(&server->tokens.draining, true);
     for (size_t i = 0; i < server->endpoint_count; i++)
         atomic_store(&server->endpoints[i]->close_by_ms, end_ms);
     command_all(server, CREW_ENDPOINT_PAUSE);
     give_back(server);
-    while (atomic_load(&server->open) && atomic_load(&server->stops) == 1 && crew_now_ms() < end_ms)
-        wait_a_while(server, (int)(end_ms - crew_now_ms() > 0 ? end_ms - crew_now_ms() : 0));
+    wait_for_end(server, end_ms - server->options.drain_ms / 2);
+    atomic_store(&server->tokens.pressing,
+                 true); /* handlers that look at their tokens have the rest to end in */
+    crew_tokens_raise(&server->tokens, true);
+    wait_for_end(server, end_ms);
 
     bool drained = !atomic_load(&server->open);
     shed_waiting(server);

@@ -31,6 +31,27 @@ int64_t crew_call_remaining_ms(const crew_call *call)
     return remaining > 0 ? remaining : 0;
 }
 
+bool crew_call_draining(const crew_call *call)
+{
+    return call->group->tokens && atomic_load(&call->group->tokens->draining);
+}
+
+bool crew_call_cancelled(const crew_call *call)
+{
+    const struct crew_call_group *group = call->group;
+    bool pressed = group->tokens && atomic_load(&group->tokens->pressing);
+    bool gone = group->peer && atomic_load(&group->peer->gone);
+    return pressed || gone || crew_call_remaining_ms(call) == 0;
+}
+
+int crew_call_cancel_fd(crew_call *call)
+{
+    struct crew_call_group *group = call->group;
+    if (!group->tokens)
+        return -1;
+    return crew_token_watch(group->tokens, &call->token, group->peer, group->deadline_ms);
+}
+
 const crew_value *crew_call_params(const crew_call *call)
 {
     return call->wire->params;
@@ -121,6 +142,8 @@ void crew_call_release(crew_call *call)
     if (atomic_fetch_sub(&call->holds, 1) > 1)
         return;
     crew_arena_fini(&call->arena);
+    if (call->group->tokens)
+        crew_token_fini(call->group->tokens, &call->token);
     if (call->entry)
         atomic_fetch_sub(&call->entry->running, 1);
     call->group->released(call);

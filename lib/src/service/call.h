@@ -4,6 +4,7 @@
 #define SERVICE_CALL_H
 
 #include "service/entry.h"
+#include "service/token.h"
 
 #include <rpcrew/impl/protocol.h>
 
@@ -15,6 +16,8 @@ struct crew_call_group {
     bool batch;                  /* there are several */
     const char *shed;            /* NULL, or the reason why they are not run */
     const atomic_bool *stopping; /* NULL, or: from when this is true, what is not yet run is shed */
+    const crew_peer *peer;       /* who waits for them; NULL: nobody who could go */
+    struct crew_tokens *tokens;  /* NULL: nobody stops what runs */
     atomic_size_t shed_count;
     /* Takes room for the reply that has been written; false if there is not as much. */
     bool (*fits)(crew_call *call);
@@ -36,6 +39,7 @@ struct crew_call {
     crew_call *before;     /* the group's: completed before this one */
     atomic_uint holds;     /* the running handler's, and a deferred call's completion */
     bool deferred;         /* written before the handle is handed on */
+    struct crew_token token;
 };
 
 /* A hold on the call is gone; with the last one the call is. */

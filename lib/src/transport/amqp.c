@@ -124,7 +124,7 @@ static crew_message *make_request(struct worker *w, const struct amqp_event *e)
         return NULL;
     }
     m->kind = CREW_MESSAGE_REQUEST;
-    m->route = route;
+    m->mine = route;
     m->one_way = e->reply_to.size == 0;
     m->redelivered = e->redelivered;
     m->refusal = e->redelivered && !w->requeues ? CREW_REASON_REDELIVERED : NULL;
@@ -208,14 +208,14 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
         crew_list_append(messages, m);
         /* Not before there is room: what is acknowledged does not count against the prefetch any more. */
         if (w->ack_early)
-            good = good && amqp_link_ack(w->link, ((const struct route *)m->route)->tag);
+            good = good && amqp_link_ack(w->link, ((const struct route *)m->mine)->tag);
     }
     return good ? amqp_link_flush(w->link) : CREW_NO_MEMORY;
 }
 
 static bool publish_answer(struct worker *w, const crew_message *m)
 {
-    const struct route *route = m->route;
+    const struct route *route = m->mine;
     return amqp_link_publish(w->link, &(struct amqp_publish){ .channel = AMQP_CALLS,
                                                               .exchange = "",
                                                               .routing_key = route->reply_to,
@@ -227,7 +227,7 @@ static bool publish_answer(struct worker *w, const crew_message *m)
 
 static bool settle_one(struct worker *w, const crew_message *m)
 {
-    const struct route *route = m->route;
+    const struct route *route = m->mine;
     bool answers = m->kind == CREW_SETTLE_REPLY;
     /* A malformed address of this shape makes the broker close the connection; the request must not come
      * round again, so its ack goes first. */
@@ -263,7 +263,7 @@ static void worker_pause(void *state)
     bool good = amqp_link_cancel(w->link);
     w->paused = true;
     for (crew_message *m; w->requeues && (m = crew_list_take(&w->ready));) {
-        good = good && amqp_link_reject(w->link, ((const struct route *)m->route)->tag, true);
+        good = good && amqp_link_reject(w->link, ((const struct route *)m->mine)->tag, true);
         crew_message_give(w->config->messages, m);
     }
     (void)good; /* what is not given back in words is given back by the close */
@@ -369,13 +369,13 @@ static crew_message *new_ticket(struct caller *c, const crew_message *request)
     *tag = c->last_tag + 1;
     ticket->kind = CREW_EVENT_CONFIRMED;
     ticket->correlation = request->correlation;
-    ticket->route = tag;
+    ticket->mine = tag;
     return ticket;
 }
 
 static uint64_t tag_of(const crew_message *ticket)
 {
-    return *(const uint64_t *)ticket->route;
+    return *(const uint64_t *)ticket->mine;
 }
 
 /* Puts a request into the outbox; false without memory: then it is not. */
@@ -392,15 +392,15 @@ static bool encode_one(struct caller *c, crew_message *m)
     }
     c->last_tag += confirmed;
     sending->end = amqp_link_queued(c->link);
-    m->route = sending;
+    m->mine = sending;
     return true;
 }
 
 /* Requests that are written, or will be without our doing: they may be executed from now on. */
 static void note_written(struct caller *c, uint64_t up_to)
 {
-    while (c->encoded.head && ((const struct sending *)c->encoded.head->route)->end <= up_to) {
-        crew_message *m = crew_list_take(&c->encoded), *ticket = ((const struct sending *)m->route)->ticket;
+    while (c->encoded.head && ((const struct sending *)c->encoded.head->mine)->end <= up_to) {
+        crew_message *m = crew_list_take(&c->encoded), *ticket = ((const struct sending *)m->mine)->ticket;
         m->kind = m->one_way && !ticket ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
         crew_list_append(&c->events, m);
         if (ticket)
@@ -555,7 +555,7 @@ static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
 {
     struct caller *c = state;
     for (crew_message *m; (m = crew_list_take(&c->encoded));) {
-        crew_message_give(c->config->messages, ((const struct sending *)m->route)->ticket);
+        crew_message_give(c->config->messages, ((const struct sending *)m->mine)->ticket);
         crew_list_append(unsent, m);
     }
     crew_list_free(&c->unconfirmed);
@@ -632,10 +632,18 @@ static const struct crew_transport_ops caller_ops = {
     .silence = caller_silence,
 };
 
-const crew_transport crew_amqp = {
-    .scheme = "amqp", .options = plain_options, .check = check, .server = &worker_ops, .client = &caller_ops
-};
+const crew_transport crew_amqp = { .scheme = "amqp",
+                                   .carries_types = true,
+                                   .redelivers = true,
+                                   .options = plain_options,
+                                   .check = check,
+                                   .server = &worker_ops,
+                                   .client = &caller_ops };
 
-const crew_transport crew_amqps = {
-    .scheme = "amqps", .options = tls_options, .check = check, .server = &worker_ops, .client = &caller_ops
-};
+const crew_transport crew_amqps = { .scheme = "amqps",
+                                    .carries_types = true,
+                                    .redelivers = true,
+                                    .options = tls_options,
+                                    .check = check,
+                                    .server = &worker_ops,
+                                    .client = &caller_ops };

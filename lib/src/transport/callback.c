@@ -110,7 +110,7 @@ static crew_status receive(struct state *s, int wake_fd, int timeout_ms)
         end(s, place, &(crew_answer){ .status = CREW_NO_MEMORY });
         return CREW_OK;
     }
-    m->route = place;
+    m->mine = place;
     s->arrived = m;
     return CREW_OK;
 }
@@ -144,7 +144,7 @@ static crew_status send_all(void *state, crew_list *messages)
         crew_answer answer = { .status = m->status };
         if (m->kind == CREW_SETTLE_REPLY)
             answer = (crew_answer){ CREW_OK, m->content_type, crew_buffer_string(&m->reply) };
-        end(s, m->route, &answer);
+        end(s, m->mine, &answer);
         crew_message_give(s->config->messages, m);
     }
     return CREW_OK;

@@ -156,7 +156,7 @@ static crew_status server_recv(void *state, crew_list *messages, crew_room *room
 
 static void deliver(struct hub *hub, crew_message *answered)
 {
-    const struct route *route = answered->route;
+    const struct route *route = answered->mine;
     struct end *client = hub->ends[CLIENT];
     while (client && client->id != route->client)
         client = client->next;
@@ -203,13 +203,18 @@ static crew_status server_send(void *state, crew_list *messages)
     return CREW_OK;
 }
 
-static void server_pause(void *state)
+static void server_unlisten(void *state)
 {
     struct end *s = state;
     pthread_mutex_lock(&s->hub->mutex);
     detach(s, SERVER);
-    s->paused = true;
     pthread_mutex_unlock(&s->hub->mutex);
+}
+
+static void server_pause(void *state)
+{
+    struct end *s = state;
+    s->paused = true;
 }
 
 static void server_close(void *state, unsigned linger_ms, crew_list *unsent)
@@ -253,7 +258,7 @@ static crew_message *copy_request(const struct end *c, const crew_message *sent)
         return NULL;
     }
     *route = (struct route){ .client = c->id, .correlation = sent->correlation };
-    m->route = route;
+    m->mine = route;
     m->content_type = sent->content_type;
     m->deadline_ms = sent->deadline_ms;
     m->one_way = sent->one_way;
@@ -339,6 +344,7 @@ static const struct crew_transport_ops server_ops = {
     .wait = server_wait,
     .send = server_send,
     .recv = server_recv,
+    .unlisten = server_unlisten,
     .pause = server_pause,
     .close = server_close,
 };
@@ -352,6 +358,9 @@ static const struct crew_transport_ops client_ops = {
     .close = client_close,
 };
 
-const crew_transport crew_inproc = {
-    .scheme = "inproc", .options = options, .check = check, .server = &server_ops, .client = &client_ops
-};
+const crew_transport crew_inproc = { .scheme = "inproc",
+                                     .carries_types = true,
+                                     .options = options,
+                                     .check = check,
+                                     .server = &server_ops,
+                                     .client = &client_ops };

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -138,8 +139,24 @@ void zmq_end_set(void *socket, int option, int value)
     (void)result; /* the options exist since libzmq 4.2, and the values are in range */
 }
 
+/* libzmq ends the process when it gets no descriptors for what it has begun; so it is not let begin without
+ * some. */
+static bool descriptors_are_left(void)
+{
+    enum { WANTED = 12 };
+    int fds[WANTED], count = 0;
+    while (count < WANTED && (fds[count] = eventfd(0, EFD_CLOEXEC)) >= 0)
+        count++;
+    bool enough = count == WANTED;
+    while (count > 0)
+        close(fds[--count]);
+    return enough;
+}
+
 static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
 {
+    if (!descriptors_are_left())
+        return crew_error_set(why, CREW_SYSTEM, "a ZeroMQ socket: %s", strerror(EMFILE));
     void *context = context_enter();
     end->socket = context ? zmq_socket(context, type) : NULL;
     if (!end->socket) {
@@ -148,9 +165,7 @@ static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
             context_leave();
         return crew_error_set(why, CREW_SYSTEM, "a ZeroMQ socket: %s", zmq_strerror(error));
     }
-    /* A message beyond the limit is answered with an error; one far beyond it costs its sender the
-     * connection. */
-    int64_t most = (int64_t)end->config->limits.message_bytes * 4 + 65536;
+    int64_t most = (int64_t)end->config->hard_bytes;
     int result = zmq_setsockopt(end->socket, ZMQ_MAXMSGSIZE, &most, sizeof most);
     (void)result;
     zmq_end_set(end->socket, ZMQ_LINGER, 0);

@@ -23,6 +23,7 @@ enum {
     SEND_BYTES_ALL = 256 << 20, /* for all of them */
     HELD_BYTES = 1 << 20,       /* from which on no requests are taken from a peer that does not read */
     PARKED_MOST = 256,
+    PARKED_EACH = 16, /* and as many of each peer in any case */
     PARKED_BYTES = 16 << 20,
     RECEIVE_LEAST = 16,
     MARK_MOST = 1000,
@@ -149,14 +150,14 @@ static crew_message *receive_request(struct worker *w, bool *again)
     }
     route->count = count;
     m->kind = CREW_MESSAGE_REQUEST;
-    m->route = route;
+    m->mine = route;
     return m;
 }
 
 /* A caller's deadline comes in Unix milliseconds, and becomes one of our clock. */
 static void read_header(crew_message *m)
 {
-    const struct route *route = m->route;
+    const struct route *route = m->mine;
     crew_string header = route->frames[route->count - 1];
     size_t mark = sizeof ZMQ_END_HEADER - 1;
     if (header.size <= mark || header.size > mark + 20 || memcmp(header.data, ZMQ_END_HEADER, mark) != 0)
@@ -172,7 +173,7 @@ static void read_header(crew_message *m)
 /* EAGAIN: the peer is full; 0: sent; else it is gone, or there is no memory. */
 static int send_answer(const struct worker *w, const crew_message *m)
 {
-    const struct route *route = m->route;
+    const struct route *route = m->mine;
     crew_string frames[ZMQ_END_ENVELOPE_MOST + 1];
     memcpy(frames, route->frames, route->count * sizeof *frames);
     frames[route->count] = crew_buffer_string(&m->reply);
@@ -201,7 +202,7 @@ static void note_full(struct worker *w, struct zmq_peer *peer)
 /* What is needed of an answer while it waits: its route, and its bytes. */
 static crew_message *keep(struct worker *w, crew_message *m)
 {
-    const struct route *route = m->route;
+    const struct route *route = m->mine;
     size_t size = sizeof *route + route->count * sizeof *route->frames;
     crew_message *kept = crew_message_new();
     struct route *copy = kept ? crew_arena_alloc(&kept->arena, size) : NULL;
@@ -213,7 +214,7 @@ static crew_message *keep(struct worker *w, crew_message *m)
     if (whole) {
         copy->count = route->count;
         kept->kind = m->kind;
-        kept->route = copy;
+        kept->mine = copy;
         kept->reply = m->reply;
         m->reply = (crew_buffer){ 0 };
     } else {
@@ -307,13 +308,14 @@ static bool worker_pending(const void *state)
 /* A request beyond the bound is refused where others are active: they may wait behind it. */
 static bool refuses(const struct worker *w, const struct zmq_peer *peer)
 {
-    return is_beyond(&w->peers) && zmq_peers_others_are_active(&w->peers, peer);
+    return is_beyond(&w->peers) && peer->parked.count >= PARKED_EACH &&
+           zmq_peers_others_are_active(&w->peers, peer);
 }
 
 /* Gives it out, or parks it. */
 static void place(struct worker *w, crew_message *m, crew_list *messages, crew_room *room)
 {
-    struct zmq_peer *peer = zmq_peers_find(&w->peers, ((const struct route *)m->route)->frames[0]);
+    struct zmq_peer *peer = zmq_peers_find(&w->peers, ((const struct route *)m->mine)->frames[0]);
     if (!peer) { /* without memory; or what no ROUTER gives */
         drop(w, m);
         return;

@@ -166,6 +166,23 @@ static void messages_of_others_are_decoded_in_between(void **state)
     close_pool();
 }
 
+static void one_slot_keeps_their_order(void **state)
+{
+    (void)state;
+    gate_open(&gate);
+    open_pool(1, 0);
+    for (int round = 0; round < 50; round++) {
+        atomic_store(&order_count, 0);
+        for (unsigned i = 0; i < 20; i++)
+            calls[i] = 1;
+        submit(peers[0], 0, 20);
+        assert_true(gate_await(&gate, 20 * (unsigned)(round + 1)));
+        for (unsigned i = 0; i < 20; i++)
+            assert_int_equal(order[i], i);
+    }
+    close_pool();
+}
+
 static void what_nobody_has_started_can_be_taken_back(void **state)
 {
     (void)state;
@@ -322,6 +339,7 @@ int main(void)
         TEST(every_message_is_started_once),
         TEST(peers_take_turns_call_by_call),
         TEST(messages_of_others_are_decoded_in_between),
+        TEST(one_slot_keeps_their_order),
         TEST(what_nobody_has_started_can_be_taken_back),
         TEST(stopping_waits_for_what_runs),
         TEST(a_handler_that_waits_gives_its_slot_up),

@@ -41,10 +41,32 @@ static crew_status keep(crew_call *call)
     return CREW_OK;
 }
 
+/* Ends when its token is raised; says by which of the ways it sees it. */
+static crew_status until_cancelled(crew_call *call)
+{
+    struct pollfd fd = { .fd = crew_call_cancel_fd(call), .events = POLLIN };
+    assert_ptr_not_equal(fd.fd, -1);
+    gate_pass(&gate);
+    bool raised = poll(&fd, 1, 20000) == 1;
+    return crew_reply(call, "[bbb]", raised, crew_call_cancelled(call), crew_call_draining(call));
+}
+
+static crew_status not_cancelled(crew_call *call)
+{
+    struct pollfd fd = { .fd = crew_call_cancel_fd(call), .events = POLLIN };
+    return crew_reply(call, "[bbb]", poll(&fd, 1, 0) == 1, crew_call_cancelled(call),
+                      crew_call_draining(call));
+}
+
 static const crew_method methods[] = {
-    { "pass", pass, "n:any?" }, { "pass2", pass, "n:any?", .max_concurrency = 2 },
-    { "meet", meet, "n:any" },  { "note_thread", note_thread, "" },
-    { "keep", keep, "" },       { 0 },
+    { "until_cancelled", until_cancelled, "" },
+    { "not_cancelled", not_cancelled, "" },
+    { "pass", pass, "n:any?" },
+    { "pass2", pass, "n:any?", .max_concurrency = 2 },
+    { "meet", meet, "n:any" },
+    { "note_thread", note_thread, "" },
+    { "keep", keep, "" },
+    { 0 },
 };
 static const crew_service service = { .name = "test", .methods = methods };
 
@@ -348,6 +370,42 @@ static void a_stepped_server_runs_on_its_caller_s_thread(void **state)
         crew_message_free(raw_next_of(&client, CREW_EVENT_REPLY));
     raw_close(&client, NULL);
     stop(server);
+}
+
+static void a_handler_can_see_that_nobody_waits_any_more(void **state)
+{
+    (void)state;
+    struct raw_end client;
+    crew_server *server = serve(&(crew_server_options){ .threads = 2, .call_timeout_ms = 300 });
+    raw_open(&client, URL, false);
+    gate_open(&gate);
+    assert_string_equal(
+        raw_call(&client, "{\"jsonrpc\":\"2.0\",\"method\":\"not_cancelled\",\"id\":1}", &arena),
+        "{\"jsonrpc\":\"2.0\",\"result\":[false,false,false],\"id\":1}");
+    assert_string_equal(
+        raw_call(&client, "{\"jsonrpc\":\"2.0\",\"method\":\"until_cancelled\",\"id\":1}", &arena),
+        "{\"jsonrpc\":\"2.0\",\"result\":[true,true,false],\"id\":1}"); /* by its deadline */
+    raw_close(&client, NULL);
+    stop(server);
+}
+
+static void a_drain_presses_what_runs_after_half_of_its_time(void **state)
+{
+    (void)state;
+    struct raw_end client;
+    crew_server *server = serve(&(crew_server_options){ .threads = 2, .drain_ms = 2000 });
+    raw_open(&client, URL, false);
+    raw_request(&client, crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"until_cancelled\",\"id\":1}"), 1, false);
+    assert_true(gate_await(&gate, 1));
+    gate_open(&gate);
+    crew_server_stop(server);
+    assert_ok(crew_server_wait(server)); /* in time, since the handler ends when it is told to */
+    crew_message *reply = raw_next_of(&client, CREW_EVENT_REPLY);
+    crew_buffer_append(&reply->body, "", 1);
+    assert_string_equal(reply->body.data, "{\"jsonrpc\":\"2.0\",\"result\":[true,true,true],\"id\":1}");
+    crew_message_free(reply);
+    crew_server_free(server);
+    raw_close(&client, NULL);
 }
 
 static void what_has_expired_is_not_run(void **state)
@@ -664,6 +722,8 @@ int main(void)
         cmocka_unit_test(a_signal_handler_may_stop_it),
         cmocka_unit_test(a_server_freed_without_a_stop_just_ends),
         cmocka_unit_test(a_stepped_server_runs_on_its_caller_s_thread),
+        cmocka_unit_test(a_handler_can_see_that_nobody_waits_any_more),
+        cmocka_unit_test(a_drain_presses_what_runs_after_half_of_its_time),
         cmocka_unit_test(what_has_expired_is_not_run),
         cmocka_unit_test(a_request_without_a_deadline_is_shed_when_it_waits_too_long),
         cmocka_unit_test(a_method_s_concurrency_is_bounded),

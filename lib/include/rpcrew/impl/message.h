@@ -46,7 +46,7 @@ typedef struct crew_message {
     bool own_deadline;   /* worker: deadline_ms is the server's bound, the caller gave none */
     int64_t deadline_ms; /* crew_now_ms's clock; 0: none */
     const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */
-    const void *route;        /* worker: where the answer goes; the transport's own, in the arena */
+    const void *mine;         /* the transport's own, in the arena: a worker's, where the answer goes */
     crew_buffer body;
     crew_buffer reply; /* worker: the answer, in the request's content type */
     crew_arena arena;

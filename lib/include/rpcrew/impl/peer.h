@@ -25,6 +25,7 @@ typedef struct crew_peer {
     void *mine;              /* the transport's */
     atomic_size_t in_flight; /* calls taken from it and not settled; the core's */
     bool can_requeue;        /* what it sent can be given back; the core's */
+    bool shared;             /* many callers are behind it, who are not told apart; the core's */
     struct crew_turn turn;
 } crew_peer;
 

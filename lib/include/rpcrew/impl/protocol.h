@@ -16,6 +16,7 @@ typedef struct crew_wire_call {
     const crew_value *data;   /* of the error */
     int code;                 /* what to answer instead of running it: CREW_CODE_…; 0: a good call */
     bool one_way;             /* nobody is to be answered, not even with an error */
+    bool is_reply;            /* it is none: a reply, for whoever both calls and is called; code is not 0 */
     uint8_t dialect;          /* the protocol's own: which shape the reply takes */
     crew_wire_errors errors;  /* the endpoint's: what errors look like */
 } crew_wire_call;

@@ -1,19 +1,53 @@
 /* The contract of a transport: messages in and out, nothing of RPC.
  *
  * A transport is two of these tables, one for workers and one for clients, listed in
- * lib/src/transport/registry.c. All operations are called by one thread at a time, on a state of .size bytes
- * that was all zero before the first open: the endpoint's I/O thread, but for open, which has a thread of its
- * own (so that deadlines are kept while a host does not answer) and leaves config->messages alone. Signals
- * are blocked in both. Nothing but open and close may block, and those no longer than they are told (amqps
- * alone may block in writing, up to connect_timeout_ms: its library writes no other way).
+ * lib/src/transport/registry.c. Whoever keeps the rules below has one; tests/conformance/transport.c has a
+ * case for each of them.
  *
- * Life of a state:  open (wait | send | recv)* [pause (wait | send | recv)*] close, and then perhaps open
- * again. When wait, send or recv return another status than CREW_OK, the connection is over: the caller
- * closes, and opens again after a while. CREW_DISCONNECTED is the status for a connection that was lost. What
- * the state keeps from one opening to the next is its own affair; close leaves nothing that needs freeing.
+ * Threads. One thread at a time calls the operations of a state, which is .size bytes, all zero before the
+ * first open: the endpoint's I/O thread, but for open, which has a thread of its own, so that deadlines are
+ * kept while a host does not answer, and leaves config->messages alone. Signals are blocked in both. Nothing
+ * but open and close may block, and those no longer than they are told: else heartbeats, deadlines and all
+ * other calls of the endpoint wait (amqps alone may block in writing, up to connect_timeout_ms: its library
+ * writes no other way).
  *
- * Ownership: send takes messages off the front of the list, those that it leaves stay the caller's; recv and
- * close append messages that are the caller's then.
+ * Life of a state:
+ *   open  (wait | send | recv)*  [unlisten (…)*  pause (…)*]  close, and then perhaps open again.
+ * What it keeps from one opening to the next is its own affair; close leaves nothing that needs freeing.
+ *
+ * 1. open is eager or lazy. An eager one returns when there is a peer; a lazy one (lazy_open) before that,
+ * and ready says later when there is. CREW_NO_SERVICE (refused, not found) and CREW_DISCONNECTED may be
+ * mended by trying again, which the core does; other statuses may not. On failure nothing stays open, and
+ * *why says what was tried.
+ * 2. Ownership. send takes messages off the front of the list; those that it leaves stay the caller's. recv
+ * and close append messages, which are the caller's then. A message's mine is the transport's while it has
+ * the message, and of a worker's request until it is settled.
+ * 3. A client's request counts as WRITTEN from the first byte of it that will go without our doing: handed to
+ * the kernel, or to a library that sends by itself. Until then it can be withdrawn, and its call is told 'not
+ * executed'. A request that is told as not executed and goes out afterwards would run twice.
+ * 4. Each request that send has taken is told exactly once: recv gives it back as CREW_EVENT_WRITTEN,
+ * UNROUTABLE, REFUSED or (one_way) CONFIRMED, or close as unsent. After WRITTEN the others may follow, as
+ * messages of their own with nothing but the correlation. What is never told leaves its call to its deadline.
+ * 5. recv alone reports a loss, after it has given all that had come by then. wait and send may return other
+ * failures (CREW_NO_MEMORY, CREW_SYSTEM); after those, too, a client's recv is called once more before close.
+ * So an answer that has arrived is never lost to the news that its connection was.
+ * 6. After another status than CREW_OK the opening is over: the core closes, and opens again after a while.
+ *    CREW_DISCONNECTED is the one for a lost connection. config->lost takes words on why: they reach the log,
+ * and the callers whose calls end by it.
+ * 7. recv takes room for each message (crew_room_take), and leaves the rest for the next time, so that a
+ * round ends however much there is. wait does not return for requests that there is no room for: else it
+ * would spin.
+ * 8. A worker's transport that can tell its peers apart makes a crew_peer for each and gives its requests a
+ * hold of it (impl/peer.h); then what one sends or leaves unread is held against that one only. One that can
+ * stop reading a peer does so when there is no room; one that cannot reads on and keeps a bounded number.
+ * 9. Answers that a peer does not read wait with the transport, counted in bytes against that peer alone, and
+ * delay nobody else; their messages are settled, and no longer count as in flight. Past a time in which it
+ * reads nothing, or a number of bytes, they are dropped.
+ * 10. A drain has three steps: unlisten (no new peers), pause (nothing more is taken from those that there
+ * are; what has come and was not given out goes back, or is given still to be refused), close.
+ * 11. A body of more than config->limits.message_bytes is given to the core all the same, which answers it
+ * with an error; one of more than config->hard_bytes may cost its sender the connection, and nobody else
+ * anything.
  */
 #ifndef RPCREW_IMPL_TRANSPORT_H
 #define RPCREW_IMPL_TRANSPORT_H
@@ -30,6 +64,7 @@ typedef struct crew_transport_config {
     unsigned in_flight_max;      /* worker: requests that recv has given and that are not settled, at most */
     unsigned connect_timeout_ms; /* open's */
     crew_limits limits;          /* none is zero */
+    size_t hard_bytes;           /* a message of more may cost its sender the connection */
     crew_error *lost;            /* where wait, send and recv may say why the connection is over */
     crew_message_pool *messages; /* where new messages come from and those that are finished go to */
 } crew_transport_config;
@@ -39,7 +74,8 @@ typedef struct crew_transport_config {
 typedef struct crew_room {
     size_t messages;
     size_t bytes;   /* of bodies */
-    size_t reserve; /* requests beyond, of peers that have none in flight, and small ones */
+    size_t reserve; /* small requests beyond, of peers that have fewer in flight than each */
+    size_t each;
 } crew_room;
 
 enum { CREW_RESERVE_BYTES = 64 << 10 };
@@ -56,7 +92,8 @@ static inline bool crew_room_take(crew_room *room, crew_peer *peer, size_t bytes
     if (crew_room_is_left(room)) {
         room->messages--;
         room->bytes -= bytes < room->bytes ? bytes : room->bytes;
-    } else if (peer && room->reserve && bytes <= CREW_RESERVE_BYTES && !atomic_load(&peer->in_flight)) {
+    } else if (peer && room->reserve && bytes <= CREW_RESERVE_BYTES &&
+               atomic_load(&peer->in_flight) < room->each) {
         room->reserve--;
     } else {
         return false;
@@ -68,14 +105,13 @@ static inline bool crew_room_take(crew_room *room, crew_peer *peer, size_t bytes
 
 struct crew_transport_ops {
     size_t size; /* of the state */
+
     /* Worker: whether it takes CREW_SETTLE_REQUEUE; else it is never given one, and after pause still gives
      * what has come. NULL: no. Any thread. */
     bool (*can_requeue)(const crew_url *url);
     bool lazy_open; /* client: open returns before any peer is there; what is never written had no service */
 
-    /* Connects or binds; blocks up to connect_timeout_ms. On failure nothing stays open and *why says what
-     * was tried. CREW_NO_SERVICE (refused, not found) and CREW_DISCONNECTED may be mended by trying again;
-     * other statuses may not. */
+    /* Connects or binds; blocks up to connect_timeout_ms (rule 1). */
     crew_status (*open)(void *state, const crew_transport_config *config, crew_error *why);
 
     /* Returns when recv may have something to give, when wake_fd is readable (the caller reads it), when
@@ -84,20 +120,19 @@ struct crew_transport_ops {
     crew_status (*wait)(void *state, int wake_fd, int timeout_ms, const crew_room *room);
 
     /* Worker: takes all settlements, of requests that this opening gave, sends the answers, and gives the
-     * messages to config->messages when they are done with. A settlement whose peer has gone is dropped.
-     *
-     *
-     * Client: takes requests, as many as can be written now; while it leaves some, ready is false. Each comes
-     * back from recv as CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED, or, if it is one_way, CONFIRMED; or from
-     * close, if it was never written. After WRITTEN, the others may still follow, as messages of their own
-     * with nothing but the correlation. Writes all there is in as few system calls as can be. */
+     * messages to config->messages when they are done with (9). A settlement whose peer has gone is dropped.
+     * Client: takes requests, as many as can be written now; while it leaves some, ready is false (3, 4).
+     * Writes all there is in as few system calls as can be. */
     crew_status (*send)(void *state, crew_list *messages);
 
-    /* Worker: appends requests, with body, route, content_type, deadline_ms and one_way set, and peer, if it
-     * knows several. Client: appends events and replies; what is no answer does not count. Both take room for
-     * each (crew_room_take), and leave the rest for the next time. Also drives what the transport itself has
-     * to do: heartbeats, acknowledgements. */
+    /* Worker: appends requests, with body, mine, content_type, deadline_ms and one_way set, and peer, if it
+     * knows several. Client: appends events and replies. Also drives what the transport itself has to do:
+     * heartbeats, acknowledgements (5, 7). */
     crew_status (*recv)(void *state, crew_list *messages, crew_room *room);
+
+    /* Worker: takes no new peers from now on; those that there are go on. NULL: it never takes any by itself,
+     * as a broker's consumer, or cannot stop that without losing the others. */
+    void (*unlisten)(void *state);
 
     /* Worker: takes no new requests from now on, and gives back those that it holds and has not handed out.
      * Never undone. NULL if it cannot: recv still gives them, and they are answered 'overloaded, not
@@ -125,6 +160,8 @@ typedef struct crew_transport {
     const char *scheme;
     const crew_url_option_spec *options; /* beyond the common ones; NULL: none */
     bool hosts_are_peers;                /* each host of a client's url is an endpoint of its own */
+    bool carries_types; /* content types travel; else a message's first bytes tell its protocol */
+    bool redelivers;    /* requests that a worker leaves unsettled are given to the next one */
     /* Whether a url's parts are what this transport wants; CREW_BAD_ARGUMENT with *why, CREW_UNSUPPORTED for
      * an end that it does not have (its table is NULL). Any thread. */
     crew_status (*check)(const crew_url *url, bool server, crew_error *why);
