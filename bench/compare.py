@@ -1,7 +1,8 @@
 """rpcrew beside the same work on the bare libraries, by turns in one run; prints calls/s, latencies, CPU per call
 and the ratios.
 
-usage: compare.py BIN [SECONDS [ROUNDS [PATHS]]]    BIN: where the programs are; PATHS: amqp,zmq
+usage: compare.py [--against BIN NAME] BIN [SECONDS [ROUNDS [PATHS]]]
+       BIN: where the programs are; PATHS: amqp,zmq; --against: beside another build of rpcrew, called NAME, instead
 """
 import json
 import os
@@ -78,7 +79,7 @@ def middle(runs, key):
 
 
 def compare(title, sides, seconds, rounds, broker_pids=()):
-    """The first side is rpcrew; the others are floors."""
+    """The first side is rpcrew; the others are floors, or another build of it."""
     print(f"\n{title}: {rounds} rounds of {seconds} s, medians; ratio: rpcrew to that floor, median (least to most)")
     print(f"  {'at a time':>9}  {'':<22} {'calls/s':>9} {'p50 us':>8} {'p99 us':>8} {'CPU us':>7}"
           + (f" {'broker us':>9}" if broker_pids else "") + "  ratio")
@@ -97,19 +98,25 @@ def compare(title, sides, seconds, rounds, broker_pids=()):
                   + (f" {middle(runs[side], 'broker_us'):>9.1f}" if broker_pids else "") + ratio, flush=True)
 
 
-def bench_amqp(programs, room, seconds, rounds):
+def own_side(name, programs, url, log):
+    """calc behind a URL, and rpcrew's own client."""
+    return Side(name, [programs + "calc", "--listen", url],
+                lambda n, s: [programs + "rpcrew", "bench", "--json", "-c", str(n), "-d", str(s), url, *CALL], "serving", log)
+
+
+def bench_amqp(programs, rival, room, seconds, rounds):
     broker = Broker()
     sides = []
     try:
         broker.start()
-        url = broker.url + "?queue=bench"
-        floor = ["127.0.0.1", str(broker.port), "bench-floor"]
-        sides.append(Side("rpcrew", [programs + "calc", "--listen", url],
-                          lambda n, s: [programs + "rpcrew", "bench", "--json", "-c", str(n), "-d", str(s), url, *CALL],
-                          "serving", os.path.join(room, "amqp")))
-        sides.append(Side("rabbitmq-c", [programs + "floor_amqp", "server", *floor],
-                          lambda n, s: [programs + "floor_amqp", "client", *floor, str(n), str(s)],
-                          "serving", os.path.join(room, "amqp-floor")))
+        sides.append(own_side("rpcrew", programs, broker.url + "?queue=bench", os.path.join(room, "amqp")))
+        if rival:
+            sides.append(own_side(rival[1], rival[0], broker.url + "?queue=rival", os.path.join(room, "amqp-rival")))
+        else:
+            floor = ["127.0.0.1", str(broker.port), "bench-floor"]
+            sides.append(Side("rabbitmq-c", [programs + "floor_amqp", "server", *floor],
+                              lambda n, s: [programs + "floor_amqp", "client", *floor, str(n), str(s)],
+                              "serving", os.path.join(room, "amqp-floor")))
         pids = list(broker.pids.values())
         compare("RabbitMQ", sides, seconds, rounds, pids + [child for pid in pids for child in children(pid)])
     finally:
@@ -118,14 +125,14 @@ def bench_amqp(programs, room, seconds, rounds):
         broker.close()
 
 
-def bench_zmq(programs, room, seconds, rounds):
+def bench_zmq(programs, rival, room, seconds, rounds):
     sides = []
     try:
         address = f"ipc://{room}/zmq"
-        sides.append(Side("rpcrew", [programs + "calc", "--listen", "zmq+" + address],
-                          lambda n, s: [programs + "rpcrew", "bench", "--json", "-c", str(n), "-d", str(s),
-                                        "zmq+" + address, *CALL], "serving", os.path.join(room, "zmq-log")))
-        for mode, name in ("server", "libzmq"), ("threads", "libzmq, 2 threads"):
+        sides.append(own_side("rpcrew", programs, "zmq+" + address, os.path.join(room, "zmq-log")))
+        if rival:
+            sides.append(own_side(rival[1], rival[0], f"zmq+{address}-rival", os.path.join(room, "zmq-rival-log")))
+        for mode, name in () if rival else (("server", "libzmq"), ("threads", "libzmq, 2 threads")):
             floor = f"{address}-{mode}"
             sides.append(Side(name, [programs + "floor_zmq", mode, floor],
                               lambda n, s, floor=floor: [programs + "floor_zmq", "client", floor, str(n), str(s)],
@@ -137,6 +144,10 @@ def bench_zmq(programs, room, seconds, rounds):
 
 
 def main(words):
+    rival = None
+    if words[0] == "--against":
+        rival = os.path.join(words[1], ""), words[2][:20]
+        words = words[3:]
     programs = os.path.join(words[0], "")
     seconds, rounds = float(words[1]) if len(words) > 1 else 1, int(words[2]) if len(words) > 2 else 5
     paths = words[3].split(",") if len(words) > 3 else ["amqp", "zmq"]
@@ -144,7 +155,7 @@ def main(words):
     exit_on_signals()
     try:
         for path in paths:
-            {"amqp": bench_amqp, "zmq": bench_zmq}[path](programs, room, seconds, rounds)
+            {"amqp": bench_amqp, "zmq": bench_zmq}[path](programs, rival, room, seconds, rounds)
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

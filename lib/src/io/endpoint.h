@@ -81,8 +81,10 @@ struct crew_endpoint {
     struct crew_connection *connection;
     crew_message_pool *messages; /* the connection's */
     crew_list outgoing;          /* taken from the queue */
-    uint32_t epoch;              /* counts openings: settlements of an earlier one are stale */
-    bool can_requeue;            /* the transport's */
+    size_t passed_bytes;         /* the owner's: since memory was last tidied, and when it is to be; 0: not */
+    int64_t tidy_at_ms;
+    uint32_t epoch;   /* counts openings: settlements of an earlier one are stale */
+    bool can_requeue; /* the transport's */
     bool open, paused, ever_open;
     crew_error last_failure; /* to open, that has been told of; no message: none since it was open */
     bool was_ready;          /* since it was opened */

@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -20,6 +21,9 @@ enum { ENDPOINTS_MAX = 64, LINGER_MS = 1000 };
 
 /* What a text takes at most while it is decoded (docs/values.md), and decoded ones together. */
 enum { RESERVE_EACH = 8 };
+
+/* After so many bytes, and then so long without any. */
+enum { TIDY_BYTES = 16 << 20, TIDY_MS = 1000 };
 enum { DECODED_TIMES = 18, IN_FLIGHT_BYTES = 256 << 20 };
 
 enum count {
@@ -227,6 +231,27 @@ static const struct crew_pool_work work = { .start = start, .run = run_call };
 
 /* ---- the endpoints' side ---- */
 
+/* What malloc keeps of large or many messages goes back to the system once it is quiet. */
+static int due(struct crew_endpoint *endpoint)
+{
+    if (!endpoint->tidy_at_ms)
+        return -1;
+    int64_t left = endpoint->tidy_at_ms - crew_now_ms();
+    if (left > 0)
+        return (int)left;
+    endpoint->tidy_at_ms = 0;
+    endpoint->passed_bytes = 0;
+    (void)malloc_trim(0);
+    return -1;
+}
+
+static void note_passed(struct crew_endpoint *endpoint, size_t bytes)
+{
+    endpoint->passed_bytes += bytes;
+    if (endpoint->passed_bytes > TIDY_BYTES)
+        endpoint->tidy_at_ms = crew_now_ms() + TIDY_MS;
+}
+
 static size_t left_of(const atomic_size_t *used, size_t most)
 {
     size_t taken = atomic_load_explicit(used, memory_order_relaxed);
@@ -278,6 +303,7 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
     int64_t deadline_ms = crew_now_ms() + endpoint->options.timeout_ms;
     for (crew_message *m = messages->head; m; m = m->next) {
         charge(endpoint, m);
+        note_passed(endpoint, m->body.size);
         m->own_deadline = !m->deadline_ms;
         count(server, REDELIVERED, m->redelivered);
         if (m->own_deadline)
@@ -306,6 +332,7 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
     crew_list_move(&all, messages);
     for (crew_message *m; (m = crew_list_take(&all));) {
         discharge(endpoint, m);
+        note_passed(endpoint, m->reply.size);
         bool current = endpoint->open && m->epoch == endpoint->epoch;
         count(server, current ? kinds[m->kind] : DROPPED, 1);
         if (current)
@@ -322,12 +349,6 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
         crew_tokens_raise(&server_of(endpoint)->tokens, false);
     assert(!unsent->count);
     (void)unsent;
-}
-
-static int due(struct crew_endpoint *endpoint)
-{
-    (void)endpoint;
-    return -1;
 }
 
 static bool idle(struct crew_endpoint *endpoint)

@@ -21,13 +21,13 @@ enum {
     SEND_TIMEOUT_MS = 1000,
     SEND_BYTES = 64 << 20,      /* of answers that wait for one peer */
     SEND_BYTES_ALL = 256 << 20, /* for all of them */
-    HELD_BYTES = 1 << 20,       /* from which on no requests are taken from a peer that does not read */
+    HELD_BYTES = 128 << 10,     /* from which on no requests are taken from a peer that does not read */
     PARKED_MOST = 256,
     PARKED_EACH = 16, /* and as many of each peer in any case */
-    PARKED_BYTES = 16 << 20,
-    RECEIVE_LEAST = 16,
+    PARKED_BYTES = 8 << 20,
+    RECEIVE_LEAST = 8,
     MARK_MOST = 1000,
-    SEND_QUEUE = 128, /* messages that libzmq queues for a peer */
+    SEND_QUEUE = 64, /* messages that libzmq queues for a peer */
     PEEK_MS = 50,     /* how often one more is read from a peer that seems to be alone */
 };
 

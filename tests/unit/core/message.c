@@ -66,12 +66,34 @@ static void limits_have_defaults(void **state)
     assert_int_equal(limits.batch, 1000);
 }
 
+static void spare_messages_keep_a_bounded_amount(void **state)
+{
+    (void)state;
+    enum { COUNT = 200 };
+    crew_message_pool pool = { .spare_max = COUNT };
+    crew_list all = { 0 };
+    for (int i = 0; i < COUNT; i++) {
+        crew_message *m = crew_message_take(&pool);
+        assert_non_null(crew_arena_alloc(&m->arena, 100000));
+        crew_buffer_append(&m->body, "0123456789", 10);
+        crew_list_append(&all, m);
+    }
+    for (crew_message *m; (m = crew_list_take(&all));)
+        crew_message_give(&pool, m);
+    assert_true(pool.spare_bytes <= CREW_SPARE_BYTES_MOST);
+    assert_true(pool.spare.count > 10 && pool.spare.count < COUNT);
+    while (pool.spare.count)
+        crew_message_free(crew_message_take(&pool));
+    assert_int_equal(pool.spare_bytes, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_keep_their_order),
         cmocka_unit_test(a_message_taken_again_is_empty_and_keeps_its_room),
         cmocka_unit_test(limits_have_defaults),
+        cmocka_unit_test(spare_messages_keep_a_bounded_amount),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

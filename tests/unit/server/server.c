@@ -236,6 +236,36 @@ static void in_flight_is_bounded(void **state)
     stop(server);
 }
 
+static void bytes_in_flight_are_bounded(void **state)
+{
+    (void)state;
+    struct raw_end client;
+    char text[3000];
+    /* Of requests of 1,000 bytes, each counted as 18,000 until it is decoded: two at first, and others as it
+     * turns out how little they take; a larger one than all that is allowed is taken when nothing else is in
+     * flight. */
+    crew_server *server = serve(&(crew_server_options){ .threads = 8, .in_flight_bytes = 20000 });
+    raw_open(&client, URL, false);
+    for (uint32_t i = 1; i <= 20; i++) {
+        (void)snprintf(text, sizeof text,
+                       "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":%u,\"x\":\"%0900d\"}", i, 0);
+        raw_request(&client, crew_str(text), i, false);
+    }
+    assert_true(gate_await(&gate, 2));
+    raw_nothing(&client);
+    crew_server_stats stats = stats_of(server);
+    assert_true(stats.received < 20);
+    gate_open(&gate);
+    for (int i = 0; i < 20; i++)
+        crew_message_free(raw_next_of(&client, CREW_EVENT_REPLY));
+    (void)snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1,\"x\":\"%02500d\"}",
+                   0);
+    raw_request(&client, crew_str(text), 1, false);
+    crew_message_free(raw_next_of(&client, CREW_EVENT_REPLY));
+    raw_close(&client, NULL);
+    stop(server);
+}
+
 static void *drain(void *server)
 {
     crew_server_stop(server);
@@ -716,6 +746,7 @@ int main(void)
         cmocka_unit_test(messages_in_one_body_are_answered_as_they_are_completed),
         cmocka_unit_test(a_long_batch_does_not_keep_others_waiting),
         cmocka_unit_test(in_flight_is_bounded),
+        cmocka_unit_test(bytes_in_flight_are_bounded),
         cmocka_unit_test(draining_finishes_what_runs_and_gives_back_what_does_not),
         cmocka_unit_test(a_drain_ends_at_its_time),
         cmocka_unit_test(a_second_stop_ends_the_drain_at_once),
