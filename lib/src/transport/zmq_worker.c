@@ -28,7 +28,7 @@ enum {
     RECEIVE_LEAST = 8,
     MARK_MOST = 1000,
     SEND_QUEUE = 64, /* messages that libzmq queues for a peer */
-    PEEK_MS = 50,     /* how often one more is read from a peer that seems to be alone */
+    PEEK_MS = 50,    /* how often one more is read from a peer that seems to be alone */
 };
 
 static const int64_t DEADLINE_MOST_MS = (int64_t)365 * 24 * 3600 * 1000;
