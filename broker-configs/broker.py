@@ -82,6 +82,13 @@ def end(group, number=signal.SIGTERM):
         pass
 
 
+def remove(room):
+    """Helpers of Erlang's may write a last line after it has ended."""
+    limit = time.monotonic() + 10
+    while os.path.exists(room) and time.monotonic() < limit:
+        shutil.rmtree(room, ignore_errors=True)
+
+
 def rabbitmqctl(environment, node, *words):
     """Returns what it prints."""
     return subprocess.run([os.path.join(PROGRAMS, "rabbitmqctl"), "--quiet", "--node", node, *words],
@@ -182,7 +189,7 @@ class Broker:
         self.stop()
         if "epmd" in self.pids:
             end(self.pids.pop("epmd"))
-        shutil.rmtree(self.room, ignore_errors=True)
+        remove(self.room)
 
 
 def main(words):
@@ -192,7 +199,7 @@ def main(words):
         for pid in state["pids"]["server"], state["pids"]["epmd"]:
             if state["room"] in environment_of(pid):  # else it has gone, and the number is somebody else's
                 end(pid)
-        shutil.rmtree(state["room"], ignore_errors=True)
+        remove(state["room"])
         os.remove(words[1])
         return 0
     broker = Broker()

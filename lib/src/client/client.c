@@ -57,7 +57,7 @@ static crew_status open_links(crew_client *client, const char *url, crew_error *
         .trace_context = o->trace_context,
     };
     size_t count;
-    crew_status status = crew_endpoint_count(url, &count, why);
+    crew_status status = crew_endpoint_count(url, client->protocol->content_type, &count, why);
     if (status != CREW_OK)
         return status;
     client->links = calloc(count, sizeof *client->links);

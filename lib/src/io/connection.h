@@ -1,13 +1,11 @@
-/* A transport's state and all that its operations touch, and the opening of it: on a short-lived thread of
- * its own, since it may block, on DNS or on a host that does not answer, while deadlines pass. */
+/* A transport's state and all that its operations touch, and the opening of it: a task, since it may block,
+ * on DNS or on a host that does not answer, while deadlines pass. */
 #ifndef IO_CONNECTION_H
 #define IO_CONNECTION_H
 
-#include "core/queue.h"
+#include "core/task.h"
 
 #include <rpcrew/impl/transport.h>
-
-#include <stdatomic.h>
 
 struct crew_connection {
     const struct crew_transport_ops *ops;
@@ -18,15 +16,13 @@ struct crew_connection {
     crew_error lost; /* the transport's words */
     void *state;
 
-    /* opening; state, config and failure are the thread's meanwhile */
-    crew_queue *queue; /* woken when it is through */
-    bool opening;      /* and not concluded */
-    pthread_t thread;
-    atomic_int phase;
+    /* opening; state, config and failure are the task's meanwhile */
+    struct crew_task task;
+    bool opening; /* and not concluded */
     crew_error failure;
 };
 
-/* Holds url; config's url, lost and messages are set here. NULL without memory. */
+/* Holds url; config's url, lost, queue and messages are set here. NULL without memory. */
 struct crew_connection *crew_connection_new(const struct crew_transport_ops *ops, bool server, crew_url *url,
                                             const crew_transport_config *config, crew_queue *queue);
 

@@ -104,8 +104,10 @@ struct crew_endpoint {
 CREW_NODISCARD crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
                                                const struct crew_endpoint_options *options, crew_error *why);
 
-/* How many endpoints a client's URL makes: one, or one for each host. Statuses as crew_server_listen. */
-CREW_NODISCARD crew_status crew_endpoint_count(const char *url, size_t *count, crew_error *why);
+/* How many endpoints a client's URL makes: one, or one for each host. Statuses as crew_server_listen;
+ * CREW_UNSUPPORTED also if nothing of that content type can be carried there. */
+CREW_NODISCARD crew_status crew_endpoint_count(const char *url, const char *content_type, size_t *count,
+                                               crew_error *why);
 
 /* Any thread; the command only ever grows. Async-signal-safe. */
 void crew_endpoint_command(struct crew_endpoint *endpoint, enum crew_endpoint_command command);

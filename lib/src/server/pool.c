@@ -110,10 +110,16 @@ static struct work take_call(struct crew_pool *pool)
     return work;
 }
 
+/* Whether one more handler may run: there is a slot, and beside it a thread for what comes. */
+static bool slot_is_free(const struct crew_pool *pool)
+{
+    return pool->running < pool->slots && pool->alive - pool->blocked - pool->running > 1;
+}
+
 /* What there is to do, of that which may be done now. */
 static bool take(struct crew_pool *pool, bool any_slot, struct work *work)
 {
-    bool call = pool->jobs.first && (any_slot || pool->running < pool->slots);
+    bool call = pool->jobs.first && (any_slot || slot_is_free(pool));
     bool message = pool->messages.first && (any_slot || !pool->decoding);
     if (call && message)
         call = pool->turn;
@@ -193,10 +199,11 @@ static void begin_wait(void *context)
     pool->running--;
     pool->blocked++;
     bool short_of = pool->alive - pool->blocked < pool->slots + 1 && pool->alive < pool->most;
-    if (short_of && !pool->closed && add_thread(pool, NULL) != CREW_OK)
-        crew_log(CREW_LOG_WARN, "no thread for a handler that waits", NULL);
+    bool failed = short_of && !pool->closed && add_thread(pool, NULL) != CREW_OK;
     pthread_cond_signal(&pool->wanted);
     pthread_mutex_unlock(&pool->mutex);
+    if (failed)
+        crew_log(CREW_LOG_WARN, "no thread for a handler that waits", NULL);
 }
 
 /* It goes on at once: for a moment one more than there are slots may run. */
@@ -275,6 +282,13 @@ bool crew_pool_step(struct crew_pool *pool, crew_arena *scratch)
     return found;
 }
 
+void crew_pool_allow(struct crew_pool *pool, unsigned more)
+{
+    pthread_mutex_lock(&pool->mutex);
+    pool->most += more;
+    pthread_mutex_unlock(&pool->mutex);
+}
+
 void crew_pool_submit(struct crew_pool *pool, crew_list *list)
 {
     size_t count = list->count;
@@ -299,12 +313,12 @@ bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *
         pthread_mutex_unlock(&pool->mutex);
         return false;
     }
-    bool free_slot = pool->running < pool->slots && !pool->jobs.first; /* else it is another's turn */
-    bool now = count == 1 && (!needs_slot || !self || free_slot);
+    bool free_slot = slot_is_free(pool) && !pool->jobs.first; /* else it is another's turn */
+    bool now = !needs_slot || (count == 1 && (!self || free_slot));
     if (now && needs_slot && self)
         pool->running += self->in_slot = true;
     if (now)
-        job->cursor = 1;
+        job->cursor = (uint32_t)count;
     else
         add_job(pool, peer, job);
     if (self)
@@ -313,8 +327,8 @@ bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *
     if (!now && count > 1) /* under the lock: the pool may be freed when the job is done */
         pthread_cond_broadcast(&pool->wanted);
     pthread_mutex_unlock(&pool->mutex);
-    if (now)
-        pool->work->run(job, 0, scratch);
+    for (size_t i = 0; now && i < count; i++)
+        pool->work->run(job, i, scratch);
     return true;
 }
 

@@ -53,6 +53,9 @@ struct crew_pool {
 CREW_NODISCARD crew_status crew_pool_init(struct crew_pool *pool, unsigned slots, unsigned spare,
                                           const struct crew_pool_work *work, crew_error *why);
 
+/* Allows as many spare threads more. */
+void crew_pool_allow(struct crew_pool *pool, unsigned more);
+
 /* Ends the threads, each after what it is running; what waits stays. Once. */
 void crew_pool_stop(struct crew_pool *pool);
 /* Frees the messages that still wait. */
@@ -61,9 +64,9 @@ void crew_pool_fini(struct crew_pool *pool);
 /* Moves all of the list; every message has a peer. Any thread. */
 void crew_pool_submit(struct crew_pool *pool, crew_list *list);
 
-/* The job of a decoded message, on a thread of the pool: its one call runs now if there is a slot or it needs
- * none, else its calls wait for one. It may be gone at once. false: it
- * was not taken on, since what its peer sends is given back now. */
+/* The job of a decoded message, on a thread of the pool: what needs no slot runs now, and so does a single
+ * call if there is one; else its calls wait. It may be gone at once. False: it was not taken on, since what
+ * its peer sends is given back now. */
 bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *peer, bool needs_slot,
                        crew_arena *scratch);
 

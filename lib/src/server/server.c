@@ -159,13 +159,17 @@ static void run_call(struct crew_job *job, size_t index, crew_arena *scratch)
         crew_job_run(job, index, scratch);
 }
 
-/* Whether a call runs a handler of the service's: what is refused does not, nor do the protocol's own
+/* Whether some call runs a handler of the service's: what is refused does not, nor do the protocol's own
  * methods. */
 static bool runs_a_handler(const struct crew_job *job)
 {
-    const crew_wire_call *call = &job->wire.items[0];
-    bool ours = call->method.size > 4 && memcmp(call->method.data, "rpc.", 4) == 0;
-    return !call->code && !job->group.shed && !ours;
+    for (size_t i = 0; i < job->wire.count && !job->group.shed; i++) {
+        const crew_wire_call *call = &job->wire.items[i];
+        bool ours = call->method.size > 4 && memcmp(call->method.data, "rpc.", 4) == 0;
+        if (!call->code && !ours)
+            return true;
+    }
+    return false;
 }
 
 /* What a decoded message takes is known now: its calls, and its bytes. */
@@ -175,10 +179,9 @@ static void charge_decoded(struct crew_endpoint *endpoint, crew_message *message
     size_t bytes = message->body.size + crew_arena_size(&message->arena);
     atomic_fetch_add(&endpoint->calls, more);
     atomic_fetch_add(&message->peer->in_flight, more);
-    atomic_fetch_sub(&endpoint->bytes,
-                     message->charged - (bytes < message->charged ? bytes : message->charged));
+    atomic_fetch_add(&endpoint->bytes, bytes - message->charged); /* which may wrap around, and back */
     message->calls += (uint32_t)more;
-    message->charged = bytes < message->charged ? bytes : message->charged;
+    message->charged = bytes;
 }
 
 /* Decodes a message, and hands its calls to the pool. */
@@ -271,7 +274,8 @@ static crew_room room(struct crew_endpoint *endpoint)
                        .bytes = (bytes + DECODED_TIMES - 1) / DECODED_TIMES,
                        .reserve = left_of(&endpoint->in_flight, 2 * most) };
     room.reserve -= room.messages < room.reserve ? room.messages : room.reserve;
-    room.each = room.reserve > most / 2 ? RESERVE_EACH : 1; /* half of it is for those who have nothing yet */
+    room.each =
+        room.reserve > (most + 1) / 2 ? RESERVE_EACH : 1; /* half of it is for those who have nothing yet */
     return room;
 }
 
@@ -333,6 +337,10 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
     for (crew_message *m; (m = crew_list_take(&all));) {
         discharge(endpoint, m);
         note_passed(endpoint, m->reply.size);
+        if (m->kind == CREW_SETTLE_REQUEUE) { /* whoever gets it next has it from another */
+            crew_peer_release(m->peer);
+            m->peer = NULL;
+        }
         bool current = endpoint->open && m->epoch == endpoint->epoch;
         count(server, current ? kinds[m->kind] : DROPPED, 1);
         if (current)
@@ -419,7 +427,7 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
         return crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));
     }
     unsigned slots = s->options.stepped ? 0 : s->options.threads;
-    crew_status status = crew_pool_init(&s->pool, slots, s->options.in_flight_max, &work, why);
+    crew_status status = crew_pool_init(&s->pool, slots, 0, &work, why);
     if (status != CREW_OK) {
         close(s->control);
         crew_tokens_fini(&s->tokens);
@@ -466,6 +474,7 @@ crew_status crew_server_listen_with(crew_server *server, const char *url, const 
         return status;
     }
     server->endpoints[server->endpoint_count++] = endpoint;
+    crew_pool_allow(&server->pool, endpoint->options.in_flight_max);
     return CREW_OK;
 }
 
@@ -594,6 +603,8 @@ void crew_server_free(crew_server *server)
     atomic_store(&server->stopping, true); /* what waits is not run: nobody would get its answer */
     command_all(server, CREW_ENDPOINT_CLOSE);
     join_all(server);
+    atomic_store(&server->tokens.pressing, true);
+    crew_tokens_raise(&server->tokens, true);
     crew_pool_stop(&server->pool);
     shed_waiting(server);
     crew_pool_fini(&server->pool);

@@ -22,6 +22,12 @@ static const char *option_or(const crew_transport_config *config, const char *na
     return text ? text : fallback;
 }
 
+/* A loss is recv's to tell, which reads what has come before it. */
+static crew_status leave_to_recv(crew_status status)
+{
+    return status == CREW_DISCONNECTED ? CREW_OK : status;
+}
+
 static crew_status lost(const crew_transport_config *config, const struct amqp_event *e,
                         const crew_error *why)
 {
@@ -87,7 +93,8 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
 static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct worker *w = state;
-    return amqp_link_wait(w->link, wake_fd, w->ready.count && crew_room_is_left(room) ? 0 : timeout_ms);
+    int most_ms = w->ready.count && crew_room_is_left(room) ? 0 : timeout_ms;
+    return leave_to_recv(amqp_link_wait(w->link, wake_fd, most_ms));
 }
 
 /* The caller's deadline on our clock: from the header, else from the time that it may spend in the queue. */
@@ -254,7 +261,7 @@ static crew_status worker_send(void *state, crew_list *messages)
         good = good && settle_one(w, m);
         crew_message_give(w->config->messages, m);
     }
-    return good ? amqp_link_flush(w->link) : CREW_NO_MEMORY;
+    return good ? leave_to_recv(amqp_link_flush(w->link)) : CREW_NO_MEMORY;
 }
 
 static void worker_pause(void *state)
@@ -331,7 +338,7 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
 {
     struct caller *c = state;
     (void)room;
-    return amqp_link_wait(c->link, wake_fd, c->events.count ? 0 : timeout_ms);
+    return leave_to_recv(amqp_link_wait(c->link, wake_fd, c->events.count ? 0 : timeout_ms));
 }
 
 static bool publish_request(struct caller *c, const crew_message *m)

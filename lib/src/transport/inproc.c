@@ -242,8 +242,7 @@ static crew_status client_open(void *state, const crew_transport_config *config,
 static crew_status client_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct end *c = state;
-    (void)room;
-    return c->events.count ? CREW_OK : wait_for(c->inbox.fd, wake_fd, timeout_ms);
+    return c->events.count && crew_room_is_left(room) ? CREW_OK : wait_for(c->inbox.fd, wake_fd, timeout_ms);
 }
 
 /* The request as the worker gets it; NULL without memory. */
@@ -291,17 +290,18 @@ static crew_status client_send(void *state, crew_list *messages)
     return CREW_OK;
 }
 
-/* What has come is all of it answers to what we have sent, so it is taken at once. */
+/* What has come waits among the events until there is room for it. */
 static crew_status client_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct end *c = state;
-    (void)room;
-    crew_list_move(messages, &c->events);
-    crew_queue_take(&c->inbox, messages);
     pthread_mutex_lock(&c->hub->mutex);
-    bool lost = c->lost;
+    bool lost = c->lost; /* before the inbox: what came by then is in it */
     pthread_mutex_unlock(&c->hub->mutex);
-    return lost ? CREW_DISCONNECTED : CREW_OK;
+    crew_queue_take(&c->inbox, &c->events);
+    while (c->events.head && (c->events.head->kind != CREW_EVENT_REPLY ||
+                              crew_room_take(room, NULL, c->events.head->body.size)))
+        crew_list_append(messages, crew_list_take(&c->events));
+    return lost && !c->events.head ? CREW_DISCONNECTED : CREW_OK;
 }
 
 static void client_close(void *state, unsigned linger_ms, crew_list *unsent)

@@ -22,3 +22,11 @@ const crew_transport *crew_transport_find(const char *scheme)
             return transports[i];
     return NULL;
 }
+
+bool crew_transport_carries(const crew_transport *transport, const char *content_type)
+{
+    const char *const *type = transport->content_types;
+    while (type && *type && strcmp(*type, content_type) != 0)
+        type++;
+    return !type || *type;
+}

@@ -63,6 +63,7 @@ void zmq_peers_park(struct zmq_peers *peers, struct zmq_peer *peer, crew_message
 {
     peers->parked_count++;
     peers->parked_bytes += request->body.size;
+    peer->parked_bytes += request->body.size;
     if (!peer->parked.count)
         push_parked(peers, peer);
     crew_list_append(&peer->parked, request);
@@ -83,6 +84,7 @@ void zmq_peers_give(struct zmq_peers *peers, crew_list *messages, crew_room *roo
                 more = true;
                 peers->parked_count--;
                 peers->parked_bytes -= m->body.size;
+                round->parked_bytes -= m->body.size;
                 crew_list_append(messages, crew_list_take(&round->parked));
             }
             if (round->parked.count)

@@ -18,12 +18,14 @@
 enum {
     ENVELOPE_BYTES = 4096, /* of all of its frames */
     RETRY_MS = 5,          /* for answers to full peers */
-    SEND_TIMEOUT_MS = 1000,
+    SEND_TIMEOUT_MS = 5000,
     SEND_BYTES = 64 << 20,      /* of answers that wait for one peer */
     SEND_BYTES_ALL = 256 << 20, /* for all of them */
     HELD_BYTES = 128 << 10,     /* from which on no requests are taken from a peer that does not read */
     PARKED_MOST = 256,
-    PARKED_EACH = 16, /* and as many of each peer in any case */
+    PARKED_EACH = 16,             /* as many of each peer in any case, */
+    PARKED_EACH_BYTES = 64 << 10, /* of so many bytes together */
+    ROUND_MOST = 1000,
     PARKED_BYTES = 8 << 20,
     RECEIVE_LEAST = 8,
     MARK_MOST = 1000,
@@ -74,11 +76,19 @@ static bool is_beyond(const struct zmq_peers *peers)
     return peers->parked_count >= PARKED_MOST || peers->parked_bytes >= PARKED_BYTES;
 }
 
-/* Whether requests are read, with or without room for them: those beyond the bound are refused. */
+/* Half of the reserve is for those who have nothing in flight. */
+static bool can_refuse(const crew_room *room)
+{
+    return crew_room_is_left(room) || (room->reserve && room->each > 1);
+}
+
+/* Whether requests are read. Beyond the bound only where others are, whose requests may be behind, and while
+ * there is room to refuse those that are in front. */
 static bool reads_on(const struct worker *w, const crew_room *room)
 {
-    bool on = !is_beyond(&w->peers) || zmq_peers_others_are_active(&w->peers, NULL);
-    return crew_room_is_left(room) || (room->reserve && on);
+    if (!is_beyond(&w->peers))
+        return crew_room_is_left(room) || room->reserve;
+    return can_refuse(room) && zmq_peers_others_are_active(&w->peers, NULL);
 }
 
 /* Beyond the bound one more is read now and then, to see whether there are others. */
@@ -230,8 +240,8 @@ static void keep_waiting(struct worker *w, struct zmq_peer *peer, crew_message *
 {
     size_t bytes = m->reply.size + 1;
     bool too_long = peer->full && crew_now_ms() - peer->since_ms >= w->send_timeout_ms;
-    bool too_much = peer->waiting.count && (peer->waiting_bytes + bytes > w->send_bytes ||
-                                            w->peers.waiting_bytes + bytes > SEND_BYTES_ALL);
+    bool too_much = (peer->waiting.count && peer->waiting_bytes + bytes > w->send_bytes) ||
+                    w->peers.waiting_bytes + bytes > SEND_BYTES_ALL;
     note_full(w, peer);
     crew_message *kept = NULL;
     if (too_long || too_much)
@@ -290,6 +300,8 @@ static crew_status worker_send(void *state, crew_list *messages)
         int error = 0;
         if (speaks)
             error = peer && peer->waiting.count ? EAGAIN : send_answer(w, m);
+        if (speaks && !error && peer && peer->full)
+            peer->since_ms = crew_now_ms(); /* it reads again */
         if (error == EAGAIN && peer)
             keep_waiting(w, peer, m);
         else
@@ -305,11 +317,12 @@ static bool worker_pending(const void *state)
 
 /* ---- requests ---- */
 
-/* A request beyond the bound is refused where others are active: they may wait behind it. */
-static bool refuses(const struct worker *w, const struct zmq_peer *peer)
+/* Whether a request that cannot be taken is refused: beyond the bound, of a peer that has its share there,
+ * and where others are active, who may wait behind it. */
+static bool refuses(const struct worker *w, const struct zmq_peer *peer, size_t bytes)
 {
-    return is_beyond(&w->peers) && peer->parked.count >= PARKED_EACH &&
-           zmq_peers_others_are_active(&w->peers, peer);
+    bool share = peer->parked.count >= PARKED_EACH || peer->parked_bytes + bytes > PARKED_EACH_BYTES;
+    return share && is_beyond(&w->peers) && zmq_peers_others_are_active(&w->peers, peer);
 }
 
 /* Gives it out, or parks it. */
@@ -324,8 +337,8 @@ static void place(struct worker *w, crew_message *m, crew_list *messages, crew_r
     bool in_turn = !peer->parked.count && peer->waiting_bytes <= HELD_BYTES;
     if (in_turn && crew_room_take(room, peer->core, m->body.size)) {
         crew_list_append(messages, m);
-    } else if (room->reserve && refuses(w, peer)) {
-        room->reserve--;
+    } else if (refuses(w, peer, m->body.size) && can_refuse(room)) {
+        (*(room->messages ? &room->messages : &room->reserve))--;
         atomic_fetch_add(&peer->core->in_flight, 1);
         m->refusal = CREW_REASON_ROOM;
         crew_list_append(messages, m);
@@ -340,7 +353,7 @@ static void receive_requests(struct worker *w, crew_list *messages, crew_room *r
     bool again = true, peek = !reads_on(w, room) && peeks(w, room) && now >= w->peek_at_ms;
     if (peek)
         w->peek_at_ms = now + PEEK_MS;
-    for (; again && (peek || reads_on(w, room)); peek = false) {
+    for (int i = 0; again && i < ROUND_MOST && (peek || reads_on(w, room)); peek = false, i++) {
         crew_message *m = receive_request(w, &again);
         if (!m)
             continue;

@@ -41,6 +41,8 @@ static crew_status keep(crew_call *call)
     return CREW_OK;
 }
 
+static atomic_int was_raised;
+
 /* Ends when its token is raised; says by which of the ways it sees it. */
 static crew_status until_cancelled(crew_call *call)
 {
@@ -48,6 +50,7 @@ static crew_status until_cancelled(crew_call *call)
     assert_ptr_not_equal(fd.fd, -1);
     gate_pass(&gate);
     bool raised = poll(&fd, 1, 20000) == 1;
+    atomic_store(&was_raised, raised);
     return crew_reply(call, "[bbb]", raised, crew_call_cancelled(call), crew_call_draining(call));
 }
 
@@ -438,6 +441,29 @@ static void a_drain_presses_what_runs_after_half_of_its_time(void **state)
     raw_close(&client, NULL);
 }
 
+static void *free_it(void *server)
+{
+    crew_server_free(server);
+    return NULL;
+}
+
+static void a_server_that_is_freed_tells_what_runs(void **state)
+{
+    (void)state;
+    struct raw_end client;
+    pthread_t thread;
+    crew_server *server = serve(&(crew_server_options){ .threads = 2 });
+    raw_open(&client, URL, false);
+    atomic_store(&was_raised, -1);
+    raw_request(&client, crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"until_cancelled\",\"id\":1}"), 1, false);
+    assert_true(gate_await(&gate, 1));
+    gate_open(&gate);
+    pthread_create(&thread, NULL, free_it, server);
+    pthread_join(thread, NULL); /* not before the handler has ended */
+    assert_int_equal(atomic_load(&was_raised), 1);
+    raw_close(&client, NULL);
+}
+
 static void what_has_expired_is_not_run(void **state)
 {
     (void)state;
@@ -755,6 +781,7 @@ int main(void)
         cmocka_unit_test(a_stepped_server_runs_on_its_caller_s_thread),
         cmocka_unit_test(a_handler_can_see_that_nobody_waits_any_more),
         cmocka_unit_test(a_drain_presses_what_runs_after_half_of_its_time),
+        cmocka_unit_test(a_server_that_is_freed_tells_what_runs),
         cmocka_unit_test(what_has_expired_is_not_run),
         cmocka_unit_test(a_request_without_a_deadline_is_shed_when_it_waits_too_long),
         cmocka_unit_test(a_method_s_concurrency_is_bounded),

@@ -15,39 +15,53 @@
  *   open  (wait | send | recv)*  [unlisten (…)*  pause (…)*]  close, and then perhaps open again.
  * What it keeps from one opening to the next is its own affair; close leaves nothing that needs freeing.
  *
- * 1. open is eager or lazy. An eager one returns when there is a peer; a lazy one (lazy_open) before that,
- * and ready says later when there is. CREW_NO_SERVICE (refused, not found) and CREW_DISCONNECTED may be
- * mended by trying again, which the core does; other statuses may not. On failure nothing stays open, and
- * *why says what was tried.
+ * 1. open is eager or lazy. An eager one returns when there is a peer (a kernel that has taken the connection
+ * is enough), or says CREW_NO_SERVICE; a lazy one (lazy_open) returns before that, and ready says later when
+ * there is. CREW_NO_SERVICE (refused, not found) and CREW_DISCONNECTED may be mended by trying again, which
+ * the core does; other statuses may not. On failure nothing stays open, and *why says what was tried.
  * 2. Ownership. send takes messages off the front of the list; those that it leaves stay the caller's. recv
  * and close append messages, which are the caller's then. A message's mine is the transport's while it has
- * the message, and of a worker's request until it is settled.
+ * the message, and of a worker's request until it is settled. Giving or freeing a message releases its hold
+ * of its peer.
  * 3. A client's request counts as WRITTEN from the first byte of it that will go without our doing: handed to
- * the kernel, or to a library that sends by itself. Until then it can be withdrawn, and its call is told 'not
- * executed'. A request that is told as not executed and goes out afterwards would run twice.
- * 4. Each request that send has taken is told exactly once: recv gives it back as CREW_EVENT_WRITTEN,
- * UNROUTABLE, REFUSED or (one_way) CONFIRMED, or close as unsent. After WRITTEN the others may follow, as
- * messages of their own with nothing but the correlation. What is never told leaves its call to its deadline.
- * 5. recv alone reports a loss, after it has given all that had come by then. wait and send may return other
- * failures (CREW_NO_MEMORY, CREW_SYSTEM); after those, too, a client's recv is called once more before close.
- * So an answer that has arrived is never lost to the news that its connection was.
+ * the kernel, or to a library that sends by itself. Until then it can be given back, and its call is told
+ * 'not executed'. One of which a part is out is WRITTEN at the next recv, before its rest is: the rest is the
+ * transport's to send. What close gives back it does not send: a request that is told as not executed and
+ * arrives would run twice.
+ * 4. Each request that send has taken is told exactly once, with its body still in it: recv gives it back as
+ *    CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED or (one_way) CONFIRMED, which is as sure as the transport can be
+ * that it was handed over; or close gives it back as unsent, if it was not begun. After WRITTEN the others
+ * may follow, as messages of their own with nothing but the correlation, which is the client's for one call.
+ * What is never told leaves its call to its deadline; events that close still has it frees, since by then the
+ * calls have ended.
+ * 5. recv alone reports a loss, after it has given all that had come by then; wait and send leave it to the
+ * next recv. They may return other failures (CREW_NO_MEMORY, CREW_SYSTEM); after those, too, a client's recv
+ * is called once more before close. So an answer that has arrived is never lost to the news that its
+ * connection was.
  * 6. After another status than CREW_OK the opening is over: the core closes, and opens again after a while.
  *    CREW_DISCONNECTED is the one for a lost connection. config->lost takes words on why: they reach the log,
  * and the callers whose calls end by it.
- * 7. recv takes room for each message (crew_room_take), and leaves the rest for the next time, so that a
- * round ends however much there is. wait does not return for requests that there is no room for: else it
- * would spin.
+ * 7. recv takes room for each message and its bytes (crew_room_take; for events too, if only so that a round
+ * ends), and leaves the rest for the next time. It is called after each wait, also without room. wait may
+ * write what waits to be written, and does not return for requests that there is no room for: else it would
+ * spin.
  * 8. A worker's transport that can tell its peers apart makes a crew_peer for each and gives its requests a
  * hold of it (impl/peer.h); then what one sends or leaves unread is held against that one only. One that can
  * stop reading a peer does so when there is no room; one that cannot reads on and keeps a bounded number.
+ * That a peer has gone is noticed also without room to read it.
  * 9. Answers that a peer does not read wait with the transport, counted in bytes against that peer alone, and
  * delay nobody else; their messages are settled, and no longer count as in flight. Past a time in which it
- * reads nothing, or a number of bytes, they are dropped.
- * 10. A drain has three steps: unlisten (no new peers), pause (nothing more is taken from those that there
- * are; what has come and was not given out goes back, or is given still to be refused), close.
+ * reads nothing, or a number of bytes (options of the transport's, with defaults), they are dropped: on a
+ * stream with the connection, since half an answer is none.
+ * 10. A drain has three steps: unlisten (no new peers; those that the kernel has taken already are there),
+ * pause (nothing more is taken from those that there are; what has come and was not given out goes back),
+ * close. A transport that can give nothing back has no pause: what comes is still given, to be refused in
+ * words.
  * 11. A body of more than config->limits.message_bytes is given to the core all the same, which answers it
- * with an error; one of more than config->hard_bytes may cost its sender the connection, and nobody else
- * anything.
+ * with an error, or ends its call; one of more than config->hard_bytes may cost its sender the connection,
+ * and nobody else anything. Besides: deadline_ms is crew_now_ms's clock, and how it travels, if it does, is
+ * the transport's affair; the core drops what has expired. check is called when the url's options are known
+ * to be the transport's and the common ones.
  */
 #ifndef RPCREW_IMPL_TRANSPORT_H
 #define RPCREW_IMPL_TRANSPORT_H
@@ -66,6 +80,8 @@ typedef struct crew_transport_config {
     crew_limits limits;          /* none is zero */
     size_t hard_bytes;           /* a message of more may cost its sender the connection */
     crew_error *lost;            /* where wait, send and recv may say why the connection is over */
+    struct crew_queue *queue; /* the endpoint's: what wakes wait; for a task that opens a further connection
+                                 (core/task.h) */
     crew_message_pool *messages; /* where new messages come from and those that are finished go to */
 } crew_transport_config;
 
@@ -160,6 +176,8 @@ typedef struct crew_transport {
     const char *scheme;
     const crew_url_option_spec *options; /* beyond the common ones; NULL: none */
     bool hosts_are_peers;                /* each host of a client's url is an endpoint of its own */
+    const char *const
+        *content_types; /* that it carries, NULL at the end; NULL: all, as they are bytes to it */
     bool carries_types; /* content types travel; else a message's first bytes tell its protocol */
     bool redelivers;    /* requests that a worker leaves unsettled are given to the next one */
     /* Whether a url's parts are what this transport wants; CREW_BAD_ARGUMENT with *why, CREW_UNSUPPORTED for
@@ -172,5 +190,7 @@ typedef struct crew_transport {
 CREW_API const crew_transport *crew_transport_find(const char *scheme);
 /* The i-th, NULL past the end. */
 CREW_API const crew_transport *crew_transport_at(size_t index);
+/* Whether it carries messages of a content type: a client asks before it chooses its protocol. */
+CREW_API bool crew_transport_carries(const crew_transport *transport, const char *content_type);
 
 #endif
