@@ -146,6 +146,30 @@ static void two_callers_get_their_own_answers(void **state)
     raw_close(&other, NULL);
 }
 
+static void callers_are_told_apart_by_origin(void **state)
+{
+    (void)state;
+    struct raw_end other;
+    crew_message *requests[3];
+    raw_open(&other, url, false);
+    raw_request(&client, crew_str("same"), 1, false);
+    requests[0] = raw_next(&server);
+    raw_request(&client, crew_str("same"), 2, false);
+    requests[1] = raw_next(&server);
+    raw_request(&other, crew_str("same"), 1, false);
+    requests[2] = raw_next(&server);
+    assert_true(requests[0]->origin.size > 0);
+    assert_true(crew_string_equal(requests[0]->origin, requests[1]->origin));
+    assert_false(crew_string_equal(requests[0]->origin, requests[2]->origin));
+    assert_false(crew_message_is_copy(requests[0], requests[2]));
+    for (int i = 0; i < 3; i++)
+        raw_settle(&server, requests[i], CREW_SETTLE_REPLY, "answer");
+    for (int i = 0; i < 2; i++)
+        crew_message_free(raw_next_of(&client, CREW_EVENT_REPLY));
+    crew_message_free(raw_next_of(&other, CREW_EVENT_REPLY));
+    raw_close(&other, NULL);
+}
+
 static void no_more_is_received_than_there_is_room_for(void **state)
 {
     (void)state;
@@ -759,6 +783,7 @@ int main(int argc, char **argv)
         TEST(every_message_comes_once_and_in_order),
         TEST(answers_may_come_in_any_order),
         TEST(two_callers_get_their_own_answers),
+        TEST(callers_are_told_apart_by_origin),
         TEST(no_more_is_received_than_there_is_room_for),
         TEST(waiting_ends_by_the_wake_up_fd_and_by_time),
         TEST(a_caller_that_has_left_costs_nothing),

@@ -1,5 +1,7 @@
 """RabbitMQ: callers and services written with python3-pika, as RabbitMQ's tutorial has them, and what happens when
 workers, queues or the broker go away."""
+import datetime
+import decimal
 import json
 import os
 import signal
@@ -140,6 +142,19 @@ class TheirClients(Amqp):
             client.answers.clear()
             client.send(request("get_data"), **more)
             self.assertEqual(json.loads(client.wait()[0][1])["result"], ["hello", 5])
+
+    def test_headers_reach_the_handler(self):
+        self.serve()
+        client = TutorialClient(self.connect(), self.queue)
+        when = datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=datetime.timezone.utc)
+        for headers, seen in (({"t": True, "i": -5, "l": 1 << 40, "s": "é", "n": None, "T": when,
+                                "D": decimal.Decimal("1.25"), "list": [1, {"x": ["y"]}], "rpcrew-other": 1},
+                               {"t": True, "i": -5, "l": 1 << 40, "s": "é", "n": None, "T": 1000000000,
+                                "D": 1.25, "list": [1, {"x": ["y"]}]}),
+                              ({"rpcrew-other": 1}, None), ({}, None), (None, None)):
+            client.answers.clear()
+            client.send(request("headers"), headers=headers)
+            self.assertEqual(json.loads(client.wait()[0][1])["result"], seen)
 
     def test_an_expired_deadline_is_not_run(self):
         self.serve()

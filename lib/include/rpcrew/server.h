@@ -39,11 +39,12 @@ CREW_NODISCARD CREW_API crew_status crew_server_listen(crew_server *server, cons
 
 /* A request, as a transport of your own received it. */
 typedef struct crew_request {
-    crew_string bytes;        /* borrowed until receive is called again, as content_type is */
-    const char *content_type; /* NULL: told by the first bytes */
-    unsigned timeout_ms;      /* until its caller gives up; 0: unknown, the server's call_timeout_ms */
-    bool one_way;             /* there is nobody to be answered */
-    void *route;              /* yours: comes back with the answer */
+    crew_string bytes;         /* borrowed until receive is called again, as content_type is */
+    const char *content_type;  /* NULL: told by the first bytes */
+    const crew_value *headers; /* an object, copied, for crew_call_headers; NULL: none */
+    unsigned timeout_ms;       /* until its caller gives up; 0: unknown, the server's call_timeout_ms */
+    bool one_way;              /* there is nobody to be answered */
+    void *route;               /* yours: comes back with the answer */
 } crew_request;
 
 /* How a request ended. */

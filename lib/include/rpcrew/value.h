@@ -74,6 +74,11 @@ CREW_API const crew_value *crew_value_get(const crew_value *value, const char *k
  * members with the same key the last does. Every key is looked for: not for objects of very many members. */
 CREW_API bool crew_value_equal(const crew_value *a, const crew_value *b);
 
+/* A copy in an arena, deeply, which shares nothing: to keep a value beyond its own arena. CREW_LIMIT: arrays
+ * and objects stand more than 1,024 deep; CREW_NO_MEMORY. */
+CREW_NODISCARD CREW_API crew_status crew_value_copy(crew_arena *arena, const crew_value *value,
+                                                    const crew_value **copy);
+
 /* ---- Building. Strings, items and members of what is added are shared, not copied: they must live in the
  * same arena or outlive it. An array or object is added as it is then: complete it first. ---- */
 

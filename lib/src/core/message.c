@@ -22,6 +22,12 @@ void crew_message_free(crew_message *message)
     free(message);
 }
 
+bool crew_message_is_copy(const crew_message *message, const crew_message *other)
+{
+    return crew_string_equal(message->origin, other->origin) && crew_string_equal(message->key, other->key) &&
+           crew_string_equal(crew_buffer_string(&message->body), crew_buffer_string(&other->body));
+}
+
 void crew_list_append(crew_list *list, crew_message *message)
 {
     message->next = NULL;

@@ -217,6 +217,66 @@ crew_value *crew_value_in(crew_arena *arena, crew_value value)
     return made;
 }
 
+static crew_status copy_into(crew_arena *arena, const crew_value *value, crew_value *copy, int depth);
+
+static crew_status copy_text(crew_arena *arena, crew_value *copy)
+{
+    copy->bytes = crew_arena_string(arena, crew_text_of(copy)).data;
+    return copy->bytes ? CREW_OK : CREW_NO_MEMORY;
+}
+
+static crew_status copy_items(crew_arena *arena, const crew_value *array, crew_value *copy, int depth)
+{
+    crew_status status = CREW_OK;
+    copy->items = crew_arena_zalloc(arena, (array->size + (size_t)1) * sizeof *copy->items);
+    if (!copy->items)
+        return CREW_NO_MEMORY;
+    for (size_t i = 0; i < array->size && status == CREW_OK; i++)
+        status = copy_into(arena, &array->items[i], &copy->items[i], depth);
+    return status;
+}
+
+static crew_status copy_members(crew_arena *arena, const crew_value *object, crew_value *copy, int depth)
+{
+    crew_status status = CREW_OK;
+    copy->members = crew_arena_zalloc(arena, (object->size + (size_t)1) * sizeof *copy->members);
+    if (!copy->members)
+        return CREW_NO_MEMORY;
+    for (size_t i = 0; i < object->size && status == CREW_OK; i++) {
+        status = copy_into(arena, &object->members[i].key, &copy->members[i].key, depth);
+        if (status == CREW_OK)
+            status = copy_into(arena, &object->members[i].value, &copy->members[i].value, depth);
+    }
+    return status;
+}
+
+static crew_status copy_into(crew_arena *arena, const crew_value *value, crew_value *copy, int depth)
+{
+    *copy = *value;
+    copy->room = 0;
+    switch ((crew_type)value->type) {
+    case CREW_TYPE_STRING:
+    case CREW_TYPE_BYTES:
+    case CREW_TYPE_EXT: return copy_text(arena, copy);
+    case CREW_TYPE_ARRAY:
+        return depth < CREW_DEPTH_MAX ? copy_items(arena, value, copy, depth + 1) : CREW_LIMIT;
+    case CREW_TYPE_OBJECT:
+        return depth < CREW_DEPTH_MAX ? copy_members(arena, value, copy, depth + 1) : CREW_LIMIT;
+    default: return CREW_OK;
+    }
+}
+
+crew_status crew_value_copy(crew_arena *arena, const crew_value *value, const crew_value **copy)
+{
+    crew_value *made = crew_value_in(arena, (crew_value){ .type = CREW_TYPE_NULL });
+    if (!made)
+        return CREW_NO_MEMORY;
+    crew_status status = value ? copy_into(arena, value, made, 0) : CREW_OK;
+    if (status == CREW_OK)
+        *copy = made;
+    return status;
+}
+
 /* Makes room for one more unit of item_size bytes in a block, doubling it when it is full. */
 static void *grow(crew_arena *arena, crew_value *container, void *block, size_t item_size)
 {

@@ -212,6 +212,7 @@ static void start(crew_message *message, crew_arena *scratch)
     job->reply = &message->reply;
     job->group.deadline_ms = message->deadline_ms;
     job->group.answerable = !message->one_way;
+    job->group.headers = message->headers;
     job->done = job_done;
     job->owner = request;
     /* A request without a deadline of its caller's is answered even when late: somebody may be waiting. */

@@ -57,6 +57,11 @@ const crew_value *crew_call_params(const crew_call *call)
     return call->wire->params;
 }
 
+const crew_value *crew_call_headers(const crew_call *call)
+{
+    return call->group->headers;
+}
+
 crew_arena *crew_call_arena(crew_call *call)
 {
     return &call->arena;

@@ -12,6 +12,7 @@
 struct crew_call_group {
     const crew_protocol *protocol;
     int64_t deadline_ms;         /* 0: none */
+    const crew_value *headers;   /* what came beside the message; NULL: nothing */
     bool answerable;             /* there is somewhere to send an answer to */
     bool batch;                  /* there are several */
     const char *shed;            /* NULL, or the reason why they are not run */

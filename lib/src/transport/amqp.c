@@ -54,7 +54,7 @@ struct worker {
 /* In a request's arena. */
 struct route {
     uint64_t tag;
-    crew_string reply_to, correlation_id;
+    crew_string correlation_id;
 };
 
 static crew_status declare(const crew_transport_config *config, struct amqp_link *link, crew_error *why)
@@ -112,6 +112,41 @@ static int64_t deadline_of(const struct amqp_event *e)
     return crew_now_ms() + (left < most ? left : most);
 }
 
+/* What a caller names its request by: one id, or both, told apart from what only looks like both. */
+static bool keep_key(crew_message *m, crew_string correlation_id, crew_string message_id)
+{
+    char *both;
+    m->key = correlation_id;
+    if (!message_id.size)
+        return true;
+    both = crew_arena_alloc(&m->arena, correlation_id.size + 1 + message_id.size);
+    if (!both)
+        return false;
+    if (correlation_id.size)
+        memcpy(both, correlation_id.data, correlation_id.size);
+    both[correlation_id.size] = '\0';
+    memcpy(both + correlation_id.size + 1, message_id.data, message_id.size);
+    m->key = (crew_string){ both, correlation_id.size + 1 + message_id.size };
+    return true;
+}
+
+static bool keep_text(crew_message *m, crew_string text, crew_string *kept)
+{
+    *kept = text.data ? crew_arena_string(&m->arena, text) : text;
+    return kept->data || !text.data;
+}
+
+/* The properties of a delivery, in the message's arena; false without memory. */
+static bool keep_properties(crew_message *m, struct route *route, const struct amqp_event *e)
+{
+    crew_string content_type;
+    bool good = keep_text(m, e->content_type, &content_type) && keep_text(m, e->reply_to, &m->origin) &&
+                keep_text(m, e->correlation_id, &route->correlation_id) &&
+                keep_key(m, route->correlation_id, e->message_id);
+    m->content_type = content_type.data;
+    return good && (!e->headers || crew_value_copy(&m->arena, e->headers, &m->headers) == CREW_OK);
+}
+
 static crew_message *make_request(struct worker *w, const struct amqp_event *e)
 {
     crew_message *m = crew_message_take(w->config->messages);
@@ -121,12 +156,8 @@ static crew_message *make_request(struct worker *w, const struct amqp_event *e)
         return NULL;
     }
     route->tag = e->tag;
-    route->reply_to = crew_arena_string(&m->arena, e->reply_to);
-    if (e->correlation_id.data)
-        route->correlation_id = crew_arena_string(&m->arena, e->correlation_id);
     crew_buffer_append(&m->body, e->body.data, e->body.size);
-    bool all = route->reply_to.data && (route->correlation_id.data || !e->correlation_id.data);
-    if (!all || m->body.failed) {
+    if (!keep_properties(m, route, e) || m->body.failed) {
         crew_message_give(w->config->messages, m);
         return NULL;
     }
@@ -135,7 +166,6 @@ static crew_message *make_request(struct worker *w, const struct amqp_event *e)
     m->one_way = e->reply_to.size == 0;
     m->redelivered = e->redelivered;
     m->refusal = e->redelivered && !w->requeues ? CREW_REASON_REDELIVERED : NULL;
-    m->content_type = e->content_type.data ? crew_arena_string(&m->arena, e->content_type).data : NULL;
     m->deadline_ms = deadline_of(e);
     return m;
 }
@@ -225,7 +255,7 @@ static bool publish_answer(struct worker *w, const crew_message *m)
     const struct route *route = m->mine;
     return amqp_link_publish(w->link, &(struct amqp_publish){ .channel = AMQP_CALLS,
                                                               .exchange = "",
-                                                              .routing_key = route->reply_to,
+                                                              .routing_key = m->origin,
                                                               .content_type = crew_str(m->content_type),
                                                               .correlation_id = route->correlation_id,
                                                               .expiration_ms = -1,
@@ -235,11 +265,12 @@ static bool publish_answer(struct worker *w, const crew_message *m)
 static bool settle_one(struct worker *w, const crew_message *m)
 {
     const struct route *route = m->mine;
+    crew_string reply_to = m->origin;
     bool answers = m->kind == CREW_SETTLE_REPLY;
     /* A malformed address of this shape makes the broker close the connection; the request must not come
      * round again, so its ack goes first. */
-    bool ack_first = route->reply_to.size > sizeof direct_reply_to - 1 &&
-                     memcmp(route->reply_to.data, direct_reply_to, sizeof direct_reply_to - 1) == 0;
+    bool ack_first = reply_to.size > sizeof direct_reply_to - 1 &&
+                     memcmp(reply_to.data, direct_reply_to, sizeof direct_reply_to - 1) == 0;
     bool good = true;
     if (m->kind == CREW_SETTLE_REQUEUE || m->kind == CREW_SETTLE_REJECT)
         return w->ack_early || amqp_link_reject(w->link, route->tag, m->kind == CREW_SETTLE_REQUEUE);

@@ -313,7 +313,10 @@ static void on_header(struct amqp_link *link, const amqp_frame_t *frame)
     e->correlation_id = keep_text(link, p->correlation_id, p->_flags & AMQP_BASIC_CORRELATION_ID_FLAG);
     e->reply_to = keep_text(link, p->reply_to, p->_flags & AMQP_BASIC_REPLY_TO_FLAG);
     e->expiration = keep_text(link, p->expiration, p->_flags & AMQP_BASIC_EXPIRATION_FLAG);
+    e->message_id = keep_text(link, p->message_id, p->_flags & AMQP_BASIC_MESSAGE_ID_FLAG);
     e->deadline_unix_ms = deadline_of(p);
+    if (link->content == AMQP_EVENT_DELIVER)
+        e->incomplete |= !amqp_link_headers(&link->texts, p, &e->headers);
     link->body_left = frame->payload.properties.body_size;
 }
 

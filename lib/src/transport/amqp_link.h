@@ -30,8 +30,9 @@ struct amqp_event {
     bool incomplete; /* there was no memory for all of it */
     bool exists;     /* an inquiry's queue; and what waits in it, and who consumes it */
     uint32_t messages, consumers;
-    crew_string content_type, correlation_id, reply_to, expiration; /* data NULL: absent */
-    int64_t deadline_unix_ms; /* the header rpcrew-deadline; 0: absent */
+    crew_string content_type, correlation_id, reply_to, expiration, message_id; /* data NULL: absent */
+    const crew_value *headers; /* a delivery's, without rpcrew's own; NULL: none */
+    int64_t deadline_unix_ms;  /* the header rpcrew-deadline; 0: absent */
     crew_string body;
 };
 

@@ -39,6 +39,10 @@ bool amqp_link_append_method(struct amqp_link *link, unsigned channel, amqp_meth
 void amqp_link_append_frame(struct amqp_link *link, int type, unsigned channel, const void *payload,
                             size_t size);
 
+/* The headers as an object in the arena, without rpcrew's own; NULL if there are none. False without memory.
+ */
+bool amqp_link_headers(crew_arena *arena, const amqp_basic_properties_t *properties, const crew_value **out);
+
 amqp_bytes_t amqp_link_bytes(crew_string text);
 
 /* The argument of quorum queues. */

@@ -76,6 +76,8 @@ static bool fill(crew_message *m, const crew_request *request)
         if (!m->content_type)
             return false;
     }
+    if (request->headers && crew_value_copy(&m->arena, request->headers, &m->headers) != CREW_OK)
+        return false;
     m->one_way = request->one_way;
     m->deadline_ms = request->timeout_ms ? crew_now_ms() + request->timeout_ms : 0;
     crew_buffer_append(&m->body, request->bytes.data, request->bytes.size);
@@ -111,6 +113,7 @@ static crew_status receive(struct state *s, int wake_fd, int timeout_ms)
         return CREW_OK;
     }
     m->mine = place;
+    m->origin = (crew_string){ (const char *)&place->route, sizeof place->route };
     s->arrived = m;
     return CREW_OK;
 }

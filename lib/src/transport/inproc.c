@@ -258,6 +258,8 @@ static crew_message *copy_request(const struct end *c, const crew_message *sent)
     }
     *route = (struct route){ .client = c->id, .correlation = sent->correlation };
     m->mine = route;
+    m->origin = (crew_string){ (const char *)&route->client, sizeof route->client };
+    m->key = (crew_string){ (const char *)&route->correlation, sizeof route->correlation };
     m->content_type = sent->content_type;
     m->deadline_ms = sent->deadline_ms;
     m->one_way = sent->one_way;

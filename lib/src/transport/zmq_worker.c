@@ -159,6 +159,7 @@ static crew_message *receive_request(struct worker *w, bool *again)
         return NULL;
     }
     route->count = count;
+    m->origin = frames[0];
     m->kind = CREW_MESSAGE_REQUEST;
     m->mine = route;
     return m;

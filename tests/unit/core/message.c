@@ -87,11 +87,33 @@ static void spare_messages_keep_a_bounded_amount(void **state)
     assert_int_equal(pool.spare_bytes, 0);
 }
 
+static void copies_have_the_same_origin_key_and_body(void **state)
+{
+    (void)state;
+    static const char *const rows[][3] = { { "origin", "key", "body" },
+                                           { "other", "key", "body" },
+                                           { "origin", "other", "body" },
+                                           { "origin", "key", "other" } };
+    crew_message *made[4];
+    for (size_t i = 0; i < 4; i++) {
+        made[i] = crew_message_new();
+        made[i]->origin = crew_str(rows[i][0]);
+        made[i]->key = crew_str(rows[i][1]);
+        crew_buffer_text(&made[i]->body, rows[i][2]);
+    }
+    assert_true(crew_message_is_copy(made[0], made[0]));
+    for (size_t i = 1; i < 4; i++)
+        assert_false(crew_message_is_copy(made[0], made[i]));
+    for (size_t i = 0; i < 4; i++)
+        crew_message_free(made[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_keep_their_order),
         cmocka_unit_test(a_message_taken_again_is_empty_and_keeps_its_room),
+        cmocka_unit_test(copies_have_the_same_origin_key_and_body),
         cmocka_unit_test(limits_have_defaults),
         cmocka_unit_test(spare_messages_keep_a_bounded_amount),
     };

@@ -157,6 +157,35 @@ static void of_members_with_one_key_the_last_counts(void **state)
     assert_false(crew_value_equal(parse_json(&arena, "{\"a\":2,\"b\":2}"), object));
 }
 
+static void a_copy_shares_nothing(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"a\":[1,-2.5,\"text\",{\"b\":null}],\"\":[],\"c\":{},\"d\":true}";
+    crew_arena *other;
+    const crew_value *copy = NULL, *again = NULL;
+    assert_ok(crew_arena_new(&other));
+    assert_ok(crew_value_copy(&arena, parse_json(other, text), &copy));
+    crew_arena_free(other);
+    assert_string_equal(json_of(&arena, copy), text);
+    assert_ok(crew_value_copy(&arena, NULL, &again));
+    assert_int_equal(crew_value_type(again), CREW_TYPE_NULL);
+}
+
+static void what_is_too_deep_is_not_copied(void **state)
+{
+    (void)state;
+    const crew_value *copy = NULL;
+    crew_value *around = NULL, *inner;
+    assert_ok(crew_array_new(&arena, &around));
+    for (int i = 0; i < 1100; i++) {
+        inner = around;
+        assert_ok(crew_array_new(&arena, &around));
+        assert_ok(crew_array_add(&arena, around, inner));
+    }
+    assert_int_equal(crew_value_copy(&arena, around, &copy), CREW_LIMIT);
+    assert_null(copy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -168,6 +197,8 @@ int main(void)
         cmocka_unit_test(a_key_that_is_there_is_replaced),
         cmocka_unit_test(equality_is_deep_and_typed),
         cmocka_unit_test(deep_objects_compare_in_no_time),
+        cmocka_unit_test(a_copy_shares_nothing),
+        cmocka_unit_test(what_is_too_deep_is_not_copied),
         cmocka_unit_test(of_members_with_one_key_the_last_counts),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);

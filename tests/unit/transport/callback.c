@@ -210,6 +210,24 @@ static void a_request_s_time_is_its_call_s(void **state)
     assert_true(ms > 3500000 && ms <= 3600000);
 }
 
+static void headers_reach_the_handler(void **state)
+{
+    (void)state;
+    static const char ask[] = "{\"jsonrpc\":\"2.0\",\"method\":\"headers\",\"id\":1}";
+    crew_arena *arena;
+    const crew_value *headers;
+    assert_ok(crew_arena_new(&arena));
+    assert_ok(crew_pack(arena, &headers, "{s:s}", "Host", "example"));
+    put(1, (crew_request){ .bytes = crew_str(ask), .headers = headers });
+    await(1);
+    assert_string_equal(post.replies[0].text,
+                        "{\"jsonrpc\":\"2.0\",\"result\":{\"Host\":\"example\"},\"id\":1}");
+    put_text(2, ask);
+    await(2);
+    assert_string_equal(post.replies[1].text, "{\"jsonrpc\":\"2.0\",\"result\":null,\"id\":1}");
+    crew_arena_free(arena);
+}
+
 static const char brief_text[] = "{\"jsonrpc\":\"2.0\",\"method\":\"get_data\",\"id\":1}";
 static const char pass_text[] = "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1}";
 
@@ -335,6 +353,7 @@ int main(void)
         TEST(the_content_type_is_looked_at),
         TEST(what_has_no_answer_has_an_empty_reply),
         TEST(a_request_s_time_is_its_call_s),
+        TEST(headers_reach_the_handler),
         TEST(no_more_are_received_than_may_be_in_flight),
         TEST(a_request_whose_time_is_over_is_not_run),
         TEST(a_drain_answers_all_that_was_received),

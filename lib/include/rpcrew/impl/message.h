@@ -46,7 +46,13 @@ typedef struct crew_message {
     bool own_deadline;   /* worker: deadline_ms is the server's bound, the caller gave none */
     int64_t deadline_ms; /* crew_now_ms's clock; 0: none */
     const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */
-    const void *mine;         /* the transport's own, in the arena: a worker's, where the answer goes */
+    /* worker: what came beside the body, an object in the arena; NULL: nothing */
+    const crew_value *headers;
+    /* worker: whom the answer goes to, in the transport's words: what one caller sends has one origin, and
+     * what others send another; and what else tells one of its requests from the next, if it says. In the
+     * arena. */
+    crew_string origin, key;
+    const void *mine; /* the transport's own, in the arena: a worker's, where the answer goes */
     crew_buffer body;
     crew_buffer reply; /* worker: the answer, in the request's content type */
     crew_arena arena;
@@ -55,6 +61,10 @@ typedef struct crew_message {
 /* NULL without memory. */
 CREW_API crew_message *crew_message_new(void);
 CREW_API void crew_message_free(crew_message *message);
+
+/* Whether two requests are copies of one: of the same origin, key and body. Where callers name nothing, equal
+ * requests are taken for copies: ask only about one that is redelivered. */
+CREW_API bool crew_message_is_copy(const crew_message *message, const crew_message *other);
 
 /* A list of messages, in order. All zero is an empty one. */
 typedef struct crew_list {

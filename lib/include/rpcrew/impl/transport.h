@@ -141,9 +141,9 @@ struct crew_transport_ops {
      * Writes all there is in as few system calls as can be. */
     crew_status (*send)(void *state, crew_list *messages);
 
-    /* Worker: appends requests, with body, mine, content_type, deadline_ms and one_way set, and peer, if it
-     * knows several. Client: appends events and replies. Also drives what the transport itself has to do:
-     * heartbeats, acknowledgements (5, 7). */
+    /* Worker: appends requests, with body, mine, content_type, deadline_ms, one_way, headers, origin and
+     * key set, as far as there are any, and peer, if it knows several. Client: appends events and replies.
+     * Also drives what the transport itself has to do: heartbeats, acknowledgements (5, 7). */
     crew_status (*recv)(void *state, crew_list *messages, crew_room *room);
 
     /* Worker: takes no new peers from now on; those that there are go on. NULL: it never takes any by itself,
