@@ -76,6 +76,11 @@ typedef struct crew_callbacks {
 CREW_NODISCARD CREW_API crew_status crew_server_listen_with(crew_server *server, const char *url,
                                                             const crew_callbacks *callbacks, crew_error *why);
 
+/* The caller of a request that crew_callbacks gave with this route has gone, or wants no answer any more:
+ * calls of it that have not begun are not run, those that run are told (crew_call_cancelled). Its reply comes
+ * all the same. False: there is none in flight. Any thread, until crew_server_free. */
+CREW_API bool crew_server_cancel(crew_server *server, void *route);
+
 /* Starts to take requests; returns at once. */
 CREW_NODISCARD CREW_API crew_status crew_server_start(crew_server *server, crew_error *why);
 

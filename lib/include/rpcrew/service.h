@@ -67,8 +67,9 @@ CREW_API int64_t crew_call_remaining_ms(const crew_call *call);
 /* Whether the worker is stopping and takes nothing new: what can be cut short should be. */
 CREW_API bool crew_call_draining(const crew_call *call);
 /* Whether nobody is to wait for this call any more: its deadline has passed, whoever sent it has gone (the
- * broker's connection was lost, so that another worker gets it), or half of the time to drain has passed.
- * Once true it stays so. For loops of long handlers: cheap. Completing the call is still right, and wanted.
+ * broker's connection was lost, so that another worker gets it) or took it back (crew_server_cancel), or half
+ * of the time to drain has passed. Once true it stays so. For loops of long handlers: cheap. Completing the
+ * call is still right, and wanted.
  */
 CREW_API bool crew_call_cancelled(const crew_call *call);
 /* The same to wait for: readable once crew_call_cancelled is true. The call's, closed with it; not to be

@@ -5,6 +5,7 @@
  * Every message received holds a reference to the server until it is settled, so that calls deferred beyond
  * the server's end can be completed, without effect, at any time. */
 #include "io/endpoint.h"
+#include "server/in_flight.h"
 #include "server/pool.h"
 
 #include <rpcrew/server.h>
@@ -54,6 +55,7 @@ struct crew_server {
     atomic_uint open;   /* endpoints whose threads run; counted from the start on */
     atomic_bool started, stopping;
     struct crew_tokens tokens; /* whose draining is the server's */
+    struct crew_in_flight in_flight;
     bool joined;
     atomic_uint_fast64_t counts[COUNTS];
 };
@@ -84,6 +86,7 @@ static void unref(crew_server *server)
     }
     close(server->control);
     crew_tokens_fini(&server->tokens);
+    crew_in_flight_fini(&server->in_flight);
     crew_dispatcher_release(server->dispatcher);
     free(server);
 }
@@ -94,6 +97,7 @@ static void settle(crew_message *message, crew_message_kind kind)
 {
     struct crew_endpoint *endpoint = message->endpoint;
     crew_list one = { 0 };
+    crew_in_flight_remove(&server_of(endpoint)->in_flight, message);
     message->kind = kind;
     if (kind == CREW_SETTLE_REQUEUE && message->own_deadline)
         message->deadline_ms = 0; /* the next worker sets its own */
@@ -227,6 +231,7 @@ static void start(crew_message *message, crew_arena *scratch)
     count(server, CALLS, job->wire.count);
     count(server, MALFORMED, job->wire.malformed);
     charge_decoded(endpoint, message, job);
+    crew_in_flight_begin(&server->in_flight, message, job);
     if (!crew_pool_take_on(&server->pool, job, message->peer, runs_a_handler(job), scratch))
         settle(message, CREW_SETTLE_REQUEUE);
 }
@@ -315,7 +320,12 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
             m->deadline_ms = deadline_ms;
     }
     count(server, RECEIVED, messages->count);
+    crew_in_flight_add(&server->in_flight, messages);
     atomic_fetch_add(&server->refs, (unsigned)messages->count);
+    for (const crew_message *m = messages->head; m; m = m->next)
+        if (m->redelivered && crew_in_flight_has_copy(&server->in_flight, m))
+            crew_log(CREW_LOG_WARN, "a request that still runs here was given out again", "{s:s}", "endpoint",
+                     crew_url_text(endpoint->url));
     bool draining = atomic_load(&server->tokens.draining);
     while (draining && endpoint->can_requeue && messages->count)
         settle(crew_list_take(messages), CREW_SETTLE_REQUEUE);
@@ -421,8 +431,10 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     s->options.connect_timeout_ms = or_default(s->options.connect_timeout_ms, 5000);
     atomic_init(&s->refs, 1);
     crew_tokens_init(&s->tokens);
+    crew_in_flight_init(&s->in_flight);
     s->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->control < 0) {
+        crew_in_flight_fini(&s->in_flight);
         crew_tokens_fini(&s->tokens);
         free(s);
         return crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));
@@ -431,6 +443,7 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     crew_status status = crew_pool_init(&s->pool, slots, 0, &work, why);
     if (status != CREW_OK) {
         close(s->control);
+        crew_in_flight_fini(&s->in_flight);
         crew_tokens_fini(&s->tokens);
         free(s);
         return status;
@@ -611,6 +624,16 @@ void crew_server_free(crew_server *server)
     crew_pool_fini(&server->pool);
     crew_arena_fini(&server->scratch);
     unref(server);
+}
+
+bool crew_server_cancel(crew_server *server, void *route)
+{
+    crew_string origin = { (const char *)&route, sizeof route };
+    size_t found = 0;
+    for (size_t i = 0; i < server->endpoint_count; i++)
+        if (server->endpoints[i]->options.callbacks)
+            found += crew_in_flight_cancel(&server->in_flight, server->endpoints[i], origin, NULL);
+    return found > 0;
 }
 
 int crew_server_fd(const crew_server *server)

@@ -41,7 +41,7 @@ bool crew_call_cancelled(const crew_call *call)
     const struct crew_call_group *group = call->group;
     bool pressed = group->tokens && atomic_load(&group->tokens->pressing);
     bool gone = group->peer && atomic_load(&group->peer->gone);
-    return pressed || gone || crew_call_remaining_ms(call) == 0;
+    return pressed || gone || atomic_load(&call->token.raised) || crew_call_remaining_ms(call) == 0;
 }
 
 int crew_call_cancel_fd(crew_call *call)

@@ -68,6 +68,10 @@ void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
         (void)crew_call_shed(call, group->shed ? group->shed : "stopping");
         return;
     }
+    if (atomic_load(&call->token.raised)) {
+        (void)crew_call_shed(call, "cancelled");
+        return;
+    }
     if (group->deadline_ms && group->deadline_ms <= crew_now_ms()) {
         (void)crew_call_shed(call, "deadline"); /* what was before it took too long */
         return;

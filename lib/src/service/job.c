@@ -119,6 +119,20 @@ crew_status crew_job_decode(struct crew_job *job)
     return CREW_OK;
 }
 
+bool crew_job_cancel(struct crew_job *job, const crew_string *id)
+{
+    bool found = false;
+    for (size_t i = 0; i < job->wire.count; i++) {
+        const crew_wire_call *wire = &job->wire.items[i];
+        if (id && (wire->one_way || !crew_string_equal(wire->id, *id)))
+            continue;
+        found = true;
+        if (job->group.tokens)
+            crew_token_raise(job->group.tokens, &job->calls[i].token);
+    }
+    return found;
+}
+
 void crew_job_run(struct crew_job *job, size_t index, crew_arena *scratch)
 {
     struct crew_call *call = &job->calls[index];

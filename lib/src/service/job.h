@@ -36,6 +36,10 @@ struct crew_job {
 /* Decodes the bytes; the job has at least one call then. CREW_NO_MEMORY: done will not be called. */
 CREW_NODISCARD crew_status crew_job_decode(struct crew_job *job);
 
+/* Cancels the calls with an id, as the protocol wrote it, or all (id NULL); whether there are any. What has
+ * not begun is not run, what runs is told. Any thread, while the job is not done. */
+bool crew_job_cancel(struct crew_job *job, const crew_string *id);
+
 /* Runs one call. scratch is the thread's own arena, empty before and after; the job may be gone on return. */
 void crew_job_run(struct crew_job *job, size_t index, crew_arena *scratch);
 

@@ -27,7 +27,8 @@ int crew_token_watch(struct crew_tokens *tokens, struct crew_token *token, const
                      int64_t deadline_ms)
 {
     pthread_mutex_lock(&tokens->mutex);
-    if (!token->at) {
+    if (!token->watched) {
+        token->watched = true;
         token->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
         token->peer = peer;
         token->next = tokens->watched;
@@ -35,7 +36,8 @@ int crew_token_watch(struct crew_tokens *tokens, struct crew_token *token, const
         if (token->next)
             token->next->at = &token->next;
         tokens->watched = token;
-        bool now = atomic_load(&tokens->pressing) || (peer && atomic_load(&peer->gone));
+        bool now = atomic_load(&token->raised) || atomic_load(&tokens->pressing) ||
+                   (peer && atomic_load(&peer->gone));
         if (token->fd >= 0 && (now || deadline_ms))
             set_timer(token->fd, now ? 1 : deadline_ms);
     }
@@ -46,16 +48,26 @@ int crew_token_watch(struct crew_tokens *tokens, struct crew_token *token, const
 
 void crew_token_fini(struct crew_tokens *tokens, struct crew_token *token)
 {
-    if (!token->at) /* only who holds the call asks for a descriptor */
+    if (!token->watched) /* only who holds the call asks for a descriptor */
         return;
     pthread_mutex_lock(&tokens->mutex);
     *token->at = token->next;
     if (token->next)
         token->next->at = token->at;
+    int fd = token->fd;
+    token->at = NULL; /* whoever raises it now finds nothing to do */
     pthread_mutex_unlock(&tokens->mutex);
-    if (token->fd >= 0)
-        close(token->fd);
-    *token = (struct crew_token){ .fd = 0 };
+    if (fd >= 0)
+        close(fd);
+}
+
+void crew_token_raise(struct crew_tokens *tokens, struct crew_token *token)
+{
+    pthread_mutex_lock(&tokens->mutex);
+    atomic_store(&token->raised, true);
+    if (token->at && token->fd >= 0)
+        set_timer(token->fd, 1);
+    pthread_mutex_unlock(&tokens->mutex);
 }
 
 void crew_tokens_raise(struct crew_tokens *tokens, bool all)

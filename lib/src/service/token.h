@@ -15,10 +15,12 @@ struct crew_tokens {
     struct crew_token *watched;
 };
 
-/* Of one call. All zero: not watched. */
+/* Of one call. All zero: neither raised nor watched. */
 struct crew_token {
+    atomic_bool raised;            /* its caller takes it back */
     struct crew_token *next, **at; /* in the list */
     const crew_peer *peer;         /* whose going it is told of; NULL: nobody's */
+    bool watched;                  /* it has been put there */
     int fd;
 };
 
@@ -30,6 +32,9 @@ void crew_tokens_fini(struct crew_tokens *tokens);
 int crew_token_watch(struct crew_tokens *tokens, struct crew_token *token, const crew_peer *peer,
                      int64_t deadline_ms);
 void crew_token_fini(struct crew_tokens *tokens, struct crew_token *token);
+
+/* Raises one. Any thread, before crew_token_fini. */
+void crew_token_raise(struct crew_tokens *tokens, struct crew_token *token);
 
 /* Raises the tokens of peers that have gone, or all. Any thread. */
 void crew_tokens_raise(struct crew_tokens *tokens, bool all);

@@ -51,9 +51,20 @@ static crew_status left(crew_call *call)
     return crew_reply_int(call, crew_call_remaining_ms(call));
 }
 
-static const crew_method methods[] = {
-    { "pass", pass, "" }, { "keep", keep, "" }, { "left", left, "" }, { 0 }
-};
+/* Whether it was taken back, once that is known. */
+static crew_status await_cancel(crew_call *call)
+{
+    struct pollfd fd = { .fd = crew_call_cancel_fd(call), .events = POLLIN };
+    gate_pass(&gate);
+    (void)poll(&fd, 1, 60000);
+    return crew_reply_bool(call, crew_call_cancelled(call));
+}
+
+static const crew_method methods[] = { { "await_cancel", await_cancel, "" },
+                                       { "pass", pass, "" },
+                                       { "keep", keep, "" },
+                                       { "left", left, "" },
+                                       { 0 } };
 static const crew_service service = { .name = "test", .methods = methods };
 
 static crew_status receive(void *context, int wake_fd, int timeout_ms, crew_request *request)
@@ -228,6 +239,39 @@ static void headers_reach_the_handler(void **state)
     crew_arena_free(arena);
 }
 
+static void a_running_call_is_told_that_it_was_taken_back(void **state)
+{
+    (void)state;
+    gate_open(&gate);
+    put_text(1, "{\"jsonrpc\":\"2.0\",\"method\":\"await_cancel\",\"id\":1}");
+    assert_true(gate_await(&gate, 1));
+    assert_false(crew_server_cancel(server, (void *)(uintptr_t)2));
+    assert_true(crew_server_cancel(server, (void *)(uintptr_t)1));
+    await(1);
+    assert_string_equal(post.replies[0].text, "{\"jsonrpc\":\"2.0\",\"result\":true,\"id\":1}");
+    assert_false(crew_server_cancel(server, (void *)(uintptr_t)1));
+}
+
+static void what_was_taken_back_before_it_began_is_not_run(void **state)
+{
+    (void)state;
+    static const char text[] = "[{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1},"
+                               "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":2},"
+                               "{\"jsonrpc\":\"2.0\",\"method\":\"notify_hello\"},"
+                               "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":3}]";
+    put_text(1, text);
+    assert_true(gate_await(&gate, 2)); /* both threads are in handlers */
+    assert_true(crew_server_cancel(server, (void *)(uintptr_t)1));
+    gate_open(&gate);
+    await(1);
+    assert_non_null(strstr(post.replies[0].text, "\"reason\":\"cancelled\""));
+    assert_non_null(strstr(post.replies[0].text, "\"executed\":\"no\""));
+    assert_non_null(strstr(post.replies[0].text, "{\"jsonrpc\":\"2.0\",\"result\":null,\"id\":1}"));
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
+    assert_int_equal(stats.shed, 2);
+}
+
 static const char brief_text[] = "{\"jsonrpc\":\"2.0\",\"method\":\"get_data\",\"id\":1}";
 static const char pass_text[] = "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1}";
 
@@ -354,6 +398,8 @@ int main(void)
         TEST(what_has_no_answer_has_an_empty_reply),
         TEST(a_request_s_time_is_its_call_s),
         TEST(headers_reach_the_handler),
+        TEST(a_running_call_is_told_that_it_was_taken_back),
+        TEST(what_was_taken_back_before_it_began_is_not_run),
         TEST(no_more_are_received_than_may_be_in_flight),
         TEST(a_request_whose_time_is_over_is_not_run),
         TEST(a_drain_answers_all_that_was_received),

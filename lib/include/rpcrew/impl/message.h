@@ -39,7 +39,12 @@ typedef struct crew_message {
     uint32_t calls;       /* worker: that count as in flight for it; the core's own */
     size_t charged;       /* worker: bytes that do; the core's own */
     uint32_t epoch;       /* which opening of that endpoint; the core's own */
-    bool redelivered;     /* worker: had been given out before */
+    /* worker, the core's own: beside others that are in flight; its calls, once they are known; nobody wants
+     * it */
+    struct crew_message *next_taken, **at_taken;
+    struct crew_job *job;
+    bool cancelled;
+    bool redelivered;    /* worker: had been given out before */
     crew_status status;  /* worker: why it is settled without an answer, if not for having none: CREW_EXPIRED,
                             CREW_NO_MEMORY */
     const char *refusal; /* worker: why it is to be answered and not run (docs/errors.md); NULL: run it */

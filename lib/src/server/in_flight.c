@@ -1,0 +1,73 @@
+/* A list is enough: there are no more than may be in flight, and it is walked for what is rare. */
+#include "server/in_flight.h"
+
+void crew_in_flight_init(struct crew_in_flight *all)
+{
+    *all = (struct crew_in_flight){ .first = NULL };
+    (void)pthread_mutex_init(&all->mutex, NULL);
+}
+
+void crew_in_flight_fini(struct crew_in_flight *all)
+{
+    (void)pthread_mutex_destroy(&all->mutex);
+}
+
+void crew_in_flight_add(struct crew_in_flight *all, const crew_list *messages)
+{
+    pthread_mutex_lock(&all->mutex);
+    for (crew_message *m = messages->head; m; m = m->next) {
+        m->next_taken = all->first;
+        m->at_taken = &all->first;
+        if (m->next_taken)
+            m->next_taken->at_taken = &m->next_taken;
+        all->first = m;
+    }
+    pthread_mutex_unlock(&all->mutex);
+}
+
+void crew_in_flight_remove(struct crew_in_flight *all, crew_message *message)
+{
+    pthread_mutex_lock(&all->mutex);
+    *message->at_taken = message->next_taken;
+    if (message->next_taken)
+        message->next_taken->at_taken = message->at_taken;
+    message->next_taken = NULL;
+    message->at_taken = NULL;
+    message->job = NULL;
+    message->cancelled = false;
+    pthread_mutex_unlock(&all->mutex);
+}
+
+void crew_in_flight_begin(struct crew_in_flight *all, crew_message *message, struct crew_job *job)
+{
+    pthread_mutex_lock(&all->mutex);
+    message->job = job;
+    if (message->cancelled)
+        (void)crew_job_cancel(job, NULL);
+    pthread_mutex_unlock(&all->mutex);
+}
+
+size_t crew_in_flight_cancel(struct crew_in_flight *all, const void *endpoint, crew_string origin,
+                             const crew_string *id)
+{
+    size_t found = 0;
+    pthread_mutex_lock(&all->mutex);
+    for (crew_message *m = all->first; m; m = m->next_taken) {
+        if (m->endpoint != endpoint || !crew_string_equal(m->origin, origin))
+            continue;
+        m->cancelled = m->cancelled || !id;
+        found += m->job ? crew_job_cancel(m->job, id) : !id;
+    }
+    pthread_mutex_unlock(&all->mutex);
+    return found;
+}
+
+bool crew_in_flight_has_copy(struct crew_in_flight *all, const crew_message *message)
+{
+    bool found = false;
+    pthread_mutex_lock(&all->mutex);
+    for (const crew_message *m = all->first; m && !found; m = m->next_taken)
+        found = m != message && m->endpoint == message->endpoint && crew_message_is_copy(m, message);
+    pthread_mutex_unlock(&all->mutex);
+    return found;
+}

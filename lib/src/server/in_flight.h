@@ -1,0 +1,34 @@
+/* The requests that a server has taken and not settled, to be found by who sent them: those that nobody wants
+ * any more are told so, and a copy of one that still runs is known. */
+#ifndef SERVER_IN_FLIGHT_H
+#define SERVER_IN_FLIGHT_H
+
+#include "service/job.h"
+
+#include <pthread.h>
+
+struct crew_in_flight {
+    pthread_mutex_t mutex;
+    crew_message *first;
+};
+
+void crew_in_flight_init(struct crew_in_flight *all);
+/* None is left by then. */
+void crew_in_flight_fini(struct crew_in_flight *all);
+
+/* From when they are taken until they are settled. Any thread. */
+void crew_in_flight_add(struct crew_in_flight *all, const crew_list *messages);
+void crew_in_flight_remove(struct crew_in_flight *all, crew_message *message);
+
+/* It is decoded: from now on its calls are known. If it was cancelled before, they are. */
+void crew_in_flight_begin(struct crew_in_flight *all, crew_message *message, struct crew_job *job);
+
+/* Cancels what came in at an endpoint from an origin: all of it (id NULL), or the calls with an id, as its
+ * protocol wrote it. Returns how many messages that was something of. Any thread. */
+size_t crew_in_flight_cancel(struct crew_in_flight *all, const void *endpoint, crew_string origin,
+                             const crew_string *id);
+
+/* Whether another one, of the same endpoint, is a copy of this. */
+bool crew_in_flight_has_copy(struct crew_in_flight *all, const crew_message *message);
+
+#endif
