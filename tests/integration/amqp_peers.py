@@ -591,6 +591,16 @@ class BrokerFaults(Amqp):
         self.broker.ctl("set_permissions", "rpcrew", ".*", ".*", ".*")
         eventually(lambda: worker.text().count("listening") >= 2)
 
+    def test_what_is_given_out_again_while_it_runs_is_told(self):
+        worker = self.serve()
+        channel = self.connect()
+        channel.basic_publish(exchange="", routing_key=self.queue, body=request("sleep_ms", [5000]),
+                              properties=pika.BasicProperties(reply_to="nobody", correlation_id="1"))
+        eventually(lambda: channel.queue_declare(self.queue, passive=True).method.message_count == 0)
+        channel.connection.close()
+        self.broker.ctl("close_all_connections", "test")
+        eventually(lambda: worker.said("given out again"))
+
     def check_alarm(self):
         worker = self.serve()
         self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")

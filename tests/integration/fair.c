@@ -221,6 +221,14 @@ static void beside_others_a_flood_is_refused_and_they_are_served(void **state)
     assert_int_equal(atomic_load(&ended), CREW_OK + 1);
 }
 
+static bool has_lost(void *ignored)
+{
+    (void)ignored;
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
+    return stats.lost > 0;
+}
+
 static void a_peer_that_does_not_read_delays_nobody(void **state)
 {
     (void)state;
@@ -235,6 +243,7 @@ static void a_peer_that_does_not_read_delays_nobody(void **state)
         assert_ok_why(crew_client_call(polite, "add", &result, &why, "[ii]", i, 2), why);
         crew_result_free(result);
     }
+    assert_true(eventually(has_lost, NULL)); /* after send_timeout_ms, and counted */
 }
 
 static void handlers_that_call_their_own_service_are_answered(void **state)

@@ -8,6 +8,13 @@ enum { PATIENCE_MS = 10000 };
 
 static struct raw_end *ends;
 
+static void answered(void *context, const crew_message *message, crew_status status)
+{
+    struct raw_end *end = context;
+    assert_int_equal(message->kind, CREW_SETTLE_REPLY);
+    end->told[status == CREW_OK]++;
+}
+
 void raw_prepare(struct raw_end *end, const char *url, bool server)
 {
     *end = (struct raw_end){ .messages = { .spare_max = 4 }, .content_type = "application/json" };
@@ -21,6 +28,8 @@ void raw_prepare(struct raw_end *end, const char *url, bool server)
                                            .in_flight_max = 64,
                                            .connect_timeout_ms = 5000,
                                            .limits = crew_limits_resolve(NULL),
+                                           .answered = server ? answered : NULL,
+                                           .context = end,
                                            .hard_bytes = 128 << 20,
                                            .lost = &end->lost,
                                            .messages = &end->messages };
@@ -50,6 +59,7 @@ void raw_close(struct raw_end *end, crew_list *unsent)
         at = &(*at)->next;
     *at = end->next;
     end->ops->close(end->state, 1000, unsent ? unsent : &own);
+    assert_int_equal(end->told[false] + end->told[true], end->answers);
     crew_list_move(unsent ? unsent : &own, &end->outgoing);
     crew_list_free(&own);
     crew_list_free(&end->received);
@@ -147,6 +157,7 @@ void raw_request(struct raw_end *end, crew_string body, uint32_t correlation, bo
 void raw_settle(struct raw_end *end, crew_message *request, crew_message_kind kind, const char *reply)
 {
     request->kind = kind;
+    end->answers += kind == CREW_SETTLE_REPLY;
     crew_buffer_clear(&request->reply);
     if (reply)
         crew_buffer_text(&request->reply, reply);

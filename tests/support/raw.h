@@ -17,6 +17,8 @@ struct raw_end {
     const char *content_type; /* of requests */
     crew_list received;
     crew_list outgoing;   /* not taken yet */
+    size_t answers;       /* a server's: that it was given by raw_settle */
+    size_t told[2];       /* what became of them: not written; written */
     bool deaf;            /* is not driven while others are */
     struct raw_end *next; /* of all that are open: where one is driven, all are */
 };
@@ -28,7 +30,8 @@ void raw_prepare(struct raw_end *end, const char *url, bool server);
 void raw_fini(struct raw_end *end);
 /* Drives the end for a moment. */
 void raw_drive(struct raw_end *end);
-/* Gives back what was never written, if unsent is not NULL. */
+/* Gives back what was never written, if unsent is not NULL. Of a server, each answer must have been told of.
+ */
 void raw_close(struct raw_end *end, crew_list *unsent);
 
 /* Drives the end until one more message has come; fails the test after ten seconds. The caller's. */

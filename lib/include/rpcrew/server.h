@@ -117,6 +117,7 @@ typedef struct crew_server_stats {
     uint64_t shed;        /* answered and not run: for lack of room or time, or for having been redelivered */
     uint64_t redelivered; /* messages that a worker had had before */
     uint64_t dropped;     /* settled after their connection was lost */
+    uint64_t lost;        /* answers that were not written: their peers have gone, or do not read */
     uint64_t in_flight;   /* messages, now */
     uint64_t listening;   /* endpoints that are open, now */
 } crew_server_stats;

@@ -360,6 +360,12 @@ crew_status crew_endpoint_count(const char *url, const char *content_type, size_
     return status;
 }
 
+static void answered(void *context, const crew_message *message, crew_status status)
+{
+    struct crew_endpoint *e = context;
+    e->options.owner->answered(e, message, status);
+}
+
 static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error *why)
 {
     const crew_transport *transport;
@@ -382,6 +388,8 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     e->ops = o->server ? transport->server : transport->client;
     e->can_requeue = e->ops->can_requeue && e->ops->can_requeue(e->url);
     const crew_transport_config config = { .host = o->host,
+                                           .answered = o->owner->answered ? answered : NULL,
+                                           .context = e,
                                            .brief = o->brief,
                                            .callbacks = o->callbacks,
                                            .in_flight_max = o->in_flight_max,

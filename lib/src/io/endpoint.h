@@ -23,6 +23,8 @@ struct crew_endpoint_owner {
     /* Looks through what is about to be sent and takes out what is not to be; the endpoint may not be open.
      */
     void (*sending)(struct crew_endpoint *endpoint, crew_list *messages);
+    /* What became of an answer (crew_transport_answered); NULL: nobody cares. */
+    void (*answered)(struct crew_endpoint *endpoint, const crew_message *message, crew_status status);
     /* There is a peer now where there was none; NULL: nobody cares. */
     void (*ready)(struct crew_endpoint *endpoint);
     /* It was opened (CREW_OK), could not be, or was lost. unsent: requests never written, to keep or take. */

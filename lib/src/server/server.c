@@ -39,6 +39,7 @@ enum count {
     SHED,
     REDELIVERED,
     DROPPED,
+    LOST,
     COUNTS
 };
 
@@ -361,6 +362,16 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
     }
 }
 
+static void answered(struct crew_endpoint *endpoint, const crew_message *message, crew_status status)
+{
+    if (status == CREW_OK)
+        return;
+    count(server_of(endpoint), LOST, 1);
+    crew_log(CREW_LOG_DEBUG, "an answer was not written", "{s:s,s:s,s:I}", "endpoint",
+             crew_url_text(endpoint->url), "reason", crew_status_text(status), "bytes",
+             (int64_t)message->reply.size);
+}
+
 /* Those whose connection was lost have gone. */
 static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent)
 {
@@ -395,6 +406,7 @@ static const struct crew_endpoint_owner owner = {
     .room = room,
     .received = received,
     .sending = sending,
+    .answered = answered,
     .changed = changed,
     .due = due,
     .idle = idle,
@@ -666,6 +678,7 @@ void crew_server_stats_get(const crew_server *server, crew_server_stats *stats)
         .shed = n[SHED],
         .redelivered = n[REDELIVERED],
         .dropped = n[DROPPED],
+        .lost = n[LOST],
     };
     for (size_t i = 0; i < server->endpoint_count; i++) {
         stats->in_flight += atomic_load(&server->endpoints[i]->in_flight);

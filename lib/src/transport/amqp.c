@@ -42,8 +42,9 @@ struct worker {
     const crew_transport_config *config;
     struct amqp_link *link;
     bool ack_early, paused;
-    bool requeues;   /* gives back what it has not started; else all that comes is handed out */
-    crew_list ready; /* received, and not handed out for want of room */
+    bool requeues;      /* gives back what it has not started; else all that comes is handed out */
+    crew_list ready;    /* received, and not handed out for want of room */
+    crew_list answered; /* answers in the outbox, in order */
 
     /* whether the broker still knows our consumer */
     size_t unsettled;
@@ -55,6 +56,7 @@ struct worker {
 struct route {
     uint64_t tag;
     crew_string correlation_id;
+    uint64_t end; /* where its answer ends in the stream */
 };
 
 static crew_status declare(const crew_transport_config *config, struct amqp_link *link, crew_error *why)
@@ -221,11 +223,25 @@ static bool consume_again(struct worker *w, bool certain)
                                    crew_url_option_is(url, "queue_type", "quorum"));
 }
 
+/* Tells of the answers that are written up to there, or of all the others that they never will be. */
+static void tell_answered(struct worker *w, uint64_t written, crew_status others)
+{
+    while (w->answered.head) {
+        bool is_out = ((const struct route *)w->answered.head->mine)->end <= written;
+        if (!is_out && others == CREW_OK)
+            return;
+        crew_message *m = crew_list_take(&w->answered);
+        crew_transport_answered(w->config, m, is_out ? CREW_OK : others);
+        crew_message_give(w->config->messages, m);
+    }
+}
+
 static crew_status worker_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct worker *w = state;
     crew_error why;
     bool good = inquire(w), more = true;
+    tell_answered(w, amqp_link_written(w->link), CREW_OK);
     for (int i = 0; i < EVENTS_MOST && more && good; i++) {
         struct amqp_event e = amqp_link_next(w->link, &why);
         switch (e.kind) {
@@ -290,9 +306,19 @@ static crew_status worker_send(void *state, crew_list *messages)
     w->unsettled -= messages->count;
     for (crew_message *m; (m = crew_list_take(messages));) {
         good = good && settle_one(w, m);
+        if (good && m->kind == CREW_SETTLE_REPLY) {
+            ((struct route *)m->mine)->end = amqp_link_queued(w->link);
+            crew_list_append(&w->answered, m);
+            continue;
+        }
+        crew_transport_answered(w->config, m, CREW_NO_MEMORY);
         crew_message_give(w->config->messages, m);
     }
-    return good ? leave_to_recv(amqp_link_flush(w->link)) : CREW_NO_MEMORY;
+    if (!good)
+        return CREW_NO_MEMORY;
+    crew_status status = amqp_link_flush(w->link);
+    tell_answered(w, amqp_link_written(w->link), CREW_OK);
+    return leave_to_recv(status);
 }
 
 static void worker_pause(void *state)
@@ -312,7 +338,7 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
     struct worker *w = state;
     (void)unsent;
     crew_list_free(&w->ready);
-    amqp_link_close(w->link, linger_ms);
+    tell_answered(w, amqp_link_close(w->link, linger_ms), CREW_DISCONNECTED);
 }
 
 /* ---- caller ---- */

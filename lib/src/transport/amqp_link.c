@@ -494,9 +494,11 @@ static void close_in_order(struct amqp_link *link, unsigned linger_ms)
     }
 }
 
-void amqp_link_close(struct amqp_link *link, unsigned linger_ms)
+uint64_t amqp_link_close(struct amqp_link *link, unsigned linger_ms)
 {
     if (linger_ms)
         close_in_order(link, linger_ms);
+    uint64_t written = link->written;
     destroy(link);
+    return written;
 }

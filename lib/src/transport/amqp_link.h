@@ -55,8 +55,9 @@ enum { AMQP_CALLS = 1, AMQP_CONFIRMS = 2, AMQP_INQUIRIES = 3 }; /* the channels 
  * login. */
 crew_status amqp_link_open(struct amqp_link **link, const crew_transport_config *config,
                            unsigned confirm_channel, crew_error *why);
-/* Flushes and closes in order, for linger_ms at most, then drops the socket. */
-void amqp_link_close(struct amqp_link *link, unsigned linger_ms);
+/* Flushes and closes in order, for linger_ms at most, then drops the socket. Returns amqp_link_written of the
+ * end. */
+uint64_t amqp_link_close(struct amqp_link *link, unsigned linger_ms);
 
 /* Topology, while opening: these block up to connect_timeout_ms. queue is the name, or for an exclusive queue
  * gets one (in the link's memory). CREW_BAD_ARGUMENT with the broker's words, such as which argument differs.

@@ -49,7 +49,7 @@ static crew_status open_it(void *state, const crew_transport_config *config, cre
     return CREW_OK;
 }
 
-static const struct place *take_place(struct state *s, void *route)
+static struct place *take_place(struct state *s, void *route)
 {
     assert(s->free); /* no more are received than may be in flight */
     struct place *place = &s->places[s->free - 1];
@@ -59,13 +59,12 @@ static const struct place *take_place(struct state *s, void *route)
 }
 
 /* The request's functions hear of its end, and its place is free again. */
-static void end(struct state *s, const struct place *at, const crew_answer *answer)
+static void end(struct state *s, struct place *at, const crew_answer *answer)
 {
     const crew_callbacks *callbacks = s->config->callbacks;
-    uint32_t number = (uint32_t)(at - s->places) + 1;
     callbacks->reply(callbacks->context, at->route, answer);
-    s->places[number - 1] = (struct place){ .next = s->free };
-    s->free = number;
+    *at = (struct place){ .next = s->free };
+    s->free = (uint32_t)(at - s->places) + 1;
 }
 
 static bool fill(crew_message *m, const crew_request *request)
@@ -78,10 +77,12 @@ static bool fill(crew_message *m, const crew_request *request)
     }
     if (request->headers && crew_value_copy(&m->arena, request->headers, &m->headers) != CREW_OK)
         return false;
+    m->origin =
+        crew_arena_string(&m->arena, (crew_string){ (const char *)&request->route, sizeof request->route });
     m->one_way = request->one_way;
     m->deadline_ms = request->timeout_ms ? crew_now_ms() + request->timeout_ms : 0;
     crew_buffer_append(&m->body, request->bytes.data, request->bytes.size);
-    return !m->body.failed;
+    return m->origin.data && !m->body.failed;
 }
 
 static crew_status pass_time(int wake_fd, int timeout_ms)
@@ -106,14 +107,13 @@ static crew_status receive(struct state *s, int wake_fd, int timeout_ms)
         crew_message_give(s->config->messages, m);
         return status == CREW_TIMEOUT ? CREW_OK : status;
     }
-    const struct place *place = take_place(s, request.route);
+    struct place *place = take_place(s, request.route);
     if (!fill(m, &request)) {
         crew_message_give(s->config->messages, m);
         end(s, place, &(crew_answer){ .status = CREW_NO_MEMORY });
         return CREW_OK;
     }
     m->mine = place;
-    m->origin = (crew_string){ (const char *)&place->route, sizeof place->route };
     s->arrived = m;
     return CREW_OK;
 }
@@ -148,6 +148,7 @@ static crew_status send_all(void *state, crew_list *messages)
         if (m->kind == CREW_SETTLE_REPLY)
             answer = (crew_answer){ CREW_OK, m->content_type, crew_buffer_string(&m->reply) };
         end(s, m->mine, &answer);
+        crew_transport_answered(s->config, m, CREW_OK);
         crew_message_give(s->config->messages, m);
     }
     return CREW_OK;

@@ -154,7 +154,7 @@ static crew_status server_recv(void *state, crew_list *messages, crew_room *room
     return CREW_OK;
 }
 
-static void deliver(struct hub *hub, crew_message *answered)
+static crew_status deliver(struct hub *hub, crew_message *answered)
 {
     const struct route *route = answered->mine;
     struct end *client = hub->ends[CLIENT];
@@ -162,7 +162,7 @@ static void deliver(struct hub *hub, crew_message *answered)
         client = client->next;
     crew_message *reply = client ? crew_message_new() : NULL;
     if (!reply)
-        return; /* the caller has left */
+        return client ? CREW_NO_MEMORY : CREW_DISCONNECTED;
     crew_list one = { 0 };
     reply->kind = CREW_EVENT_REPLY;
     reply->correlation = route->correlation;
@@ -170,8 +170,10 @@ static void deliver(struct hub *hub, crew_message *answered)
     reply->body = answered->reply;
     answered->reply = (crew_buffer){ 0 };
     crew_list_append(&one, reply);
-    if (crew_queue_push(&client->inbox, &one) != CREW_OK)
+    crew_status status = crew_queue_push(&client->inbox, &one);
+    if (status != CREW_OK)
         crew_list_free(&one);
+    return status;
 }
 
 static void requeue(crew_message *m, crew_list *back)
@@ -188,7 +190,7 @@ static crew_status server_send(void *state, crew_list *messages)
     pthread_mutex_lock(&hub->mutex);
     for (crew_message *m; (m = crew_list_take(messages)); s->unsettled--) {
         if (m->kind == CREW_SETTLE_REPLY)
-            deliver(hub, m);
+            crew_transport_answered(s->config, m, deliver(hub, m));
         if (m->kind == CREW_SETTLE_REQUEUE)
             requeue(m, &back);
         else

@@ -200,6 +200,12 @@ static void drop(struct worker *w, crew_message *m)
     crew_message_give(w->end.config->messages, m);
 }
 
+/* What zmq_msg_send's error, or 0, means for an answer. */
+static crew_status fate_of(int error)
+{
+    return !error ? CREW_OK : error == ENOMEM ? CREW_NO_MEMORY : CREW_DISCONNECTED;
+}
+
 static void note_full(struct worker *w, struct zmq_peer *peer)
 {
     if (peer->full)
@@ -231,6 +237,7 @@ static crew_message *keep(struct worker *w, crew_message *m)
     } else {
         crew_message_free(kept);
         kept = NULL;
+        crew_transport_answered(w->end.config, m, CREW_NO_MEMORY);
     }
     drop(w, m);
     return kept;
@@ -244,11 +251,12 @@ static void keep_waiting(struct worker *w, struct zmq_peer *peer, crew_message *
     bool too_much = (peer->waiting.count && peer->waiting_bytes + bytes > w->send_bytes) ||
                     w->peers.waiting_bytes + bytes > SEND_BYTES_ALL;
     note_full(w, peer);
-    crew_message *kept = NULL;
-    if (too_long || too_much)
+    if (too_long || too_much) {
+        crew_transport_answered(w->end.config, m, too_long ? CREW_TIMEOUT : CREW_LIMIT);
         drop(w, m);
-    else
-        kept = keep(w, m);
+        return;
+    }
+    crew_message *kept = keep(w, m);
     if (!kept)
         return;
     crew_list_append(&peer->waiting, kept);
@@ -256,11 +264,13 @@ static void keep_waiting(struct worker *w, struct zmq_peer *peer, crew_message *
     w->peers.waiting_bytes += bytes;
 }
 
-static void take_waiting(struct worker *w, struct zmq_peer *peer)
+/* The first answer that waits for a peer waits no longer. */
+static void take_waiting(struct worker *w, struct zmq_peer *peer, crew_status fate)
 {
     size_t bytes = peer->waiting.head->reply.size + 1;
     peer->waiting_bytes -= bytes;
     w->peers.waiting_bytes -= bytes;
+    crew_transport_answered(w->end.config, peer->waiting.head, fate);
     crew_message_free(crew_list_take(&peer->waiting));
 }
 
@@ -269,12 +279,12 @@ static bool retry(struct worker *w, struct zmq_peer *peer)
 {
     int error = 0;
     while (peer->waiting.head && (error = send_answer(w, peer->waiting.head)) != EAGAIN) {
-        take_waiting(w, peer); /* sent, or its peer is gone */
+        take_waiting(w, peer, fate_of(error));
         peer->since_ms = crew_now_ms();
     }
     int64_t silent_ms = crew_now_ms() - peer->since_ms;
     while (error == EAGAIN && peer->waiting.head && silent_ms >= w->send_timeout_ms)
-        take_waiting(w, peer);
+        take_waiting(w, peer, CREW_TIMEOUT);
     /* One known to be full is remembered for a while, so that it is not waited for again. */
     return error == EAGAIN || (peer->waiting.head == NULL && silent_ms >= w->send_timeout_ms &&
                                silent_ms < 10 * (int64_t)w->send_timeout_ms);
@@ -303,10 +313,12 @@ static crew_status worker_send(void *state, crew_list *messages)
             error = peer && peer->waiting.count ? EAGAIN : send_answer(w, m);
         if (speaks && !error && peer && peer->full)
             peer->since_ms = crew_now_ms(); /* it reads again */
-        if (error == EAGAIN && peer)
+        if (error == EAGAIN && peer) {
             keep_waiting(w, peer, m);
-        else
-            drop(w, m); /* sent, or its peer is gone */
+            continue;
+        }
+        crew_transport_answered(w->end.config, m, fate_of(error));
+        drop(w, m);
     }
     return CREW_OK;
 }
@@ -382,6 +394,9 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
 {
     struct worker *w = state;
     (void)unsent;
+    for (struct zmq_peer *peer = w->peers.full; peer; peer = peer->next_full)
+        while (peer->waiting.head)
+            take_waiting(w, peer, CREW_TIMEOUT);
     zmq_peers_fini(&w->peers);
     zmq_end_close(&w->end, linger_ms);
 }

@@ -52,7 +52,9 @@
  * 9. Answers that a peer does not read wait with the transport, counted in bytes against that peer alone, and
  * delay nobody else; their messages are settled, and no longer count as in flight. Past a time in which it
  * reads nothing, or a number of bytes (options of the transport's, with defaults), they are dropped: on a
- * stream with the connection, since half an answer is none.
+ * stream with the connection, since half an answer is none. What becomes of each answer is told once
+ * (crew_transport_answered): that it was written, in the sense of 3, or why it never will be; at the close
+ * at the latest.
  * 10. A drain has three steps: unlisten (no new peers; those that the kernel has taken already are there),
  * pause (nothing more is taken from those that there are; what has come and was not given out goes back),
  * close. A transport that can give nothing back has no pause: what comes is still given, to be refused in
@@ -82,8 +84,21 @@ typedef struct crew_transport_config {
     crew_error *lost;            /* where wait, send and recv may say why the connection is over */
     struct crew_queue *queue; /* the endpoint's: what wakes wait; for a task that opens a further connection
                                  (core/task.h) */
+    /* worker: what became of an answer; NULL: nobody asks. By crew_transport_answered */
+    void (*answered)(void *context, const crew_message *message, crew_status status);
+    void *context;
     crew_message_pool *messages; /* where new messages come from and those that are finished go to */
 } crew_transport_config;
+
+/* Tells what became of a settled message's answer, if it has one: CREW_OK, it was written; CREW_DISCONNECTED,
+ * its peer has gone; CREW_TIMEOUT, its peer does not read; CREW_LIMIT, too much waits for that already;
+ * CREW_NO_MEMORY. The message is the caller's still. */
+static inline void crew_transport_answered(const crew_transport_config *config, const crew_message *message,
+                                           crew_status status)
+{
+    if (config->answered && message->kind == CREW_SETTLE_REPLY)
+        config->answered(config->context, message, status);
+}
 
 /* What one recv may give: so that a round ends, however much there is. A message may overshoot the bytes;
  * with either at 0 nothing more is given, but for what a worker has in reserve. */
