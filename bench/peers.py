@@ -53,7 +53,7 @@ class Worker:
         began = time.monotonic()
         peer.send(request(method, params))
         if not peer.poll(PATIENCE_MS):
-            raise SystemExit(f"{method} was not answered")
+            raise SystemExit(f"{method} was not answered; the worker's status: {self.process.poll()}")
         peer.recv()
         return time.monotonic() - began
 

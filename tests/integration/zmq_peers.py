@@ -162,6 +162,18 @@ class TheirClients(Peer):
         req.send(request("add", [1, 2]))
         self.assertEqual(answer(req)["result"], 3)
 
+    def test_a_client_that_leaves_while_it_is_held_back_costs_nothing(self):
+        self.serve("?in_flight=1&max_bytes=65536")
+        busy, flood = self.connected(zmq.DEALER), self.connected(zmq.DEALER, sndhwm=1, sndtimeo=500)
+        busy.send_multipart([b"", request("sleep_ms", [7000])])
+        with self.assertRaises(zmq.Again):
+            for _ in range(1000):
+                flood.send_multipart([b"", b"x" * 250000])
+        flood.close()
+        self.assertEqual(answer(busy)["result"], 7000)
+        busy.send_multipart([b"", request("add", [1, 2])])
+        self.assertEqual(answer(busy)["result"], 3)
+
     def test_a_passed_deadline_in_the_header_is_not_run(self):
         self.serve("", "--threads", "1")
         dealer = self.connected(zmq.DEALER)

@@ -85,6 +85,7 @@ struct crew_endpoint {
     crew_list outgoing;          /* taken from the queue */
     size_t passed_bytes;         /* the owner's: since memory was last tidied, and when it is to be; 0: not */
     int64_t tidy_at_ms;
+    bool tidy_again;  /* when something more has passed */
     uint32_t epoch;   /* counts openings: settlements of an earlier one are stale */
     bool can_requeue; /* the transport's */
     bool open, paused, ever_open;

@@ -241,7 +241,8 @@ static const struct crew_pool_work work = { .start = start, .run = run_call };
 
 /* ---- the endpoints' side ---- */
 
-/* What malloc keeps of large or many messages goes back to the system once it is quiet. */
+/* What malloc keeps of large or many messages goes back to the system once it is quiet; and what was in use
+ * then, for peers that had not read it or not gone, when there has been something more. */
 static int due(struct crew_endpoint *endpoint)
 {
     if (!endpoint->tidy_at_ms)
@@ -250,6 +251,7 @@ static int due(struct crew_endpoint *endpoint)
     if (left > 0)
         return (int)left;
     endpoint->tidy_at_ms = 0;
+    endpoint->tidy_again = endpoint->passed_bytes > TIDY_BYTES;
     endpoint->passed_bytes = 0;
     (void)malloc_trim(0);
     return -1;
@@ -258,7 +260,7 @@ static int due(struct crew_endpoint *endpoint)
 static void note_passed(struct crew_endpoint *endpoint, size_t bytes)
 {
     endpoint->passed_bytes += bytes;
-    if (endpoint->passed_bytes > TIDY_BYTES)
+    if (endpoint->passed_bytes > TIDY_BYTES || endpoint->tidy_again)
         endpoint->tidy_at_ms = crew_now_ms() + TIDY_MS;
 }
 
@@ -367,6 +369,7 @@ static void answered(struct crew_endpoint *endpoint, const crew_message *message
     if (status == CREW_OK)
         return;
     count(server_of(endpoint), LOST, 1);
+    note_passed(endpoint, message->reply.size);
     crew_log(CREW_LOG_DEBUG, "an answer was not written", "{s:s,s:s,s:I}", "endpoint",
              crew_url_text(endpoint->url), "reason", crew_status_text(status), "bytes",
              (int64_t)message->reply.size);

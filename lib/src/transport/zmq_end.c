@@ -170,8 +170,17 @@ static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
     (void)result;
     zmq_end_set(end->socket, ZMQ_LINGER, 0);
     zmq_end_set(end->socket, ZMQ_IPV6, strchr(end->address, '[') != NULL);
-    zmq_end_set(end->socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS);
-    zmq_end_set(end->socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_LOST_MS);
+    if (type == ZMQ_ROUTER) {
+        /* No heartbeats: a peer that is held back is silent without being gone, and over one that goes
+         * meanwhile libzmq 4.3 would end the process. */
+        zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE, 1);
+        zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE_IDLE, HEARTBEAT_MS / 1000);
+        zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE_INTVL, HEARTBEAT_MS / 1000);
+        zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE_CNT, HEARTBEAT_LOST_MS / HEARTBEAT_MS);
+    } else { /* its answers are always read */
+        zmq_end_set(end->socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS);
+        zmq_end_set(end->socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_LOST_MS);
+    }
     zmq_end_set(end->socket, ZMQ_RECONNECT_IVL, RECONNECT_MS);
     zmq_end_set(end->socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MOST_MS);
     zmq_end_set(end->socket, ZMQ_CONNECT_TIMEOUT, (int)end->config->connect_timeout_ms);
