@@ -83,10 +83,14 @@ def end(group, number=signal.SIGTERM):
 
 
 def remove(room):
-    """Helpers of Erlang's may write a last line after it has ended."""
+    """Once nobody is left who might write there: helpers of Erlang's outlive it for a moment."""
     limit = time.monotonic() + 10
     while os.path.exists(room) and time.monotonic() < limit:
-        shutil.rmtree(room, ignore_errors=True)
+        if any(room in environment_of(pid) for pid in os.listdir("/proc") if pid.isdigit()):
+            time.sleep(0.02)
+        else:
+            shutil.rmtree(room, ignore_errors=True)
+    shutil.rmtree(room, ignore_errors=True)
 
 
 def rabbitmqctl(environment, node, *words):

@@ -78,7 +78,8 @@ CREW_NODISCARD CREW_API crew_status crew_server_listen_with(crew_server *server,
 
 /* The caller of a request that crew_callbacks gave with this route has gone, or wants no answer any more:
  * calls of it that have not begun are not run, those that run are told (crew_call_cancelled). Its reply comes
- * all the same. False: there is none in flight. Any thread, until crew_server_free. */
+ * all the same, and the route is in use until then. False: there was nothing to cancel, since the request has
+ * just been received or has just ended. Any thread, until crew_server_free. */
 CREW_API bool crew_server_cancel(crew_server *server, void *route);
 
 /* Starts to take requests; returns at once. */

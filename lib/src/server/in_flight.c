@@ -1,6 +1,8 @@
 /* A list is enough: there are no more than may be in flight, and it is walked for what is rare. */
 #include "server/in_flight.h"
 
+enum { LOOK_MOST = 1000 };
+
 void crew_in_flight_init(struct crew_in_flight *all)
 {
     *all = (struct crew_in_flight){ .first = NULL };
@@ -65,8 +67,9 @@ size_t crew_in_flight_cancel(struct crew_in_flight *all, const void *endpoint, c
 bool crew_in_flight_has_copy(struct crew_in_flight *all, const crew_message *message)
 {
     bool found = false;
+    int left = LOOK_MOST;
     pthread_mutex_lock(&all->mutex);
-    for (const crew_message *m = all->first; m && !found; m = m->next_taken)
+    for (const crew_message *m = all->first; m && !found && left--; m = m->next_taken)
         found = m != message && m->endpoint == message->endpoint && crew_message_is_copy(m, message);
     pthread_mutex_unlock(&all->mutex);
     return found;

@@ -23,12 +23,13 @@ void crew_in_flight_remove(struct crew_in_flight *all, crew_message *message);
 /* It is decoded: from now on its calls are known. If it was cancelled before, they are. */
 void crew_in_flight_begin(struct crew_in_flight *all, crew_message *message, struct crew_job *job);
 
-/* Cancels what came in at an endpoint from an origin: all of it (id NULL), or the calls with an id, as its
- * protocol wrote it. Returns how many messages that was something of. Any thread. */
+/* Cancels what came in at an endpoint from an origin: all of it (id NULL), or of what is decoded the calls
+ * with an id, as its protocol wrote it. Returns how many messages that was something of. Any thread. */
 size_t crew_in_flight_cancel(struct crew_in_flight *all, const void *endpoint, crew_string origin,
                              const crew_string *id);
 
-/* Whether another one, of the same endpoint, is a copy of this. */
+/* Whether another one, of the same endpoint, is a copy of this: among the latest 1,000, so that it costs
+ * little where all comes again. */
 bool crew_in_flight_has_copy(struct crew_in_flight *all, const crew_message *message);
 
 #endif

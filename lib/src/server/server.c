@@ -21,11 +21,13 @@
 enum { ENDPOINTS_MAX = 64, LINGER_MS = 1000 };
 
 /* What a text takes at most while it is decoded (docs/values.md), and decoded ones together. */
+enum { DECODED_TIMES = 18, IN_FLIGHT_BYTES = 256 << 20 };
+
+/* Calls of one peer that may be taken beyond the room that there is. */
 enum { RESERVE_EACH = 8 };
 
-/* After so many bytes, and then so long without any. */
+/* Memory is tidied after so many bytes, and then so long without any. */
 enum { TIDY_BYTES = 16 << 20, TIDY_MS = 1000 };
-enum { DECODED_TIMES = 18, IN_FLIGHT_BYTES = 256 << 20 };
 
 enum count {
     RECEIVED,
@@ -310,6 +312,15 @@ static void discharge(struct crew_endpoint *endpoint, const crew_message *m)
     atomic_fetch_sub(&m->peer->in_flight, m->calls);
 }
 
+/* It may mean that its handler takes longer than the broker waits. */
+static void note_copies(struct crew_endpoint *endpoint, const crew_list *messages)
+{
+    for (const crew_message *m = messages->head; m; m = m->next)
+        if (m->redelivered && m->key.size && crew_in_flight_has_copy(&server_of(endpoint)->in_flight, m))
+            crew_log(CREW_LOG_WARN, "a request that is still here was given out again", "{s:s}", "endpoint",
+                     crew_url_text(endpoint->url));
+}
+
 static void received(struct crew_endpoint *endpoint, crew_list *messages)
 {
     crew_server *server = server_of(endpoint);
@@ -322,13 +333,10 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
         if (m->own_deadline)
             m->deadline_ms = deadline_ms;
     }
+    note_copies(endpoint, messages);
     count(server, RECEIVED, messages->count);
     crew_in_flight_add(&server->in_flight, messages);
     atomic_fetch_add(&server->refs, (unsigned)messages->count);
-    for (const crew_message *m = messages->head; m; m = m->next)
-        if (m->redelivered && crew_in_flight_has_copy(&server->in_flight, m))
-            crew_log(CREW_LOG_WARN, "a request that still runs here was given out again", "{s:s}", "endpoint",
-                     crew_url_text(endpoint->url));
     bool draining = atomic_load(&server->tokens.draining);
     while (draining && endpoint->can_requeue && messages->count)
         settle(crew_list_take(messages), CREW_SETTLE_REQUEUE);

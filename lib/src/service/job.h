@@ -11,8 +11,7 @@
 
 struct crew_job {
     struct crew_call_group group; /* first, so that one is found from the other */
-    /* set by the maker, zero but for these and the group's protocol, deadline_ms, answerable, shed, stopping
-     */
+    /* set by the maker, zero but for these and the group's, up to tokens */
     const crew_dispatcher *dispatcher;
     const crew_limits *limits;
     crew_wire_errors errors; /* what they look like, where the protocol leaves that open */

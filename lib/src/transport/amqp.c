@@ -56,7 +56,6 @@ struct worker {
 struct route {
     uint64_t tag;
     crew_string correlation_id;
-    uint64_t end; /* where its answer ends in the stream */
 };
 
 static crew_status declare(const crew_transport_config *config, struct amqp_link *link, crew_error *why)
@@ -114,7 +113,7 @@ static int64_t deadline_of(const struct amqp_event *e)
     return crew_now_ms() + (left < most ? left : most);
 }
 
-/* What a caller names its request by: one id, or both, told apart from what only looks like both. */
+/* What a caller names its request by: one id, or both, with a NUL between them. */
 static bool keep_key(crew_message *m, crew_string correlation_id, crew_string message_id)
 {
     char *both;
@@ -227,7 +226,7 @@ static bool consume_again(struct worker *w, bool certain)
 static void tell_answered(struct worker *w, uint64_t written, crew_status others)
 {
     while (w->answered.head) {
-        bool is_out = ((const struct route *)w->answered.head->mine)->end <= written;
+        bool is_out = w->answered.head->number <= written;
         if (!is_out && others == CREW_OK)
             return;
         crew_message *m = crew_list_take(&w->answered);
@@ -299,15 +298,25 @@ static bool settle_one(struct worker *w, const crew_message *m)
     return good;
 }
 
+/* Of an answer that waits in the outbox only where it ends there is needed. */
+static void forget_content(crew_message *m)
+{
+    crew_buffer_fini(&m->body);
+    crew_buffer_fini(&m->reply);
+    crew_arena_fini(&m->arena);
+}
+
 static crew_status worker_send(void *state, crew_list *messages)
 {
     struct worker *w = state;
-    bool good = true;
+    bool good = true, waits = !amqp_link_writable(w->link);
     w->unsettled -= messages->count;
     for (crew_message *m; (m = crew_list_take(messages));) {
         good = good && settle_one(w, m);
         if (good && m->kind == CREW_SETTLE_REPLY) {
-            ((struct route *)m->mine)->end = amqp_link_queued(w->link);
+            m->number = amqp_link_queued(w->link);
+            if (waits) /* for long, perhaps */
+                forget_content(m);
             crew_list_append(&w->answered, m);
             continue;
         }

@@ -8,11 +8,16 @@
 
 #include <math.h>
 
-enum { DEPTH_MOST = 32 };
+enum { DEPTH_MOST = 32, ENTRIES_MOST = 1000 };
+
+struct table {
+    crew_arena *arena;
+    int left; /* entries that may still be kept */
+};
 
 static const char ours[] = "rpcrew-"; /* what is told otherwise, as the deadline is */
 
-static bool fill(crew_arena *arena, const amqp_field_value_t *field, int depth, crew_value *out);
+static bool fill(struct table *t, const amqp_field_value_t *field, int depth, crew_value *out);
 
 static bool fill_text(crew_arena *arena, crew_type type, amqp_bytes_t bytes, crew_value *out)
 {
@@ -23,34 +28,40 @@ static bool fill_text(crew_arena *arena, crew_type type, amqp_bytes_t bytes, cre
     return text.data != NULL;
 }
 
-static bool fill_array(crew_arena *arena, const amqp_array_t *array, int depth, crew_value *out)
+static bool fill_array(struct table *t, const amqp_array_t *array, int depth, crew_value *out)
 {
     *out = (crew_value){ .type = CREW_TYPE_ARRAY };
-    for (int i = 0; i < array->num_entries; i++) {
-        crew_value *place = crew_array_place(arena, out);
-        if (!place || !fill(arena, &array->entries[i], depth + 1, place))
+    for (int i = 0; i < array->num_entries && t->left-- > 0; i++) {
+        crew_value *place = crew_array_place(t->arena, out);
+        if (!place || !fill(t, &array->entries[i], depth + 1, place))
             return false;
     }
     return true;
 }
 
-static bool fill_table(crew_arena *arena, const amqp_table_t *table, int depth, crew_value *out)
+/* Names that are no UTF-8, too: no protocol has such keys. */
+static bool is_left_out(amqp_bytes_t name, int depth)
+{
+    bool is_ours = !depth && name.len >= sizeof ours - 1 && memcmp(name.bytes, ours, sizeof ours - 1) == 0;
+    return is_ours || !crew_utf8_valid((crew_string){ name.bytes, name.len });
+}
+
+static bool fill_table(struct table *t, const amqp_table_t *table, int depth, crew_value *out)
 {
     *out = (crew_value){ .type = CREW_TYPE_OBJECT };
-    for (int i = 0; i < table->num_entries; i++) {
+    for (int i = 0; i < table->num_entries && t->left-- > 0; i++) {
         const amqp_table_entry_t *entry = &table->entries[i];
-        bool skipped = !depth && entry->key.len >= sizeof ours - 1 &&
-                       memcmp(entry->key.bytes, ours, sizeof ours - 1) == 0;
-        struct crew_member *place = skipped ? NULL : crew_object_place(arena, out);
-        if (!skipped && (!place || !fill_text(arena, CREW_TYPE_STRING, entry->key, &place->key) ||
-                         !fill(arena, &entry->value, depth + 1, &place->value)))
+        bool skipped = is_left_out(entry->key, depth);
+        struct crew_member *place = skipped ? NULL : crew_object_place(t->arena, out);
+        if (!skipped && (!place || !fill_text(t->arena, CREW_TYPE_STRING, entry->key, &place->key) ||
+                         !fill(t, &entry->value, depth + 1, &place->value)))
             return false;
     }
     return true;
 }
 
 /* What has no type here, or stands too deep, is null. */
-static bool fill(crew_arena *arena, const amqp_field_value_t *field, int depth, crew_value *out)
+static bool fill(struct table *t, const amqp_field_value_t *field, int depth, crew_value *out)
 {
     *out = (crew_value){ .type = CREW_TYPE_NULL };
     switch (field->kind) {
@@ -70,12 +81,10 @@ static bool fill(crew_arena *arena, const amqp_field_value_t *field, int depth, 
         *out = crew_make_double((double)(int32_t)field->value.decimal.value /
                                 pow(10, field->value.decimal.decimals));
         break;
-    case AMQP_FIELD_KIND_UTF8: return fill_text(arena, CREW_TYPE_STRING, field->value.bytes, out);
-    case AMQP_FIELD_KIND_BYTES: return fill_text(arena, CREW_TYPE_BYTES, field->value.bytes, out);
-    case AMQP_FIELD_KIND_ARRAY:
-        return depth >= DEPTH_MOST || fill_array(arena, &field->value.array, depth, out);
-    case AMQP_FIELD_KIND_TABLE:
-        return depth >= DEPTH_MOST || fill_table(arena, &field->value.table, depth, out);
+    case AMQP_FIELD_KIND_UTF8: return fill_text(t->arena, CREW_TYPE_STRING, field->value.bytes, out);
+    case AMQP_FIELD_KIND_BYTES: return fill_text(t->arena, CREW_TYPE_BYTES, field->value.bytes, out);
+    case AMQP_FIELD_KIND_ARRAY: return depth >= DEPTH_MOST || fill_array(t, &field->value.array, depth, out);
+    case AMQP_FIELD_KIND_TABLE: return depth >= DEPTH_MOST || fill_table(t, &field->value.table, depth, out);
     default: break;
     }
     return true;
@@ -83,11 +92,12 @@ static bool fill(crew_arena *arena, const amqp_field_value_t *field, int depth, 
 
 bool amqp_link_headers(crew_arena *arena, const amqp_basic_properties_t *properties, const crew_value **out)
 {
+    struct table t = { .arena = arena, .left = ENTRIES_MOST };
     crew_value made;
     *out = NULL;
     if (!(properties->_flags & AMQP_BASIC_HEADERS_FLAG))
         return true;
-    if (!fill_table(arena, &properties->headers, 0, &made))
+    if (!fill_table(&t, &properties->headers, 0, &made))
         return false;
     if (made.size)
         *out = crew_value_in(arena, made);

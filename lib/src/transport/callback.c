@@ -67,22 +67,24 @@ static void end(struct state *s, struct place *at, const crew_answer *answer)
     s->free = (uint32_t)(at - s->places) + 1;
 }
 
-static bool fill(crew_message *m, const crew_request *request)
+static crew_status fill(crew_message *m, const crew_request *request)
 {
+    crew_status status = CREW_OK;
+    const crew_string route = { (const char *)&request->route, sizeof request->route };
     m->content_type = NULL;
-    if (request->content_type) {
-        m->content_type = crew_arena_string(&m->arena, crew_str(request->content_type)).data;
-        if (!m->content_type)
-            return false;
-    }
-    if (request->headers && crew_value_copy(&m->arena, request->headers, &m->headers) != CREW_OK)
-        return false;
-    m->origin =
-        crew_arena_string(&m->arena, (crew_string){ (const char *)&request->route, sizeof request->route });
     m->one_way = request->one_way;
     m->deadline_ms = request->timeout_ms ? crew_now_ms() + request->timeout_ms : 0;
+    m->origin = crew_arena_string(&m->arena, route);
+    if (request->content_type)
+        m->content_type = crew_arena_string(&m->arena, crew_str(request->content_type)).data;
     crew_buffer_append(&m->body, request->bytes.data, request->bytes.size);
-    return m->origin.data && !m->body.failed;
+    if (!m->origin.data || m->body.failed || (request->content_type && !m->content_type))
+        status = CREW_NO_MEMORY;
+    else if (request->headers && crew_value_type(request->headers) != CREW_TYPE_OBJECT)
+        status = CREW_BAD_ARGUMENT;
+    else if (request->headers)
+        status = crew_value_copy(&m->arena, request->headers, &m->headers);
+    return status;
 }
 
 static crew_status pass_time(int wake_fd, int timeout_ms)
@@ -108,9 +110,10 @@ static crew_status receive(struct state *s, int wake_fd, int timeout_ms)
         return status == CREW_TIMEOUT ? CREW_OK : status;
     }
     struct place *place = take_place(s, request.route);
-    if (!fill(m, &request)) {
+    status = fill(m, &request);
+    if (status != CREW_OK) {
         crew_message_give(s->config->messages, m);
-        end(s, place, &(crew_answer){ .status = CREW_NO_MEMORY });
+        end(s, place, &(crew_answer){ .status = status });
         return CREW_OK;
     }
     m->mine = place;

@@ -171,8 +171,11 @@ static crew_status deliver(struct hub *hub, crew_message *answered)
     answered->reply = (crew_buffer){ 0 };
     crew_list_append(&one, reply);
     crew_status status = crew_queue_push(&client->inbox, &one);
-    if (status != CREW_OK)
+    if (status != CREW_OK) {
+        answered->reply = reply->body;
+        reply->body = (crew_buffer){ 0 };
         crew_list_free(&one);
+    }
     return status;
 }
 
@@ -186,15 +189,15 @@ static crew_status server_send(void *state, crew_list *messages)
 {
     struct end *s = state;
     struct hub *hub = s->hub;
-    crew_list back = { 0 };
+    crew_list back = { 0 }, ended = { 0 };
     pthread_mutex_lock(&hub->mutex);
     for (crew_message *m; (m = crew_list_take(messages)); s->unsettled--) {
         if (m->kind == CREW_SETTLE_REPLY)
-            crew_transport_answered(s->config, m, deliver(hub, m));
+            m->status = deliver(hub, m);
         if (m->kind == CREW_SETTLE_REQUEUE)
             requeue(m, &back);
         else
-            crew_message_give(s->config->messages, m);
+            crew_list_append(&ended, m);
     }
     if (back.count) { /* to the front, where they were */
         crew_list_move(&back, &hub->waiting);
@@ -202,6 +205,10 @@ static crew_status server_send(void *state, crew_list *messages)
         wake_all(hub->ends[SERVER]);
     }
     pthread_mutex_unlock(&hub->mutex);
+    for (crew_message *m; (m = crew_list_take(&ended));) {
+        crew_transport_answered(s->config, m, m->status);
+        crew_message_give(s->config->messages, m);
+    }
     return CREW_OK;
 }
 

@@ -203,7 +203,12 @@ static void drop(struct worker *w, crew_message *m)
 /* What zmq_msg_send's error, or 0, means for an answer. */
 static crew_status fate_of(int error)
 {
-    return !error ? CREW_OK : error == ENOMEM ? CREW_NO_MEMORY : CREW_DISCONNECTED;
+    switch (error) {
+    case 0: return CREW_OK;
+    case ENOMEM: return CREW_NO_MEMORY;
+    case EAGAIN: return CREW_TIMEOUT;
+    default: return CREW_DISCONNECTED;
+    }
 }
 
 static void note_full(struct worker *w, struct zmq_peer *peer)
@@ -396,7 +401,7 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
     (void)unsent;
     for (struct zmq_peer *peer = w->peers.full; peer; peer = peer->next_full)
         while (peer->waiting.head)
-            take_waiting(w, peer, CREW_TIMEOUT);
+            take_waiting(w, peer, zmq_end_lost(&w->end) ? CREW_DISCONNECTED : CREW_TIMEOUT);
     zmq_peers_fini(&w->peers);
     zmq_end_close(&w->end, linger_ms);
 }

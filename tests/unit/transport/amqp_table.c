@@ -92,6 +92,24 @@ static void what_stands_too_deep_is_null(void **state)
     assert_int_equal(depth, 32);
 }
 
+static void of_very_many_entries_some_are_kept(void **state)
+{
+    (void)state;
+    enum { MANY = 5000 };
+    static amqp_table_entry_t entries[MANY];
+    for (int i = 0; i < MANY; i++)
+        entries[i] = ENTRY("x", VOID, .u64 = 0);
+    assert_int_equal(crew_value_count(convert(MANY, entries)), 1000);
+}
+
+static void names_that_are_no_utf_8_are_left_out(void **state)
+{
+    (void)state;
+    static char no_utf8[] = "\xff";
+    amqp_table_entry_t entries[] = { ENTRY(no_utf8, I32, .i32 = 1), ENTRY("x", I32, .i32 = 2) };
+    assert_string_equal(json_of(&arena, convert(2, entries)), "{\"x\":2}");
+}
+
 static int reset(void **state)
 {
     (void)state;
@@ -104,6 +122,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(each_type_of_field_is_a_value, reset),
         cmocka_unit_test_teardown(rpcrew_s_own_headers_are_left_out, reset),
+        cmocka_unit_test_teardown(of_very_many_entries_some_are_kept, reset),
+        cmocka_unit_test_teardown(names_that_are_no_utf_8_are_left_out, reset),
         cmocka_unit_test_teardown(what_stands_too_deep_is_null, reset),
     };
     return cmocka_run_group_tests_name("amqp_table", tests, NULL, NULL);

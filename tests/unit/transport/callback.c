@@ -236,6 +236,10 @@ static void headers_reach_the_handler(void **state)
     put_text(2, ask);
     await(2);
     assert_string_equal(post.replies[1].text, "{\"jsonrpc\":\"2.0\",\"result\":null,\"id\":1}");
+    assert_ok(crew_pack(arena, &headers, "[s]", "no object"));
+    put(3, (crew_request){ .bytes = crew_str(ask), .headers = headers });
+    await(3);
+    assert_int_equal(post.replies[2].status, CREW_BAD_ARGUMENT);
     crew_arena_free(arena);
 }
 

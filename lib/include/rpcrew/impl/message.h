@@ -57,7 +57,8 @@ typedef struct crew_message {
      * what others send another; and what else tells one of its requests from the next, if it says. In the
      * arena. */
     crew_string origin, key;
-    void *mine; /* the transport's own, in the arena: a worker's, where the answer goes */
+    uint64_t number; /* the transport's own, too */
+    void *mine;      /* the transport's own, in the arena: a worker's, where the answer goes */
     crew_buffer body;
     crew_buffer reply; /* worker: the answer, in the request's content type */
     crew_arena arena;

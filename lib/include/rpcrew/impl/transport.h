@@ -52,9 +52,9 @@
  * 9. Answers that a peer does not read wait with the transport, counted in bytes against that peer alone, and
  * delay nobody else; their messages are settled, and no longer count as in flight. Past a time in which it
  * reads nothing, or a number of bytes (options of the transport's, with defaults), they are dropped: on a
- * stream with the connection, since half an answer is none. What becomes of each answer is told once
- * (crew_transport_answered): that it was written, in the sense of 3, or why it never will be; at the close
- * at the latest.
+ * stream with the connection, since half an answer is none. What becomes of each answer that send is given is
+ * told once (crew_transport_answered): that it was written, in the sense of 3, or why it never will be; at
+ * the close at the latest.
  * 10. A drain has three steps: unlisten (no new peers; those that the kernel has taken already are there),
  * pause (nothing more is taken from those that there are; what has come and was not given out goes back),
  * close. A transport that can give nothing back has no pause: what comes is still given, to be refused in
