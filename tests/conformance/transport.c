@@ -593,6 +593,11 @@ static void close_amid(size_t size, unsigned count, unsigned drives)
     brief.received = (crew_list){ 0 };
     assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
     raw_close(&brief, &unsent);
+    unsigned written = 0; /* they come first */
+    for (crew_message *m = told.head; m; m = m->next)
+        written += m->kind == CREW_EVENT_WRITTEN;
+    for (int i = 0; i < 1000 && atomic_load(&seen.total) < written; i++)
+        (void)poll(NULL, 0, 10);
     for (unsigned before = ~0u; before != atomic_load(&seen.total);) {
         before = atomic_load(&seen.total);
         (void)poll(NULL, 0, 200);
