@@ -1,0 +1,332 @@
+/* A worker on RabbitMQ: consumes a queue with manual acks, and answers to the request's reply_to; the ack
+ * goes in the same write behind the answer, so that the work of a worker that dies is given to another. */
+#include "transport/amqp_end.h"
+
+#include <rpcrew/log.h>
+
+#include <stdlib.h>
+
+static const char direct_reply_to[] = AMQP_DIRECT_REPLY_TO;
+
+struct worker {
+    const crew_transport_config *config;
+    struct amqp_link *link;
+    bool ack_early, paused;
+    bool requeues;      /* gives back what it has not started; else all that comes is handed out */
+    crew_list ready;    /* received, and not handed out for want of room */
+    crew_list answered; /* answers in the outbox, in order */
+
+    /* whether the broker still knows our consumer */
+    size_t unsettled;
+    bool delivered, suspected; /* since the last inquiry; by it */
+    int64_t inquire_at_ms;
+};
+
+/* In a request's arena. */
+struct route {
+    uint64_t tag;
+    crew_string correlation_id;
+};
+
+static crew_status declare(const crew_transport_config *config, struct amqp_link *link, crew_error *why)
+{
+    if (crew_url_option_is(config->url, "declare", "no"))
+        return CREW_OK;
+    return amqp_link_declare(link, crew_url_option(config->url, "queue"),
+                             crew_url_option_is(config->url, "declare", "passive"),
+                             crew_url_option_is(config->url, "queue_type", "quorum"), why);
+}
+
+/* Where workers refuse what was redelivered, nothing that could still be answered is given back. */
+static bool worker_can_requeue(const crew_url *url)
+{
+    return !crew_url_option_is(url, "redelivered", "refuse");
+}
+
+static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
+{
+    struct worker *w = state;
+    *w = (struct worker){ .config = config,
+                          .ack_early = crew_url_option_is(config->url, "ack", "early"),
+                          .requeues = worker_can_requeue(config->url) };
+    crew_status status = amqp_link_open(&w->link, config, 0, why);
+    if (status != CREW_OK)
+        return status;
+    unsigned prefetch = (unsigned)crew_url_number(config->url, "prefetch", config->in_flight_max);
+    status = declare(config, w->link, why);
+    if (status == CREW_OK)
+        status = amqp_link_consume(w->link, crew_url_option(config->url, "queue"), prefetch, false, why);
+    if (status != CREW_OK)
+        amqp_link_close(w->link, 100);
+    return status;
+}
+
+static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
+{
+    struct worker *w = state;
+    int most_ms = w->ready.count && crew_room_is_left(room) ? 0 : timeout_ms;
+    return amqp_leave_to_recv(amqp_link_wait(w->link, wake_fd, most_ms));
+}
+
+/* The caller's deadline on our clock: from the header, else from the time that it may spend in the queue. */
+static int64_t deadline_of(const struct amqp_event *e)
+{
+    static const int64_t most = (int64_t)365 * 24 * 3600 * 1000;
+    int64_t left = 0;
+    if (e->deadline_unix_ms > 0)
+        left = e->deadline_unix_ms - crew_unix_ms();
+    else if (e->expiration.data)
+        left = strtoll(e->expiration.data, NULL, 10);
+    if (!left &&
+        e->deadline_unix_ms <= 0) /* an expiration of "0" is: at once or not at all, and here it is */
+        return 0;
+    return crew_now_ms() + (left < most ? left : most);
+}
+
+/* What a caller names its request by: one id, or both, with a NUL between them. */
+static bool keep_key(crew_message *m, crew_string correlation_id, crew_string message_id)
+{
+    char *both;
+    m->key = correlation_id;
+    if (!message_id.size)
+        return true;
+    both = crew_arena_alloc(&m->arena, correlation_id.size + 1 + message_id.size);
+    if (!both)
+        return false;
+    if (correlation_id.size)
+        memcpy(both, correlation_id.data, correlation_id.size);
+    both[correlation_id.size] = '\0';
+    memcpy(both + correlation_id.size + 1, message_id.data, message_id.size);
+    m->key = (crew_string){ both, correlation_id.size + 1 + message_id.size };
+    return true;
+}
+
+static bool keep_text(crew_message *m, crew_string text, crew_string *kept)
+{
+    *kept = text.data ? crew_arena_string(&m->arena, text) : text;
+    return kept->data || !text.data;
+}
+
+/* The properties of a delivery, in the message's arena; false without memory. */
+static bool keep_properties(crew_message *m, struct route *route, const struct amqp_event *e)
+{
+    crew_string content_type;
+    bool good = keep_text(m, e->content_type, &content_type) && keep_text(m, e->reply_to, &m->origin) &&
+                keep_text(m, e->correlation_id, &route->correlation_id) &&
+                keep_key(m, route->correlation_id, e->message_id);
+    m->content_type = content_type.data;
+    return good && (!e->headers || crew_value_copy(&m->arena, e->headers, &m->headers) == CREW_OK);
+}
+
+static crew_message *make_request(struct worker *w, const struct amqp_event *e)
+{
+    crew_message *m = crew_message_take(w->config->messages);
+    struct route *route = m ? crew_arena_zalloc(&m->arena, sizeof *route) : NULL;
+    if (!route) {
+        crew_message_give(w->config->messages, m);
+        return NULL;
+    }
+    route->tag = e->tag;
+    crew_buffer_append(&m->body, e->body.data, e->body.size);
+    if (!keep_properties(m, route, e) || m->body.failed) {
+        crew_message_give(w->config->messages, m);
+        return NULL;
+    }
+    m->kind = CREW_MESSAGE_REQUEST;
+    m->mine = route;
+    m->one_way = e->reply_to.size == 0;
+    m->redelivered = e->redelivered;
+    m->refusal = e->redelivered && !w->requeues ? CREW_REASON_REDELIVERED : NULL;
+    m->deadline_ms = deadline_of(e);
+    return m;
+}
+
+static bool on_delivery(struct worker *w, const struct amqp_event *e)
+{
+    if (w->paused && w->requeues)
+        return amqp_link_reject(w->link, e->tag, true);
+    crew_message *m = e->incomplete ? NULL : make_request(w, e);
+    if (!m)
+        return amqp_link_reject(w->link, e->tag, true); /* no memory: for another worker */
+    crew_list_append(&w->ready, m);
+    w->unsettled++;
+    w->delivered = true;
+    return true;
+}
+
+/* A consumer can be lost without a word. Once an interval of heartbeats the queue is asked after. */
+static bool inquire(struct worker *w)
+{
+    int64_t now = crew_now_ms();
+    unsigned interval_ms = amqp_link_heartbeat_ms(w->link);
+    if (w->paused || !interval_ms || now < w->inquire_at_ms)
+        return true;
+    bool first = !w->inquire_at_ms;
+    w->inquire_at_ms = now + interval_ms;
+    return first || amqp_link_inquire(w->link, crew_url_option(w->config->url, "queue"));
+}
+
+/* Whether the queue is served by nobody, or, twice in a row, has messages that do not come although nothing
+ * is in our way. The latter is also so where another consumer has precedence, so it is no cause for words. */
+static bool consumer_is_doubtful(struct worker *w, const struct amqp_event *e)
+{
+    bool waits = e->exists && e->messages && !w->unsettled && !w->delivered;
+    bool doubtful = !e->consumers || (waits && w->suspected);
+    w->suspected = waits;
+    w->delivered = false;
+    return doubtful && !w->paused;
+}
+
+/* The queue was deleted or has moved, or the consumer is in doubt. What runs goes on and is answered; if the
+ * queue cannot be had again, the broker closes the channel, and all is opened anew. */
+static bool consume_again(struct worker *w, bool certain)
+{
+    const crew_url *url = w->config->url;
+    if (w->paused)
+        return true;
+    crew_log(certain ? CREW_LOG_WARN : CREW_LOG_DEBUG,
+             "the broker has cancelled or lost the consumer; consuming again", "{s:s}", "endpoint",
+             crew_url_text(url));
+    bool declare = !crew_url_option(url, "declare") || crew_url_option_is(url, "declare", "yes");
+    return amqp_link_consume_again(w->link, crew_url_option(url, "queue"), declare,
+                                   crew_url_option_is(url, "queue_type", "quorum"));
+}
+
+/* Tells of the answers that are written up to there, or of all the others that they never will be. */
+static void tell_answered(struct worker *w, uint64_t written, crew_status others)
+{
+    while (w->answered.head) {
+        bool is_out = w->answered.head->number <= written;
+        if (!is_out && others == CREW_OK)
+            return;
+        crew_message *m = crew_list_take(&w->answered);
+        crew_transport_answered(w->config, m, is_out ? CREW_OK : others);
+        crew_message_give(w->config->messages, m);
+    }
+}
+
+static crew_status worker_recv(void *state, crew_list *messages, crew_room *room)
+{
+    struct worker *w = state;
+    crew_error why;
+    bool good = inquire(w), more = true;
+    tell_answered(w, amqp_link_written(w->link), CREW_OK);
+    for (int i = 0; i < AMQP_EVENTS_MOST && more && good; i++) {
+        struct amqp_event e = amqp_link_next(w->link, &why);
+        switch (e.kind) {
+        case AMQP_EVENT_DELIVER: good = on_delivery(w, &e); break;
+        case AMQP_EVENT_QUEUE:
+            good = !consumer_is_doubtful(w, &e) ||
+                   (amqp_link_cancel(w->link) && consume_again(w, e.consumers == 0));
+            break;
+        case AMQP_EVENT_CANCEL: good = consume_again(w, true); break;
+        case AMQP_EVENT_LOST: return amqp_lost(w->config, &e, &why);
+        case AMQP_EVENT_NONE: more = false; break;
+        default: break;
+        }
+    }
+    while (w->ready.count && crew_room_take(room, NULL, w->ready.head->body.size)) {
+        crew_message *m = crew_list_take(&w->ready);
+        crew_list_append(messages, m);
+        /* Not before there is room: what is acknowledged does not count against the prefetch any more. */
+        if (w->ack_early)
+            good = good && amqp_link_ack(w->link, ((const struct route *)m->mine)->tag);
+    }
+    return good ? amqp_link_flush(w->link) : CREW_NO_MEMORY;
+}
+
+static bool publish_answer(struct worker *w, const crew_message *m)
+{
+    const struct route *route = m->mine;
+    return amqp_link_publish(w->link, &(struct amqp_publish){ .channel = AMQP_CALLS,
+                                                              .exchange = "",
+                                                              .routing_key = m->origin,
+                                                              .content_type = crew_str(m->content_type),
+                                                              .correlation_id = route->correlation_id,
+                                                              .expiration_ms = -1,
+                                                              .body = crew_buffer_string(&m->reply) });
+}
+
+static bool settle_one(struct worker *w, const crew_message *m)
+{
+    const struct route *route = m->mine;
+    crew_string reply_to = m->origin;
+    bool answers = m->kind == CREW_SETTLE_REPLY;
+    /* A malformed address of this shape makes the broker close the connection; the request must not come
+     * round again, so its ack goes first. */
+    bool ack_first = reply_to.size > sizeof direct_reply_to - 1 &&
+                     memcmp(reply_to.data, direct_reply_to, sizeof direct_reply_to - 1) == 0;
+    bool good = true;
+    if (m->kind == CREW_SETTLE_REQUEUE || m->kind == CREW_SETTLE_REJECT)
+        return w->ack_early || amqp_link_reject(w->link, route->tag, m->kind == CREW_SETTLE_REQUEUE);
+    if (answers && !ack_first)
+        good = publish_answer(w, m);
+    if (!w->ack_early)
+        good = good && amqp_link_ack(w->link, route->tag);
+    if (answers && ack_first)
+        good = good && publish_answer(w, m);
+    return good;
+}
+
+/* Of an answer that waits in the outbox only where it ends there is needed. */
+static void forget_content(crew_message *m)
+{
+    crew_buffer_fini(&m->body);
+    crew_buffer_fini(&m->reply);
+    crew_arena_fini(&m->arena);
+}
+
+static crew_status worker_send(void *state, crew_list *messages)
+{
+    struct worker *w = state;
+    bool good = true, waits = !amqp_link_writable(w->link);
+    w->unsettled -= messages->count;
+    for (crew_message *m; (m = crew_list_take(messages));) {
+        good = good && settle_one(w, m);
+        if (good && m->kind == CREW_SETTLE_REPLY) {
+            m->number = amqp_link_queued(w->link);
+            if (waits) /* for long, perhaps */
+                forget_content(m);
+            crew_list_append(&w->answered, m);
+            continue;
+        }
+        crew_transport_answered(w->config, m, CREW_NO_MEMORY);
+        crew_message_give(w->config->messages, m);
+    }
+    if (!good)
+        return CREW_NO_MEMORY;
+    crew_status status = amqp_link_flush(w->link);
+    tell_answered(w, amqp_link_written(w->link), CREW_OK);
+    return amqp_leave_to_recv(status);
+}
+
+static void worker_pause(void *state)
+{
+    struct worker *w = state;
+    bool good = amqp_link_cancel(w->link);
+    w->paused = true;
+    for (crew_message *m; w->requeues && (m = crew_list_take(&w->ready));) {
+        good = good && amqp_link_reject(w->link, ((const struct route *)m->mine)->tag, true);
+        crew_message_give(w->config->messages, m);
+    }
+    (void)good; /* what is not given back in words is given back by the close */
+}
+
+static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
+{
+    struct worker *w = state;
+    (void)unsent;
+    crew_list_free(&w->ready);
+    tell_answered(w, amqp_link_close(w->link, linger_ms), CREW_DISCONNECTED);
+}
+
+const struct crew_transport_ops crew_amqp_worker_ops = {
+    .size = sizeof(struct worker),
+    .can_requeue = worker_can_requeue,
+    .open = worker_open,
+    .wait = worker_wait,
+    .send = worker_send,
+    .recv = worker_recv,
+    .pause = worker_pause,
+    .close = worker_close,
+};
