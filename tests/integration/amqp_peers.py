@@ -268,6 +268,17 @@ class Topology(Amqp):
         self.serve()
         self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
 
+    def test_of_several_hosts_none_decides_for_the_others(self):
+        nowhere = self.url.replace("/?", "/nowhere?")
+        for url in nowhere.replace("@127", "@127.0.0.1:1,127"), nowhere.replace("/nowhere", ",127.0.0.1:1/nowhere"):
+            got = self.run_worker(url)
+            self.assertIn("Connection refused", got.stderr)
+            self.assertIn("vhost", got.stderr)
+            self.assertEqual(got.returncode, 1)
+            waiting = self.worker("conformance", "--listen", url, "--wait", wait=False)  # one of them may come yet
+            eventually(lambda worker=waiting: worker.said("serving"))
+            self.assertEqual(waiting.stop(), 0)
+
     def test_tls(self):
         tls = f"{SHARED_TLS}&queue={self.queue}"
         self.url, query = tls, "&queue=" + self.queue

@@ -34,7 +34,8 @@ CREW_NODISCARD CREW_API crew_status crew_server_new(crew_server **server, const 
 
 /* Opens an endpoint, on a thread of its own; requests are taken once the server runs. Before
  * crew_server_start. CREW_BAD_ARGUMENT: the URL; CREW_UNSUPPORTED: its scheme; CREW_NO_SERVICE, CREW_SYSTEM
- * and others: opening failed (with options.wait, only what trying again cannot mend is an error). */
+ * and others: opening failed (with options.wait, only what trying again cannot mend is an error);
+ * CREW_CLOSED: crew_server_stop was called meanwhile. */
 CREW_NODISCARD CREW_API crew_status crew_server_listen(crew_server *server, const char *url, crew_error *why);
 
 /* A request, as a transport of your own received it. */
@@ -93,7 +94,8 @@ CREW_NODISCARD CREW_API crew_status crew_server_wait(crew_server *server);
 /* crew_server_start and crew_server_wait. */
 CREW_NODISCARD CREW_API crew_status crew_server_run(crew_server *server);
 
-/* Any thread, and signal handlers. The second call ends the drain at once. */
+/* Any thread, and signal handlers. A crew_server_listen that waits returns. The second call ends the drain at
+ * once. */
 CREW_API void crew_server_stop(crew_server *server);
 
 /* Stops it if need be, without drain; waits for handlers that still run. Deferred calls may be completed

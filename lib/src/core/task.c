@@ -39,6 +39,8 @@ bool crew_task_is_through(struct crew_task *task)
 bool crew_task_leave(struct crew_task *task)
 {
     pthread_t thread = task->thread; /* the task may be gone once it is left */
+    if (task->started && task->opening)
+        crew_opening_end(task->opening);
     switch (task->started ? atomic_exchange(&task->phase, LEFT) : IDLE) {
     case RUNNING: (void)pthread_detach(thread); return true;
     case THROUGH:

@@ -4,6 +4,7 @@
 #ifndef CORE_TASK_H
 #define CORE_TASK_H
 
+#include "core/opening.h"
 #include "core/queue.h"
 
 #include <stdatomic.h>
@@ -14,7 +15,8 @@ struct crew_task {
     /* Ends what run has made, and frees the context, the task in it as well. */
     void (*abandon)(void *context);
     void *context;
-    crew_queue *queue; /* woken when it is through; lives until it is, or was left */
+    crew_queue *queue;            /* woken when it is through; lives until it is, or was left */
+    struct crew_opening *opening; /* the context's, of an opening: ended when it is left; NULL: none */
     pthread_t thread;
     atomic_int phase;
     bool started; /* and not told to be through */

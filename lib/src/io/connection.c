@@ -8,6 +8,7 @@ enum { SPARE_MESSAGES = 256 };
 static void destroy(struct crew_connection *c)
 {
     crew_list_free(&c->messages.spare);
+    crew_opening_fini(&c->way);
     crew_url_free(c->url);
     free(c->state);
     free(c);
@@ -50,8 +51,12 @@ struct crew_connection *crew_connection_new(const struct crew_transport_ops *ops
     c->config.lost = &c->lost;
     c->config.messages = &c->messages;
     c->config.queue = queue;
+    crew_opening_init(&c->way);
+    c->config.opening = &c->way;
     c->state = state;
-    c->task = (struct crew_task){ .run = run, .abandon = abandon, .context = c, .queue = queue };
+    c->task = (struct crew_task){
+        .run = run, .abandon = abandon, .context = c, .queue = queue, .opening = &c->way
+    };
     return c;
 }
 

@@ -18,6 +18,7 @@ struct crew_connection {
 
     /* opening; state, config and failure are the task's meanwhile */
     struct crew_task task;
+    struct crew_opening way;
     bool opening; /* and not concluded */
     crew_error failure;
 };

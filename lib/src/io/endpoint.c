@@ -6,9 +6,12 @@
 #include <rpcrew/impl/protocol.h>
 
 #include <assert.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A message beyond its limit is answered with an error; one far beyond it costs its sender the connection. */
 enum { HARD_TIMES = 4, HARD_MORE = 64 << 10 };
@@ -59,11 +62,11 @@ static void schedule_retry(struct crew_endpoint *e)
 
 static void tell_first(struct crew_endpoint *e, const crew_error *why)
 {
-    pthread_mutex_lock(&e->mutex);
+    uint64_t one = 1;
     e->tried = true;
     e->first = *why;
-    pthread_cond_broadcast(&e->opened);
-    pthread_mutex_unlock(&e->mutex);
+    ssize_t written = write(e->tried_fd, &one, sizeof one);
+    (void)written;
 }
 
 /* Takes note of whether there is a peer to send to. */
@@ -270,6 +273,8 @@ static void finish(struct crew_endpoint *e)
         crew_list_free(&unsent);
     }
     e->options.owner->closed(e);
+    if (!e->tried)
+        tell_first(e, &(crew_error){ .status = CREW_CLOSED, .message = "stopped before it was open" });
 }
 
 static bool nothing_to_do(struct crew_endpoint *e)
@@ -410,23 +415,51 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     return CREW_OK;
 }
 
+static void end_parts(struct crew_endpoint *e)
+{
+    crew_queue_fini(&e->queue);
+    close(e->tried_fd);
+}
+
 static crew_status start_thread(struct crew_endpoint *e, crew_error *why)
 {
     crew_status status = crew_queue_init(&e->queue, 0, why);
     if (status != CREW_OK)
         return status;
+    e->tried_fd = eventfd(0, EFD_CLOEXEC);
+    if (e->tried_fd < 0)
+        status = crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));
     e->backoff_ms = BACKOFF_FIRST_MS;
-    (void)pthread_mutex_init(&e->mutex, NULL);
-    (void)pthread_cond_init(&e->opened, NULL);
     atomic_store(&e->started, true);
-    status = crew_thread_start(&e->thread, "rpcrew-io", run, e, why);
+    if (status == CREW_OK)
+        status = crew_thread_start(&e->thread, "rpcrew-io", run, e, why);
     if (status == CREW_OK)
         return CREW_OK;
     atomic_store(&e->started, false);
-    crew_queue_fini(&e->queue);
-    (void)pthread_cond_destroy(&e->opened);
-    (void)pthread_mutex_destroy(&e->mutex);
+    end_parts(e);
     return status;
+}
+
+/* Waits for the first attempt; it is ended if that is not wanted any more. */
+static crew_error await_first(struct crew_endpoint *e)
+{
+    struct pollfd fds[] = { { .fd = e->tried_fd, .events = POLLIN },
+                            { .fd = e->options.server ? e->options.give_up_fd : -1, .events = POLLIN } };
+    bool given_up = false;
+    while (!fds[0].revents) {
+        (void)poll(fds, 2, -1);
+        if (!fds[1].revents)
+            continue;
+        given_up = true;
+        fds[1] = (struct pollfd){ .fd = -1 };
+        crew_endpoint_command(e, CREW_ENDPOINT_CLOSE);
+    }
+    uint64_t count;
+    ssize_t got = read(e->tried_fd, &count, sizeof count); /* what was written before it is seen by now */
+    (void)got;
+    if (given_up && e->first.status == CREW_OK)
+        crew_error_set(&e->first, CREW_CLOSED, "stopped");
+    return e->first;
 }
 
 crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
@@ -445,11 +478,7 @@ crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
     }
     if (e->options.background)
         return CREW_OK;
-    pthread_mutex_lock(&e->mutex);
-    while (!e->tried)
-        pthread_cond_wait(&e->opened, &e->mutex);
-    crew_error first = e->first;
-    pthread_mutex_unlock(&e->mutex);
+    crew_error first = await_first(e);
     if (first.status == CREW_OK)
         return CREW_OK;
     crew_endpoint_join(e);
@@ -468,10 +497,8 @@ void crew_endpoint_fini(struct crew_endpoint *endpoint)
 {
     struct crew_endpoint *e = endpoint;
     crew_connection_free(e->connection); /* before the queue, which it may wake */
-    crew_queue_fini(&e->queue);
+    end_parts(e);
     crew_list_free(&e->outgoing);
     crew_peer_release(e->peer);
     crew_url_free(e->url);
-    (void)pthread_cond_destroy(&e->opened);
-    (void)pthread_mutex_destroy(&e->mutex);
 }

@@ -51,6 +51,7 @@ struct crew_endpoint_options {
     const struct crew_callbacks *callbacks; /* the server's; NULL: none */
     size_t host;                            /* which of the URL's hosts, if they are peers of one another */
     bool wait;                              /* a first opening that fails is tried again, not an error */
+    int give_up_fd;  /* the server's: when it is readable the first attempt is not waited for any longer */
     bool background; /* do not even wait for the first attempt; its failure is the owner's to judge */
     /* what the URL's options override */
     unsigned in_flight_max;
@@ -96,14 +97,14 @@ struct crew_endpoint {
     int64_t retry_at_ms;
 
     /* how the first opening went */
-    pthread_mutex_t mutex;
-    pthread_cond_t opened;
+    int tried_fd; /* an eventfd, readable from then on */
     bool tried;
     crew_error first;
 };
 
 /* endpoint is all zero. Starts the thread and waits for its first attempt to open (unless
- * options->background). Statuses as crew_server_listen; on failure nothing is left to join or fini. */
+ * options->background). Statuses as crew_server_listen, CREW_CLOSED if it was given up; on failure nothing is
+ * left to join or fini. */
 CREW_NODISCARD crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
                                                const struct crew_endpoint_options *options, crew_error *why);
 

@@ -271,7 +271,9 @@ static int serve(const struct settings *s, const crew_service *service, const ch
     if (status == CREW_OK)
         status = start(s, server, service, &why);
     int code = status == CREW_OK ? CREW_EXIT_OK : CREW_EXIT_FAILED;
-    if (status != CREW_OK)
+    if (status == CREW_CLOSED)
+        code = CREW_EXIT_OK; /* stopped before it served, and so without anything in flight */
+    else if (status != CREW_OK)
         fprintf(stderr, "%s: %s\n", program, why.message);
     else if (crew_server_wait(server) != CREW_OK)
         _exit(CREW_EXIT_UNDRAINED); /* handlers may still run, and must not see what they use freed */

@@ -410,7 +410,8 @@ static void closed(struct crew_endpoint *endpoint)
 {
     crew_server *server = server_of(endpoint);
     atomic_fetch_sub(&server->open, 1);
-    wake(server);
+    if (atomic_load(&server->started)) /* else it would look like a stop */
+        wake(server);
 }
 
 static const struct crew_endpoint_owner owner = {
@@ -496,6 +497,7 @@ crew_status crew_server_listen_with(crew_server *server, const char *url, const 
         .server = true,
         .callbacks = callbacks,
         .wait = server->options.wait,
+        .give_up_fd = server->control,
         .in_flight_max = server->options.in_flight_max,
         .in_flight_bytes = server->options.in_flight_bytes,
         .timeout_ms = server->options.call_timeout_ms,

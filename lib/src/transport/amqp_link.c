@@ -1,5 +1,6 @@
 /* The connection: login and topology by rabbitmq-c, frames in by rabbitmq-c, frames out by us. */
 #include "transport/amqp_link_impl.h"
+#include "transport/dial.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -83,6 +84,24 @@ static amqp_socket_t *new_tls_socket(const struct amqp_link *link, const crew_ur
     return NULL; /* the socket is the connection's */
 }
 
+static void disconnect(struct amqp_link *link)
+{
+    (void)crew_opening_waits_for(link->opening, -1);
+    if (link->connection)
+        (void)amqp_destroy_connection(link->connection);
+    link->connection = NULL;
+}
+
+static crew_status connect_plain(struct amqp_link *link, amqp_socket_t *sock, const char *name, unsigned port,
+                                 crew_error *why)
+{
+    link->fd = dial_tcp(name, port, link->connect_timeout_ms, link->opening, why);
+    if (link->fd < 0)
+        return why->status;
+    amqp_tcp_socket_set_sockfd(sock, link->fd);
+    return CREW_OK;
+}
+
 static crew_status explain_connect(int status, const char *name, unsigned port, crew_error *why)
 {
     bool untrusted =
@@ -90,6 +109,23 @@ static crew_status explain_connect(int status, const char *name, unsigned port, 
     return crew_error_set(
         why, untrusted ? CREW_BAD_ARGUMENT : CREW_NO_SERVICE, "connecting to %s:%u: %s", name, port,
         status == AMQP_STATUS_SOCKET_ERROR ? "refused or unreachable" : amqp_error_string2(status));
+}
+
+/* rabbitmq-c takes no socket for TLS: so this ends early only when it is connected. */
+static crew_status connect_tls(struct amqp_link *link, amqp_socket_t *sock, const char *name, unsigned port,
+                               crew_error *why)
+{
+    struct timeval timeout = timeval_of(link->connect_timeout_ms);
+    int status = amqp_socket_open_noblock(sock, name, (int)port, &timeout);
+    if (status != AMQP_STATUS_OK)
+        return explain_connect(status, name, port, why);
+    link->fd = amqp_socket_get_sockfd(sock);
+    /* where writing blocks, the kernel is the watchdog of a peer that does not read */
+    (void)setsockopt(link->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &link->connect_timeout_ms,
+                     sizeof link->connect_timeout_ms);
+    return crew_opening_waits_for(link->opening, link->fd)
+               ? CREW_OK
+               : crew_error_set(why, CREW_NO_SERVICE, "nobody wants it any more");
 }
 
 static crew_status connect_host(struct amqp_link *link, const crew_url *url, size_t host, crew_error *why)
@@ -103,13 +139,10 @@ static crew_status connect_host(struct amqp_link *link, const crew_url *url, siz
     amqp_socket_t *sock = link->tls ? new_tls_socket(link, url, why) : amqp_tcp_socket_new(link->connection);
     if (!sock)
         return link->tls ? why->status : crew_error_set(why, CREW_NO_MEMORY, "no memory");
-    int status = amqp_socket_open_noblock(sock, name, (int)port, &timeout);
-    if (status != AMQP_STATUS_OK)
-        return explain_connect(status, name, port, why);
-    link->fd = amqp_socket_get_sockfd(sock);
-    if (link->tls) /* where writing blocks, the kernel is the watchdog of a peer that does not read */
-        (void)setsockopt(link->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &link->connect_timeout_ms,
-                         sizeof link->connect_timeout_ms);
+    crew_status status =
+        link->tls ? connect_tls(link, sock, name, port, why) : connect_plain(link, sock, name, port, why);
+    if (status != CREW_OK)
+        return status;
     (void)amqp_set_handshake_timeout(link->connection, &timeout);
     (void)amqp_set_rpc_timeout(link->connection, &timeout);
     return CREW_OK;
@@ -158,12 +191,37 @@ static crew_status open_channels(struct amqp_link *link, unsigned confirm_channe
 
 static void destroy(struct amqp_link *link)
 {
-    if (link->connection)
-        (void)amqp_destroy_connection(link->connection);
+    disconnect(link);
     crew_buffer_fini(&link->outbox);
     crew_buffer_fini(&link->body);
     crew_arena_fini(&link->texts);
     free(link);
+}
+
+/* The first of the hosts that takes us. If none does, one that may yet makes trying again worth while. */
+static crew_status open_some_host(struct amqp_link *link, const crew_url *url, unsigned confirm_channel,
+                                  crew_error *why)
+{
+    crew_buffer all = { 0 };
+    bool may_pass = false;
+    crew_status status = CREW_NO_SERVICE;
+    size_t count = crew_url_host_count(url);
+    for (size_t i = 0; i < count && status != CREW_OK; i++) {
+        crew_error one;
+        disconnect(link);
+        status = connect_host(link, url, i, &one);
+        if (status == CREW_OK)
+            status = login(link, url, &one);
+        if (status == CREW_OK)
+            status = open_channels(link, confirm_channel, &one);
+        may_pass = may_pass || status == CREW_NO_SERVICE;
+        if (status != CREW_OK)
+            crew_buffer_printf(&all, "%s%s", i ? "; " : "", one.message);
+    }
+    if (status != CREW_OK)
+        crew_error_set(why, may_pass ? CREW_NO_SERVICE : status, "%.*s", CREW_STR(crew_buffer_string(&all)));
+    crew_buffer_fini(&all);
+    return status == CREW_OK ? CREW_OK : why->status;
 }
 
 crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *config,
@@ -172,20 +230,11 @@ crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *
     struct amqp_link *link = calloc(1, sizeof *link);
     if (!link)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    link->opening = config->opening;
     link->connect_timeout_ms = config->connect_timeout_ms;
     link->message_most = config->limits.message_bytes;
     link->tls = strcmp(crew_url_scheme(config->url), "amqps") == 0;
-    crew_status status = CREW_NO_SERVICE;
-    for (size_t i = 0; i < crew_url_host_count(config->url) && status != CREW_OK; i++) {
-        if (link->connection)
-            (void)amqp_destroy_connection(link->connection);
-        link->connection = NULL;
-        status = connect_host(link, config->url, i, why);
-        if (status == CREW_OK)
-            status = login(link, config->url, why);
-        if (status == CREW_OK)
-            status = open_channels(link, confirm_channel, why);
-    }
+    crew_status status = open_some_host(link, config->url, confirm_channel, why);
     if (status != CREW_OK) {
         destroy(link);
         return status;

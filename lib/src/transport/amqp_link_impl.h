@@ -7,6 +7,7 @@
 
 struct amqp_link {
     amqp_connection_state_t connection;
+    crew_opening *opening; /* the config's */
     int fd;
     bool tls;
     bool blocked; /* the broker has an alarm, and reads nothing until it says otherwise */

@@ -195,7 +195,8 @@ static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
     struct caller *c = state;
     (void)unsent; /* what was not written was not taken */
     crew_list_free(&c->events);
-    close_caller(c, linger_ms);
+    close_caller(c,
+                 has_peer(c) ? linger_ms : 0); /* else libzmq lingers over a handshake that may never end */
 }
 
 const struct crew_transport_ops crew_zmq_caller_ops = {

@@ -6,6 +6,8 @@
 
 #include <poll.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static struct gate gate = GATE_INITIALIZER;
 static atomic_int opened, closed;
@@ -125,12 +127,51 @@ static void one_that_is_through_unasked_is_closed(void **state)
     assert_int_equal(atomic_load(&closed), 1);
 }
 
+/* Waits for a socket on which nothing comes. */
+static int silent[2];
+
+static crew_status open_in_vain(void *state, const crew_transport_config *config, crew_error *why)
+{
+    (void)state;
+    char byte;
+    assert_true(crew_opening_waits_for(config->opening, silent[0]));
+    gate_pass(&gate);
+    ssize_t size = read(silent[0], &byte, 1);
+    assert_int_equal(size, 0);
+    assert_false(crew_opening_waits_for(config->opening, -1));
+    close(silent[0]);
+    atomic_fetch_add(&opened, 1);
+    return crew_error_set(why, CREW_NO_SERVICE, "in vain");
+}
+
+static bool has_opened(void *unused)
+{
+    (void)unused;
+    return atomic_load(&opened) == 1;
+}
+
+static void one_that_nobody_waits_for_stops_waiting(void **state)
+{
+    (void)state;
+    static const struct crew_transport_ops vain = { .size = 1, .open = open_in_vain, .close = close_it };
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, silent), 0);
+    gate_open(&gate);
+    struct crew_connection *connection =
+        crew_connection_new(&vain, false, url, &(crew_transport_config){ .in_flight_max = 1 }, &queue);
+    crew_connection_open(connection);
+    assert_true(gate_await(&gate, 1));
+    crew_connection_free(connection);
+    assert_true(eventually(has_opened, NULL));
+    close(silent[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_tells_when_it_is_through, setup, teardown),
         cmocka_unit_test_setup_teardown(why_it_failed_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(one_that_nobody_waits_for_closes_itself, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_that_nobody_waits_for_stops_waiting, setup, teardown),
         cmocka_unit_test_setup_teardown(one_that_is_through_unasked_is_closed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,10 +5,14 @@
 #include <rpcrew/server.h>
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+enum { LONG_MS = 600000 };
 
 /* A host that takes connections and says nothing. */
 static int silent_host;
@@ -119,6 +123,63 @@ static void a_worker_says_what_it_waited_for(void **state)
     crew_dispatcher_free(dispatcher);
 }
 
+static size_t count_threads(void)
+{
+    size_t count = 0;
+    DIR *all = opendir("/proc/self/task");
+    for (const struct dirent *entry; (entry = readdir(all));)
+        count += entry->d_name[0] != '.';
+    closedir(all);
+    return count;
+}
+
+static bool are_no_more(void *before)
+{
+    return count_threads() <= *(const size_t *)before;
+}
+
+static void no_thread_outlives_its_client(void **state)
+{
+    (void)state;
+    size_t before = count_threads();
+    for (int i = 0; i < 50; i++) {
+        crew_client *client;
+        assert_ok(
+            crew_client_new(&client, url, &(crew_client_options){ .connect_timeout_ms = LONG_MS }, NULL));
+        if (i % 2) /* so that it has begun to connect */
+            close(accept_one());
+        crew_client_free(client);
+    }
+    assert_true(eventually(are_no_more, &before));
+}
+
+static void *stop(void *server)
+{
+    int connection = accept_one();
+    crew_server_stop(server);
+    (void)eventually(has_stopped, &connection);
+    close(connection);
+    return NULL;
+}
+
+static void a_worker_that_connects_can_be_stopped(void **state)
+{
+    (void)state;
+    crew_dispatcher *dispatcher;
+    crew_server *server;
+    crew_error why;
+    pthread_t thread;
+    assert_ok(crew_dispatcher_new(&dispatcher));
+    const crew_server_options options = { .connect_timeout_ms = LONG_MS, .wait = true };
+    assert_ok(crew_server_new(&server, dispatcher, &options, &why));
+    assert_status(crew_server_listen(server, "amqp://127.0.0.1:1/", &why), CREW_BAD_ARGUMENT);
+    assert_int_equal(pthread_create(&thread, NULL, stop, server), 0);
+    assert_status(crew_server_listen(server, url, &why), CREW_CLOSED);
+    pthread_join(thread, NULL);
+    crew_server_free(server);
+    crew_dispatcher_free(dispatcher);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +187,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_attempt_ends_by_its_timeout, setup, teardown),
         cmocka_unit_test_setup_teardown(freeing_a_client_that_is_connecting_cancels_its_calls, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(no_thread_outlives_its_client, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_worker_that_connects_can_be_stopped, setup, teardown),
         cmocka_unit_test_setup_teardown(a_worker_says_what_it_waited_for, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

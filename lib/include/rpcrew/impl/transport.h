@@ -18,7 +18,9 @@
  * 1. open is eager or lazy. An eager one returns when there is a peer (a kernel that has taken the connection
  * is enough), or says CREW_NO_SERVICE; a lazy one (lazy_open) returns before that, and ready says later when
  * there is. CREW_NO_SERVICE (refused, not found) and CREW_DISCONNECTED may be mended by trying again, which
- * the core does; other statuses may not. On failure nothing stays open, and *why says what was tried.
+ * the core does; other statuses may not. On failure nothing stays open, and *why says what was tried. The
+ * socket that it waits for it shows (crew_opening_waits_for), so that it ends early when nobody wants it any
+ * more: else its thread would outlive the client or server that was freed.
  * 2. Ownership. send takes messages off the front of the list; those that it leaves stay the caller's. recv
  * and close append messages, which are the caller's then. A message's mine is the transport's while it has
  * the message, and of a worker's request until it is settled. Giving or freeing a message releases its hold
@@ -71,6 +73,14 @@
 #include <rpcrew/impl/message.h>
 #include <rpcrew/url.h>
 
+/* An opening under way, as open sees it. */
+typedef struct crew_opening crew_opening;
+
+/* For open: it is about to wait for this socket, which is shut down, by shutdown(2), when nobody wants the
+ * opening any more; -1: for none, also before the socket is closed. False: nobody wants it already, and it
+ * should fail at once. opening may be NULL. */
+CREW_API bool crew_opening_waits_for(crew_opening *opening, int fd);
+
 /* What open is given. Borrowed until close; messages is for the I/O thread only. */
 typedef struct crew_transport_config {
     const crew_url *url;                    /* checked, options and all */
@@ -82,6 +92,7 @@ typedef struct crew_transport_config {
     crew_limits limits;          /* none is zero */
     size_t hard_bytes;           /* a message of more may cost its sender the connection */
     crew_error *lost;            /* where wait, send and recv may say why the connection is over */
+    crew_opening *opening;       /* open's own; NULL: it is never ended early */
     struct crew_queue *queue; /* the endpoint's: what wakes wait; for a task that opens a further connection
                                  (core/task.h) */
     /* worker: what became of an answer; NULL: nobody asks. By crew_transport_answered */

@@ -1,0 +1,13 @@
+/* Connecting over TCP. */
+#ifndef TRANSPORT_DIAL_H
+#define TRANSPORT_DIAL_H
+
+#include <rpcrew/impl/transport.h>
+
+/* A connected socket that does not block, with TCP_NODELAY and keepalive, or -1 with *why (CREW_NO_SERVICE,
+ * CREW_SYSTEM). The name's addresses are tried one after another, each for its share of timeout_ms; finding
+ * them may take longer, and is the one thing that opening (NULL: none) does not end. On success the opening
+ * still waits for the socket. */
+int dial_tcp(const char *host, unsigned port, unsigned timeout_ms, crew_opening *opening, crew_error *why);
+
+#endif
