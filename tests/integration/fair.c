@@ -14,7 +14,7 @@ static crew_server *server;
 static crew_client *own, *polite; /* the service's own client, and another peer */
 static char url[200];
 static void *context, *greedy; /* a plain DEALER */
-static const char *address;
+static char address[200];
 
 static crew_status pass(crew_call *call)
 {
@@ -59,13 +59,25 @@ static const crew_method methods[] = {
 };
 static const crew_service service = { .name = "fair", .methods = methods };
 
+static void *connect_dealer(int send_mark)
+{
+    void *socket = zmq_socket(context, ZMQ_DEALER);
+    int none = 0;
+    assert_int_equal(zmq_setsockopt(socket, ZMQ_LINGER, &none, sizeof none), 0);
+    assert_int_equal(zmq_setsockopt(socket, ZMQ_SNDHWM, &send_mark, sizeof send_mark), 0);
+    assert_int_equal(zmq_connect(socket, address), 0);
+    return socket;
+}
+
+/* With what is in *state behind the URL, if anything is. */
 static int setup(void **state)
 {
-    (void)state;
     crew_error why;
+    const char *query = *state ? *state : "";
     gate_reset(&gate);
-    (void)snprintf(url, sizeof url, "%s", test_url("zmq+ipc:///tmp/rpcrew-fair-{new}"));
-    address = url + strlen("zmq+");
+    int size = snprintf(url, sizeof url, "%s", test_url("zmq+ipc:///tmp/rpcrew-fair-{new}"));
+    (void)snprintf(address, sizeof address, "%s", url + strlen("zmq+"));
+    (void)snprintf(url + size, sizeof url - (size_t)size, "%s", query);
     assert_ok(crew_dispatcher_new(&dispatcher));
     assert_ok(crew_dispatcher_add(dispatcher, "", &service, NULL, &why));
     assert_ok_why(crew_server_new(&server, dispatcher, &(crew_server_options){ .threads = 4 }, &why), why);
@@ -74,12 +86,7 @@ static int setup(void **state)
     assert_ok_why(crew_client_new(&own, url, NULL, &why), why);
     assert_ok_why(crew_client_new(&polite, url, NULL, &why), why);
     context = zmq_ctx_new();
-    greedy = zmq_socket(context, ZMQ_DEALER);
-    int none = 0;
-    assert_int_equal(zmq_setsockopt(greedy, ZMQ_LINGER, &none, sizeof none), 0);
-    assert_int_equal(zmq_setsockopt(greedy, ZMQ_SNDHWM, &none, sizeof none),
-                     0); /* it is never blocked itself */
-    assert_int_equal(zmq_connect(greedy, address), 0);
+    greedy = connect_dealer(0); /* it is never blocked itself */
     return 0;
 }
 
@@ -246,6 +253,68 @@ static void a_peer_that_does_not_read_delays_nobody(void **state)
     assert_true(eventually(has_lost, NULL)); /* after send_timeout_ms, and counted */
 }
 
+static void a_peer_that_reads_slowly_gets_all_its_answers(void **state)
+{
+    (void)state;
+    enum { COUNT = 500 };
+    uint64_t some = 150;
+    crew_error why;
+    bool answered[COUNT + 1] = { false };
+    for (unsigned i = 1; i <= COUNT; i++)
+        send_call("blob", "[4000]", i);
+    assert_true(eventually(has_received, &some)); /* more than libzmq queues for it */
+    for (unsigned i = 0; i < COUNT; i++) {
+        unsigned id = 0;
+        if (i % 10 == 0) /* others are served between two of its answers */
+            assert_ok_why(crew_client_call(polite, "add", NULL, &why, "[ii]", 1, 2), why);
+        const char *text = strstr(greedy_answer(), "\"id\":");
+        assert_non_null(text);
+        assert_int_equal(sscanf(text, "\"id\":%u", &id), 1);
+        assert_true(id >= 1 && id <= COUNT && !answered[id]);
+        answered[id] = true;
+    }
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
+    assert_int_equal(stats.lost, 0);
+}
+
+static void requests_of_a_peer_that_is_held_back_are_bounded(void **state)
+{
+    (void)state;
+    enum { MANY = 20000, BODY = 1000 };
+    static const char head[] = "{\"jsonrpc\":\"2.0\",\"method\":\"blob\",\"params\":[20000],\"id\":1}";
+    char body[BODY];
+    unsigned sent = 0;
+    void *held = connect_dealer(1); /* and it reads nothing */
+    zmq_pollitem_t item = { .socket = held, .events = ZMQ_POLLOUT };
+    memset(body, ' ', BODY);
+    memcpy(body, head, sizeof head - 1);
+    for (; sent < MANY && zmq_poll(&item, 1, 1000) == 1; sent++) {
+        assert_int_equal(zmq_send(held, "", 0, ZMQ_SNDMORE), 0);
+        assert_int_equal(zmq_send(held, body, BODY, 0), BODY);
+    }
+    assert_true(sent < MANY / 4); /* what is in flight, parked, in libzmq's queues and in the socket */
+    assert_served();
+    zmq_close(held);
+}
+
+/* Of a worker with room for one call. */
+static void who_has_nothing_in_flight_is_taken_beside_a_call_that_has_all_the_room(void **state)
+{
+    (void)state;
+    send_call("pass", "[]", 1);
+    assert_true(gate_await(&gate, 1));
+    send_call("pass", "[]", 2); /* is held back */
+    assert_served();
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
+    assert_int_equal(stats.in_flight, 1);
+    assert_int_equal(stats.shed, 0);
+    gate_open(&gate);
+    for (unsigned i = 1; i <= 2; i++)
+        assert_non_null(strstr(greedy_answer(), "\"result\":1"));
+}
+
 static void handlers_that_call_their_own_service_are_answered(void **state)
 {
     (void)state;
@@ -258,6 +327,7 @@ static void handlers_that_call_their_own_service_are_answered(void **state)
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+static char narrow[] = "?in_flight=1";
 
 int main(void)
 {
@@ -266,6 +336,10 @@ int main(void)
         TEST(a_peer_that_is_alone_is_held_back_and_never_refused),
         TEST(beside_others_a_flood_is_refused_and_they_are_served),
         TEST(a_peer_that_does_not_read_delays_nobody),
+        TEST(a_peer_that_reads_slowly_gets_all_its_answers),
+        TEST(requests_of_a_peer_that_is_held_back_are_bounded),
+        cmocka_unit_test_prestate_setup_teardown(
+            who_has_nothing_in_flight_is_taken_beside_a_call_that_has_all_the_room, setup, teardown, narrow),
         TEST(handlers_that_call_their_own_service_are_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -295,6 +295,8 @@ static void spare_threads_are_bounded_and_go_again(void **state)
     pthread_mutex_lock(&pool.mutex);
     assert_true(pool.alive <= 4);
     pthread_mutex_unlock(&pool.mutex);
+    submit(peers[1], 100, 1); /* however many wait, there is a thread for what comes */
+    assert_true(gate_await(&gate, 4));
     gate_open(&inner);
     assert_true(gate_await(&inner, 4));
     assert_true(eventually(is_back_to_its_size, NULL));
