@@ -1,5 +1,7 @@
 #include "support/test.h"
 
+#include "support/fake_broker.h"
+
 #include <arpa/inet.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -77,6 +79,23 @@ static void broker_url(char *out, size_t room, bool tls)
     out[strcspn(out, "\n")] = '\0';
 }
 
+/* The program's own, from its first use to the end. */
+static struct fake_broker *fake;
+
+static void stop_the_fake(void)
+{
+    fake_stop(fake);
+}
+
+static const struct fake_broker *the_fake(void)
+{
+    if (!fake) {
+        fake = fake_start(NULL);
+        (void)atexit(stop_the_fake);
+    }
+    return fake;
+}
+
 const char *test_url(const char *pattern)
 {
     static char url[400];
@@ -91,6 +110,8 @@ const char *test_url(const char *pattern)
             (void)snprintf(url + size, 200, "%d", free_port());
         else if (strncmp(pattern, "{new}", 5) == 0)
             (void)snprintf(url + size, 200, "%d-%d", (int)getpid(), ++count);
+        else if (strncmp(pattern, "{fake}", 6) == 0)
+            (void)snprintf(url + size, 200, "%s", fake_url(the_fake()));
         else
             broker_url(url + size, 200, strncmp(pattern, "{brokers}", 9) == 0);
         size += strlen(url + size);

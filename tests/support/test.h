@@ -45,8 +45,9 @@ const char *json_of(crew_arena *arena, const crew_value *value);
 bool json_covers(const crew_value *expected, const crew_value *got);
 
 /* A URL with {port} replaced by a TCP port of 127.0.0.1 that nobody uses, {new} by a number that is another
- * one each time, in every process, and {broker} and {brokers} by the URL, plain and with TLS, of the tests'
- * RabbitMQ, from the file that RPCREW_BROKER names. Static, until the next call. */
+ * one each time, in every process, {fake} by the URL of a broker in this process, and {broker} and {brokers}
+ * by the URL, plain and with TLS, of the tests' RabbitMQ, from the file that RPCREW_BROKER names. Static,
+ * until the next call. */
 const char *test_url(const char *pattern);
 
 /* Waits until what() is true, for ten seconds at most; false then. */
