@@ -85,11 +85,12 @@ def end(group, number=signal.SIGTERM):
 def remove(room):
     """Once nobody is left who might write there: helpers of Erlang's outlive it for a moment."""
     limit = time.monotonic() + 10
-    while os.path.exists(room) and time.monotonic() < limit:
-        if any(room in environment_of(pid) for pid in os.listdir("/proc") if pid.isdigit()):
-            time.sleep(0.02)
-        else:
+    absent = 0  # looks in a row; one that was just ending may make it anew
+    while absent < 3 and time.monotonic() < limit:
+        if not any(room in environment_of(pid) for pid in os.listdir("/proc") if pid.isdigit()):
             shutil.rmtree(room, ignore_errors=True)
+        absent = 0 if os.path.exists(room) else absent + 1
+        time.sleep(0.02)
     shutil.rmtree(room, ignore_errors=True)
 
 

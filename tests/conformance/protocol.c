@@ -98,6 +98,25 @@ static void an_error_comes_back_with_code_and_message(void **state)
     assert_true(crew_string_equal(reply.message, crew_str("no \"room\"")));
 }
 
+static void a_reply_is_told_from_a_request(void **state)
+{
+    (void)state;
+    crew_buffer request = encode_call("m", NULL, 9), replies[2] = { { 0 } };
+    crew_wire_calls calls = decode_calls(&request);
+    assert_false(calls.items[0].is_reply);
+    const crew_wire_call call = calls.items[0];
+    assert_ok(protocol->encode_result(&call, NULL, &replies[0]));
+    assert_ok(protocol->encode_error(&call, 1, crew_str("no"), NULL, &replies[1]));
+    for (size_t i = 0; i < 2; i++) {
+        calls = decode_calls(&replies[i]);
+        assert_int_equal(calls.count, 1);
+        assert_true(calls.items[0].is_reply);
+        assert_int_not_equal(calls.items[0].code, 0);
+        crew_buffer_fini(&replies[i]);
+    }
+    crew_buffer_fini(&request);
+}
+
 static void a_batch_is_open_separator_close(void **state)
 {
     (void)state;
@@ -161,6 +180,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_one_way_call_has_no_id),
         cmocka_unit_test(a_result_comes_back_under_its_id),
         cmocka_unit_test(an_error_comes_back_with_code_and_message),
+        cmocka_unit_test(a_reply_is_told_from_a_request),
         cmocka_unit_test(a_batch_is_open_separator_close),
         cmocka_unit_test(any_bytes_decode_to_at_least_one_item),
         cmocka_unit_test(a_failed_encoding_leaves_nothing),

@@ -391,6 +391,9 @@ static void each_request_is_told_once_also_if_its_connection_is_lost(void **stat
     raw_close(&server, NULL);
     for (int i = 0; i < 20; i++)
         raw_drive(&client);
+    crew_room room = { .messages = 64, .bytes = SIZE_MAX };
+    (void)!client.ops->recv(client.state, &client.received,
+                            &room); /* what close still has it does not tell */
     crew_list all = client.received;
     client.received = (crew_list){ 0 };
     raw_close(&client, &unsent);
@@ -723,6 +726,14 @@ static void all_that_had_come_is_given_before_a_loss_is_told(void **state)
         replies += more;
     }
     assert_int_equal(replies, COUNT);
+    for (int i = 0; i < 50 && status == CREW_OK; i++) { /* a broker's caller loses nothing */
+        crew_room room = { .messages = 1, .bytes = SIZE_MAX };
+        const crew_room one = room;
+        assert_ok(client.ops->wait(client.state, wake, 10, &one));
+        status = client.ops->recv(client.state, &got, &room);
+    }
+    assert_true(status == CREW_OK || *client.lost.message); /* why: words for those whose calls end by it */
+    crew_list_free(&got);
     close(wake);
     raw_close(&client, NULL);
     (void)setup(NULL);
@@ -767,12 +778,6 @@ static void answers_linger_until_they_have_gone(void **state)
     server.deaf = true;
     client.deaf = false;
     assert_int_equal(pthread_create(&thread, NULL, drive_client, &answers), 0);
-    while (server.ops->pending && server.ops->pending(server.state)) { /* as a drain waits for it */
-        crew_list none = { 0 };
-        crew_room room = { 0 };
-        (void)poll(NULL, 0, 1);
-        assert_ok(server.ops->recv(server.state, &none, &room));
-    }
     server.ops->close(server.state, 5000, NULL);
     pthread_join(thread, NULL);
     assert_int_equal(answers, COUNT);

@@ -638,7 +638,7 @@ class PrivateBroker(Case):
         for _ in range(3):
             process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(60), 0)
-        self.assertEqual(os.listdir(self.directory), [])
+        self.assertEqual(list(os.walk(self.directory))[1:], [])
         self.assertFalse([pid for pid in pids if os.path.exists("/proc/" + pid)])
 
 

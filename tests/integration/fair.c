@@ -5,6 +5,7 @@
 
 #include <rpcrew.h>
 
+#include <poll.h>
 #include <stdatomic.h>
 #include <zmq.h>
 
@@ -20,6 +21,16 @@ static crew_status pass(crew_call *call)
 {
     gate_pass(&gate);
     return crew_reply_int(call, 1);
+}
+
+static atomic_int was_raised;
+
+static crew_status until_cancelled(crew_call *call)
+{
+    struct pollfd fd = { .fd = crew_call_cancel_fd(call), .events = POLLIN };
+    gate_pass(&gate);
+    atomic_store(&was_raised, poll(&fd, 1, 20000) == 1 && crew_call_cancelled(call) ? 1 : -1);
+    return crew_reply_null(call);
 }
 
 static crew_status add(crew_call *call)
@@ -54,8 +65,13 @@ static crew_status inner(crew_call *call)
 }
 
 static const crew_method methods[] = {
-    { "pass", pass, "" },     { "add", add, "a:int b:int" }, { "blob", blob, "size:uint" },
-    { "nested", nested, "" }, { "inner", inner, "" },        { 0 },
+    { "pass", pass, "" },
+    { "add", add, "a:int b:int" },
+    { "blob", blob, "size:uint" },
+    { "nested", nested, "" },
+    { "inner", inner, "" },
+    { "until_cancelled", until_cancelled, "" },
+    { 0 },
 };
 static const crew_service service = { .name = "fair", .methods = methods };
 
@@ -315,6 +331,38 @@ static void who_has_nothing_in_flight_is_taken_beside_a_call_that_has_all_the_ro
         assert_non_null(strstr(greedy_answer(), "\"result\":1"));
 }
 
+/* The answers to a peer that has gone find that out, once libzmq knows. */
+static bool one_more_has_found_it(void *left)
+{
+    if (!atomic_load(&was_raised) && *(int *)left) {
+        gate_let(&gate, 1);
+        --*(int *)left;
+    }
+    return atomic_load(&was_raised) != 0;
+}
+
+static void a_peer_that_has_gone_is_told_to_its_calls(void **state)
+{
+    (void)state;
+    atomic_store(&was_raised, 0);
+    send_call("until_cancelled", "[]", 1);
+    assert_true(gate_await(&gate, 1));
+    gate_let(&gate, 1);
+    for (unsigned i = 2; i <= 100; i++)
+        send_call("pass", "[]", i);
+    assert_true(gate_await(&gate, 4)); /* three of them run, the others wait */
+    zmq_close(greedy);
+    greedy = zmq_socket(context, ZMQ_DEALER);
+    int left = 50;
+    assert_true(eventually(one_more_has_found_it, &left));
+    assert_int_equal(atomic_load(&was_raised), 1);
+    gate_open(&gate);
+    assert_served();
+    crew_server_stop(server);
+    assert_ok(crew_server_wait(server));
+    assert_true(gate_entered(&gate) < 80); /* what had not begun was not run */
+}
+
 static void handlers_that_call_their_own_service_are_answered(void **state)
 {
     (void)state;
@@ -340,6 +388,7 @@ int main(void)
         TEST(requests_of_a_peer_that_is_held_back_are_bounded),
         cmocka_unit_test_prestate_setup_teardown(
             who_has_nothing_in_flight_is_taken_beside_a_call_that_has_all_the_room, setup, teardown, narrow),
+        TEST(a_peer_that_has_gone_is_told_to_its_calls),
         TEST(handlers_that_call_their_own_service_are_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

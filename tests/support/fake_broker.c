@@ -65,6 +65,7 @@ struct fake_connection {
     unsigned number;
     bool greeted, logged_in, ignored, dropped;
     crew_buffer in, out;
+    size_t sent; /* of out */
     struct channel channels[CHANNELS];
 };
 
@@ -779,13 +780,14 @@ static bool serve(struct fake_connection *c, short events)
     }
     read_frames(c);
     if (c->out.size) {
-        ssize_t sent = send(c->fd, c->out.data, c->out.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t sent = send(c->fd, c->out.data + c->sent, c->out.size - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0 && errno != EAGAIN)
             return false;
-        if (sent > 0) {
-            memmove(c->out.data, c->out.data + sent, c->out.size - (size_t)sent);
-            c->out.size -= (size_t)sent;
-        }
+        c->sent += sent > 0 ? (size_t)sent : 0;
+    }
+    if (c->sent == c->out.size) {
+        crew_buffer_fini(&c->out); /* what was large is not kept */
+        c->sent = 0;
     }
     return !c->dropped || c->out.size;
 }

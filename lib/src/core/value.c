@@ -4,7 +4,9 @@
 #include "core/memory.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <sys/random.h>
+#include <time.h>
 
 const char *crew_type_name(crew_type type)
 {
@@ -314,21 +316,29 @@ struct crew_member *crew_object_place(crew_arena *arena, crew_value *object)
 }
 
 /* Not to be foreseen, so that nobody can choose keys that all meet in one slot. */
-static uint64_t hash_key(crew_string key, uint64_t seed)
+static uint64_t process_seed;
+static pthread_once_t seeded = PTHREAD_ONCE_INIT;
+
+static void make_seed(void)
 {
-    uint64_t hash = seed ^ key.size;
+    if (getrandom(&process_seed, sizeof process_seed, GRND_NONBLOCK) < 0)
+        process_seed = (uintptr_t)&process_seed ^ (uint64_t)time(NULL);
+}
+
+static uint64_t hash_key(crew_string key)
+{
+    uint64_t hash = process_seed ^ key.size;
     for (size_t i = 0; i < key.size; i += 8) {
         uint64_t eight = 0;
         memcpy(&eight, key.data + i, key.size - i < 8 ? key.size - i : 8);
         hash = (hash ^ eight) * 0x9E3779B97F4A7C15U;
-        hash ^= hash >> 29 ^ seed;
+        hash ^= hash >> 29 ^ process_seed;
     }
     return hash * 0xBF58476D1CE4E5B9U >> 20;
 }
 
 /* Few members are compared with one another, many are found by a table of their numbers, counted from 1. */
-static size_t find_same(const struct crew_member *members, size_t count, uint32_t *slots, size_t mask,
-                        uint64_t seed)
+static size_t find_same(const struct crew_member *members, size_t count, uint32_t *slots, size_t mask)
 {
     crew_string key = crew_text_of(&members[count].key);
     if (!slots) {
@@ -337,7 +347,7 @@ static size_t find_same(const struct crew_member *members, size_t count, uint32_
             i++;
         return i;
     }
-    size_t slot = hash_key(key, seed) & mask;
+    size_t slot = hash_key(key) & mask;
     while (slots[slot] && !crew_string_equal(crew_text_of(&members[slots[slot] - 1].key), key))
         slot = (slot + 1) & mask;
     if (slots[slot])
@@ -351,7 +361,6 @@ crew_status crew_object_unite(crew_value *object)
     enum { FEW = 16 };
     size_t count = object->size, room = 64, kept = 0;
     uint32_t *slots = NULL;
-    uint64_t seed = 0;
     while (room < 2 * count)
         room *= 2;
     if (count > FEW) {
@@ -359,13 +368,12 @@ crew_status crew_object_unite(crew_value *object)
         if (!slots)
             return CREW_NO_MEMORY;
         memset(slots, 0, room * sizeof *slots);
-        if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0)
-            seed = (uintptr_t)slots;
+        (void)pthread_once(&seeded, make_seed);
     }
     for (size_t i = 0; i < count; i++) {
         struct crew_member member = object->members[i];
         object->members[kept] = member;
-        size_t same = find_same(object->members, kept, slots, room - 1, seed);
+        size_t same = find_same(object->members, kept, slots, room - 1);
         object->members[same].value = member.value;
         kept += same == kept;
     }

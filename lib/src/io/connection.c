@@ -19,6 +19,7 @@ static void run(void *connection)
     struct crew_connection *c = connection;
     c->failure = (crew_error){ .status = CREW_OK };
     c->failure.status = c->ops->open(c->state, &c->config, &c->failure);
+    (void)crew_opening_waits_for(&c->way, -1);
 }
 
 /* After an opening that nobody wants any more. */

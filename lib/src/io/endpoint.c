@@ -16,6 +16,9 @@
 /* A message beyond its limit is answered with an error; one far beyond it costs its sender the connection. */
 enum { HARD_TIMES = 4, HARD_MORE = 64 << 10 };
 
+/* After a drain's end: so that what the kernel has is not lost with the socket. */
+enum { LINGER_LEAST_MS = 100 };
+
 enum { BACKOFF_FIRST_MS = 50, BACKOFF_MOST_MS = 10000, STABLE_MS = 5000 };
 
 /* Options that every endpoint has, whatever its transport. */
@@ -125,15 +128,24 @@ static void conclude_opening(struct crew_endpoint *e, const crew_error *result)
     e->options.owner->changed(e, &why, &e->outgoing);
 }
 
+/* A server's: of all that no peer of its own has sent. NULL without memory. */
+static crew_peer *new_peer(const struct crew_endpoint *e)
+{
+    crew_peer *peer = crew_peer_new(NULL);
+    if (peer) {
+        peer->can_requeue = e->can_requeue;
+        peer->shared = true;
+    }
+    return peer;
+}
+
 /* Whoever sent what is in flight has gone with the connection. Without memory for another one this one stays.
  */
 static void replace_peer(struct crew_endpoint *e)
 {
-    crew_peer *fresh = e->peer ? crew_peer_new(NULL) : NULL;
+    crew_peer *fresh = e->peer ? new_peer(e) : NULL;
     if (!fresh)
         return;
-    fresh->can_requeue = e->can_requeue;
-    fresh->shared = true;
     atomic_store(&e->peer->gone, true);
     crew_peer_release(e->peer);
     e->peer = fresh;
@@ -264,8 +276,10 @@ static void finish(struct crew_endpoint *e)
     if (e->open) {
         crew_list unsent = { 0 };
         crew_status status = e->options.server ? send_all(e) : CREW_OK;
-        int64_t left_ms = atomic_load(&e->close_by_ms) - crew_now_ms();
-        unsigned linger_ms = left_ms > e->options.linger_ms ? (unsigned)left_ms : e->options.linger_ms;
+        int64_t by_ms = atomic_load(&e->close_by_ms), left_ms = by_ms - crew_now_ms();
+        unsigned linger_ms = !by_ms                      ? e->options.linger_ms
+                             : left_ms > LINGER_LEAST_MS ? (unsigned)left_ms
+                                                         : LINGER_LEAST_MS;
         e->ops->close(e->connection->state, status == CREW_OK ? linger_ms : 0,
                       e->options.server ? NULL : &unsent);
         e->open = false;
@@ -371,6 +385,12 @@ static void answered(void *context, const crew_message *message, crew_status sta
     e->options.owner->answered(e, message, status);
 }
 
+static void gone(void *context)
+{
+    struct crew_endpoint *e = context;
+    e->options.owner->gone(e);
+}
+
 static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error *why)
 {
     const crew_transport *transport;
@@ -394,6 +414,7 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     e->can_requeue = e->ops->can_requeue && e->ops->can_requeue(e->url);
     const crew_transport_config config = { .host = o->host,
                                            .answered = o->owner->answered ? answered : NULL,
+                                           .gone = o->owner->gone ? gone : NULL,
                                            .context = e,
                                            .brief = o->brief,
                                            .callbacks = o->callbacks,
@@ -405,14 +426,8 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     if (!e->connection)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     e->messages = &e->connection->messages;
-    e->peer = o->server ? crew_peer_new(NULL) : NULL;
-    if (o->server && !e->peer)
-        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
-    if (e->peer) {
-        e->peer->can_requeue = e->can_requeue;
-        e->peer->shared = true;
-    }
-    return CREW_OK;
+    e->peer = o->server ? new_peer(e) : NULL;
+    return e->peer || !o->server ? CREW_OK : crew_error_set(why, CREW_NO_MEMORY, "no memory");
 }
 
 static void end_parts(struct crew_endpoint *e)

@@ -25,6 +25,8 @@ struct crew_endpoint_owner {
     void (*sending)(struct crew_endpoint *endpoint, crew_list *messages);
     /* What became of an answer (crew_transport_answered); NULL: nobody cares. */
     void (*answered)(struct crew_endpoint *endpoint, const crew_message *message, crew_status status);
+    /* Some peer has gone; NULL: nobody cares. */
+    void (*gone)(struct crew_endpoint *endpoint);
     /* There is a peer now where there was none; NULL: nobody cares. */
     void (*ready)(struct crew_endpoint *endpoint);
     /* It was opened (CREW_OK), could not be, or was lost. unsent: requests never written, to keep or take. */
@@ -75,7 +77,7 @@ struct crew_endpoint {
     atomic_int command;
     atomic_bool started;          /* it has a thread and a queue */
     atomic_bool ready;            /* it is open, and has a peer; written on the I/O thread */
-    _Atomic(int64_t) close_by_ms; /* a drain's end: how long the last answers may linger */
+    _Atomic(int64_t) close_by_ms; /* how long the last answers may linger, where a drain bounds it; 0: none */
     atomic_size_t in_flight;      /* messages taken and not settled; the owner's, as the next two are */
     atomic_size_t calls, bytes;   /* what those count for */
     crew_peer *peer;              /* a server's: who sends what no peer of its own has sent */
@@ -85,7 +87,7 @@ struct crew_endpoint {
     crew_message_pool *messages; /* the connection's */
     crew_list outgoing;          /* taken from the queue */
     size_t passed_bytes;         /* the owner's: since memory was last tidied, and when it is to be; 0: not */
-    int64_t tidy_at_ms;
+    int64_t tidy_at_ms, tidy_by_ms;
     bool tidy_again;  /* when something more has passed */
     uint32_t epoch;   /* counts openings: settlements of an earlier one are stale */
     bool can_requeue; /* the transport's */

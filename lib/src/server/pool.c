@@ -113,7 +113,7 @@ static struct work take_call(struct crew_pool *pool)
 /* Whether one more handler may run: there is a slot, and beside it a thread for what comes. */
 static bool slot_is_free(const struct crew_pool *pool)
 {
-    return pool->running < pool->slots && pool->alive - pool->blocked - pool->running > 1;
+    return pool->running + pool->returning < pool->slots && pool->alive - pool->blocked - pool->running > 1;
 }
 
 /* What there is to do, of that which may be done now. */
@@ -161,31 +161,48 @@ static void perform(struct crew_pool *pool, struct work work, crew_arena *scratc
 
 static void *run(void *argument);
 
-/* Those that have ended need the lock no more, so this is short also under it. */
-static void join_ended(struct crew_pool *pool)
+/* Joins those that have ended, which need the lock no more. */
+static void join_all(struct crew_pool_thread *ended)
 {
-    while (pool->ended) {
-        struct crew_pool_thread *thread = pool->ended;
-        pool->ended = thread->next;
+    while (ended) {
+        struct crew_pool_thread *thread = ended;
+        ended = thread->next;
         (void)pthread_join(thread->id, NULL);
         free(thread);
     }
 }
 
-/* Under the lock. */
-static crew_status add_thread(struct crew_pool *pool, crew_error *why)
+static struct crew_pool_thread *take_ended(struct crew_pool *pool)
 {
-    join_ended(pool);
+    struct crew_pool_thread *ended = pool->ended;
+    pool->ended = NULL;
+    return ended;
+}
+
+/* One that is counted as alive already, and no more if it cannot be had. Without the lock. */
+static crew_status start_thread(struct crew_pool *pool, crew_error *why)
+{
     struct crew_pool_thread *thread = calloc(1, sizeof *thread);
-    if (!thread)
-        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
-    thread->pool = pool;
-    crew_status status = crew_thread_start(&thread->id, "rpcrew-pool", run, thread, why);
+    crew_status status = thread ? CREW_OK : crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    if (thread) {
+        thread->pool = pool;
+        status = crew_thread_start(&thread->id, "rpcrew-pool", run, thread, why);
+    }
     if (status == CREW_OK)
-        pool->alive++;
-    else
-        free(thread);
+        return CREW_OK;
+    free(thread);
+    pthread_mutex_lock(&pool->mutex);
+    pool->alive--;
+    pthread_mutex_unlock(&pool->mutex);
     return status;
+}
+
+/* A handler has left its slot, which is first of all for one that comes back. */
+static void leave_slot(struct crew_pool *pool)
+{
+    pool->running--;
+    if (pool->returning)
+        pthread_cond_signal(&pool->returned);
 }
 
 /* A handler waits for a call: its slot is another's meanwhile, and there is a thread for that. */
@@ -196,17 +213,20 @@ static void begin_wait(void *context)
     if (!self->in_slot)
         return;
     pthread_mutex_lock(&pool->mutex);
-    pool->running--;
     pool->blocked++;
-    bool short_of = pool->alive - pool->blocked < pool->slots + 1 && pool->alive < pool->most;
-    bool failed = short_of && !pool->closed && add_thread(pool, NULL) != CREW_OK;
+    leave_slot(pool);
+    bool short_of =
+        pool->alive - pool->blocked < pool->slots + 1 && pool->alive < pool->most && !pool->closed;
+    pool->alive += short_of;
+    struct crew_pool_thread *ended = take_ended(pool);
     pthread_cond_signal(&pool->wanted);
     pthread_mutex_unlock(&pool->mutex);
-    if (failed)
+    join_all(ended);
+    if (short_of && start_thread(pool, NULL) != CREW_OK)
         crew_log(CREW_LOG_WARN, "no thread for a handler that waits", NULL);
 }
 
-/* It goes on at once: for a moment one more than there are slots may run. */
+/* It goes on when there is a slot for it, before others that have not begun. */
 static void end_wait(void *context)
 {
     struct crew_pool_thread *self = context;
@@ -214,6 +234,10 @@ static void end_wait(void *context)
     if (!self->in_slot)
         return;
     pthread_mutex_lock(&pool->mutex);
+    pool->returning++;
+    while (pool->running >= pool->slots && !pool->closed)
+        pthread_cond_wait(&pool->returned, &pool->mutex);
+    pool->returning--;
     pool->running++;
     pool->blocked--;
     if (is_surplus(pool))
@@ -255,7 +279,8 @@ static void *run(void *argument)
         pthread_mutex_unlock(&pool->mutex);
         perform(pool, work, &scratch);
         pthread_mutex_lock(&pool->mutex);
-        pool->running -= self->in_slot;
+        if (self->in_slot)
+            leave_slot(pool);
         self->in_slot = false;
         end_decoding(self);
     }
@@ -390,6 +415,7 @@ crew_status crew_pool_init(struct crew_pool *pool, unsigned slots, unsigned spar
     *pool = (struct crew_pool){ .work = work, .slots = slots, .most = slots + 1 + spare, .fd = -1 };
     (void)pthread_mutex_init(&pool->mutex, NULL);
     (void)pthread_cond_init(&pool->wanted, NULL);
+    (void)pthread_cond_init(&pool->returned, NULL);
     (void)pthread_cond_init(&pool->left, NULL);
     crew_status status = CREW_OK;
     if (slots == 0) {
@@ -397,10 +423,12 @@ crew_status crew_pool_init(struct crew_pool *pool, unsigned slots, unsigned spar
         if (pool->fd < 0)
             status = crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));
     }
-    pthread_mutex_lock(&pool->mutex);
-    for (unsigned i = 0; slots && i <= slots && status == CREW_OK; i++)
-        status = add_thread(pool, why);
-    pthread_mutex_unlock(&pool->mutex);
+    for (unsigned i = 0; slots && i <= slots && status == CREW_OK; i++) {
+        pthread_mutex_lock(&pool->mutex);
+        pool->alive++;
+        pthread_mutex_unlock(&pool->mutex);
+        status = start_thread(pool, why);
+    }
     if (status != CREW_OK) {
         crew_pool_stop(pool);
         crew_pool_fini(pool);
@@ -413,10 +441,12 @@ void crew_pool_stop(struct crew_pool *pool)
     pthread_mutex_lock(&pool->mutex);
     pool->closed = true;
     pthread_cond_broadcast(&pool->wanted);
+    pthread_cond_broadcast(&pool->returned);
     while (pool->alive)
         pthread_cond_wait(&pool->left, &pool->mutex);
+    struct crew_pool_thread *ended = take_ended(pool);
     pthread_mutex_unlock(&pool->mutex);
-    join_ended(pool);
+    join_all(ended);
 }
 
 void crew_pool_fini(struct crew_pool *pool)
@@ -426,6 +456,7 @@ void crew_pool_fini(struct crew_pool *pool)
     if (pool->fd >= 0)
         close(pool->fd);
     (void)pthread_cond_destroy(&pool->left);
+    (void)pthread_cond_destroy(&pool->returned);
     (void)pthread_cond_destroy(&pool->wanted);
     (void)pthread_mutex_destroy(&pool->mutex);
 }

@@ -5,7 +5,7 @@
  * piece of work in its turn, so that what one peer sends delays another by no more than that. As many
  * handlers run at a time as there are slots, and there is a thread more: to decode what comes, and to answer
  * what needs no handler, whatever the handlers do. A handler that waits for a call of its own gives its slot
- * up meanwhile, and the pool a thread for it, up to a bound. */
+ * up meanwhile, and the pool a thread for it, up to a bound; it goes on when there is a slot again. */
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
 
@@ -32,7 +32,7 @@ struct crew_ring {
 
 struct crew_pool {
     pthread_mutex_t mutex;
-    pthread_cond_t wanted, left;
+    pthread_cond_t wanted, returned, left;
     const struct crew_pool_work *work;
     struct crew_ring messages, jobs; /* of peers that have some */
     bool turn;                       /* a job's, if there is one */
@@ -42,7 +42,8 @@ struct crew_pool {
     int fd;                         /* an eventfd, readable while something waits; -1 with threads */
     unsigned slots;                 /* handlers that may run at a time; without threads, no bound */
     unsigned running;               /* that do, without those that wait */
-    unsigned blocked;               /* that wait for a call of their own */
+    unsigned blocked;               /* that wait for a call of their own, */
+    unsigned returning;             /* or have, and wait for a slot again */
     unsigned alive;                 /* threads */
     unsigned most;                  /* threads, however many wait */
     struct crew_pool_thread *ended; /* to be joined */

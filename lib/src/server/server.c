@@ -26,8 +26,8 @@ enum { DECODED_TIMES = 18, IN_FLIGHT_BYTES = 256 << 20 };
 /* Calls of one peer that may be taken beyond the room that there is. */
 enum { RESERVE_EACH = 8 };
 
-/* Memory is tidied after so many bytes, and then so long without any. */
-enum { TIDY_BYTES = 16 << 20, TIDY_MS = 1000 };
+/* Memory is tidied after so many bytes, and then so long without any, or so long with. */
+enum { TIDY_BYTES = 16 << 20, TIDY_MS = 1000, TIDY_MOST_MS = 10000 };
 
 enum count {
     RECEIVED,
@@ -183,12 +183,16 @@ static bool runs_a_handler(const struct crew_job *job)
 static void charge_decoded(struct crew_endpoint *endpoint, crew_message *message, const struct crew_job *job)
 {
     size_t more = message->peer->shared ? 0 : job->wire.count - 1; /* of many callers each has a message */
-    size_t bytes = message->body.size + crew_arena_size(&message->arena);
+    size_t bytes = message->body.size + crew_arena_size(&message->arena),
+           most = endpoint->options.in_flight_bytes;
     atomic_fetch_add(&endpoint->calls, more);
     atomic_fetch_add(&message->peer->in_flight, more);
-    atomic_fetch_add(&endpoint->bytes, bytes - message->charged); /* which may wrap around, and back */
+    size_t before = atomic_fetch_add(&endpoint->bytes, bytes - message->charged); /* may wrap, and back */
+    size_t now = before + bytes - message->charged;
     message->calls += (uint32_t)more;
     message->charged = bytes;
+    if (before >= most && now < most) /* there is room again for what waits in the socket */
+        crew_queue_wake(&endpoint->queue);
 }
 
 /* Decodes a message, and hands its calls to the pool. */
@@ -252,7 +256,7 @@ static int due(struct crew_endpoint *endpoint)
     int64_t left = endpoint->tidy_at_ms - crew_now_ms();
     if (left > 0)
         return (int)left;
-    endpoint->tidy_at_ms = 0;
+    endpoint->tidy_at_ms = endpoint->tidy_by_ms = 0;
     endpoint->tidy_again = endpoint->passed_bytes > TIDY_BYTES;
     endpoint->passed_bytes = 0;
     (void)malloc_trim(0);
@@ -262,8 +266,12 @@ static int due(struct crew_endpoint *endpoint)
 static void note_passed(struct crew_endpoint *endpoint, size_t bytes)
 {
     endpoint->passed_bytes += bytes;
-    if (endpoint->passed_bytes > TIDY_BYTES || endpoint->tidy_again)
-        endpoint->tidy_at_ms = crew_now_ms() + TIDY_MS;
+    if (endpoint->passed_bytes <= TIDY_BYTES && !endpoint->tidy_again)
+        return;
+    int64_t now = crew_now_ms();
+    if (!endpoint->tidy_by_ms)
+        endpoint->tidy_by_ms = now + TIDY_MOST_MS;
+    endpoint->tidy_at_ms = now + TIDY_MS < endpoint->tidy_by_ms ? now + TIDY_MS : endpoint->tidy_by_ms;
 }
 
 static size_t left_of(const atomic_size_t *used, size_t most)
@@ -358,7 +366,8 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
     crew_list_move(&all, messages);
     for (crew_message *m; (m = crew_list_take(&all));) {
         discharge(endpoint, m);
-        note_passed(endpoint, m->reply.size);
+        m->charged = m->reply.size; /* from now on */
+        note_passed(endpoint, m->charged);
         if (m->kind == CREW_SETTLE_REQUEUE) { /* whoever gets it next has it from another */
             crew_peer_release(m->peer);
             m->peer = NULL;
@@ -377,10 +386,15 @@ static void answered(struct crew_endpoint *endpoint, const crew_message *message
     if (status == CREW_OK)
         return;
     count(server_of(endpoint), LOST, 1);
-    note_passed(endpoint, message->reply.size);
+    note_passed(endpoint, message->charged);
     crew_log(CREW_LOG_DEBUG, "an answer was not written", "{s:s,s:s,s:I}", "endpoint",
              crew_url_text(endpoint->url), "reason", crew_status_text(status), "bytes",
-             (int64_t)message->reply.size);
+             (int64_t)message->charged);
+}
+
+static void gone(struct crew_endpoint *endpoint)
+{
+    crew_tokens_raise(&server_of(endpoint)->tokens, false);
 }
 
 /* Those whose connection was lost have gone. */
@@ -419,6 +433,7 @@ static const struct crew_endpoint_owner owner = {
     .received = received,
     .sending = sending,
     .answered = answered,
+    .gone = gone,
     .changed = changed,
     .due = due,
     .idle = idle,
@@ -457,16 +472,14 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     crew_tokens_init(&s->tokens);
     crew_in_flight_init(&s->in_flight);
     s->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (s->control < 0) {
-        crew_in_flight_fini(&s->in_flight);
-        crew_tokens_fini(&s->tokens);
-        free(s);
-        return crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));
-    }
-    unsigned slots = s->options.stepped ? 0 : s->options.threads;
-    crew_status status = crew_pool_init(&s->pool, slots, 0, &work, why);
+    crew_status status = CREW_OK;
+    if (s->control < 0)
+        status = crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));
+    if (status == CREW_OK)
+        status = crew_pool_init(&s->pool, s->options.stepped ? 0 : s->options.threads, 0, &work, why);
     if (status != CREW_OK) {
-        close(s->control);
+        if (s->control >= 0)
+            close(s->control);
         crew_in_flight_fini(&s->in_flight);
         crew_tokens_fini(&s->tokens);
         free(s);
@@ -618,6 +631,8 @@ crew_status crew_server_wait(crew_server *server)
     wait_for_end(server, end_ms);
 
     bool drained = !atomic_load(&server->open);
+    for (size_t i = 0; i < server->endpoint_count; i++)
+        atomic_store(&server->endpoints[i]->close_by_ms, crew_now_ms());
     shed_waiting(server);
     command_all(server, CREW_ENDPOINT_CLOSE);
     join_all(server);

@@ -68,7 +68,8 @@ void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
         (void)crew_call_shed(call, group->shed ? group->shed : "stopping");
         return;
     }
-    if (atomic_load(&call->token.raised)) {
+    bool nobody = group->peer && atomic_load(&group->peer->gone);
+    if (nobody || atomic_load(&call->token.raised)) {
         (void)crew_call_shed(call, "cancelled");
         return;
     }

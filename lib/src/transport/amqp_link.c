@@ -49,9 +49,11 @@ static bool succeeded(const struct amqp_link *link)
     return amqp_get_rpc_reply(link->connection).reply_type == AMQP_RESPONSE_NORMAL;
 }
 
-static crew_status failed(const struct amqp_link *link, const char *what, crew_error *why)
+static crew_status failed(struct amqp_link *link, const char *what, crew_error *why)
 {
     const amqp_rpc_reply_t reply = amqp_get_rpc_reply(link->connection);
+    link->fd =
+        amqp_get_sockfd(link->connection); /* -1: rabbitmq-c has closed it, as it does after a time-out */
     return explain(&reply, what, why);
 }
 
@@ -534,7 +536,7 @@ static void close_in_order(struct amqp_link *link, unsigned linger_ms)
     amqp_connection_close_t method = { .reply_code = AMQP_REPLY_SUCCESS };
     int64_t until = crew_now_ms() + linger_ms;
     crew_error why;
-    if (!amqp_link_append_method(link, 0, AMQP_CONNECTION_CLOSE_METHOD, &method))
+    if (link->fd < 0 || !amqp_link_append_method(link, 0, AMQP_CONNECTION_CLOSE_METHOD, &method))
         return;
     while (!link->close_answered && crew_now_ms() < until) {
         if (amqp_link_wait(link, -1, (int)(until - crew_now_ms())) != CREW_OK ||

@@ -274,6 +274,9 @@ static void forget_content(crew_message *m)
     crew_buffer_fini(&m->body);
     crew_buffer_fini(&m->reply);
     crew_arena_fini(&m->arena);
+    m->origin = m->key = (crew_string){ 0 };
+    m->headers = NULL;
+    m->mine = NULL;
 }
 
 static crew_status worker_send(void *state, crew_list *messages)

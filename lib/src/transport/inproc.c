@@ -312,7 +312,9 @@ static crew_status client_recv(void *state, crew_list *messages, crew_room *room
     while (c->events.head && (c->events.head->kind != CREW_EVENT_REPLY ||
                               crew_room_take(room, NULL, c->events.head->body.size)))
         crew_list_append(messages, crew_list_take(&c->events));
-    return lost && !c->events.head ? CREW_DISCONNECTED : CREW_OK;
+    if (!lost || c->events.head)
+        return CREW_OK;
+    return crew_error_set(c->config->lost, CREW_DISCONNECTED, "a worker has left with requests unanswered");
 }
 
 static void client_close(void *state, unsigned linger_ms, crew_list *unsent)

@@ -78,7 +78,7 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
     bool tick = c->end.inproc && c->end.connects;
     if (tick && (timeout_ms < 0 || timeout_ms > ZMQ_END_INPROC_TICK_MS))
         timeout_ms = ZMQ_END_INPROC_TICK_MS;
-    if (c->events.count)
+    if (c->events.count || c->lost)
         timeout_ms = 0;
     short events = (short)(c->full && has_peer(c) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
     zmq_pollitem_t items[] = { { .fd = wake_fd, .events = ZMQ_POLLIN },
@@ -105,24 +105,26 @@ static bool write_request(const struct caller *c, const crew_message *m)
 }
 
 /* The next answer: the last frame of a message. Empty ones, with which REP answers notifications, are passed
- * over. NULL when there is none. */
-static crew_message *receive_answer(struct caller *c)
+ * over. NULL when there is none, or no room for more. */
+static crew_message *receive_answer(struct caller *c, crew_room *room)
 {
-    for (;;) {
-        crew_message *m = NULL;
+    crew_message *m = NULL;
+    bool got = true;
+    while (!m && got && crew_room_is_left(room)) {
         zmq_msg_t part;
         zmq_msg_init(&part);
-        bool got = zmq_msg_recv(&part, c->end.socket, ZMQ_DONTWAIT) >= 0;
+        got = zmq_msg_recv(&part, c->end.socket, ZMQ_DONTWAIT) >= 0;
         while (got && zmq_msg_more(&part))
             got = zmq_msg_recv(&part, c->end.socket, ZMQ_DONTWAIT) >= 0;
+        if (got)
+            (void)crew_room_take(room, NULL, zmq_msg_size(&part));
         if (got && zmq_msg_size(&part) && (m = crew_message_take(c->end.config->messages))) {
             m->kind = CREW_EVENT_REPLY;
             crew_buffer_append(&m->body, zmq_msg_data(&part), zmq_msg_size(&part));
         }
         zmq_msg_close(&part);
-        if (m || !got)
-            return m;
     }
+    return m;
 }
 
 static bool more_frames(void *socket)
@@ -176,12 +178,11 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
     if (c->end.inproc && c->end.connects && !c->end.number)
         (void)zmq_end_connect(&c->end, NULL);
     crew_list_move(messages, &c->events);
-    for (crew_message *m; crew_room_is_left(room) && (m = receive_answer(c));) {
-        (void)crew_room_take(room, NULL, m->body.size);
-        crew_list_append(messages, m); /* what came before the loss counts */
-    }
-    lost = lost && crew_room_is_left(room); /* else there may be more of it */
-    return lost ? CREW_DISCONNECTED : CREW_OK;
+    for (crew_message *m; (m = receive_answer(c, room));)
+        crew_list_append(messages, m);     /* what came before the loss counts */
+    if (!lost || !crew_room_is_left(room)) /* else there may be more of it */
+        return CREW_OK;
+    return crew_error_set(c->end.config->lost, CREW_DISCONNECTED, "the worker's connection was lost");
 }
 
 static bool caller_ready(const void *state)

@@ -312,24 +312,37 @@ crew_status zmq_end_poll(zmq_pollitem_t *items, int count, int timeout_ms)
     return CREW_OK;
 }
 
-/* Sends all frames as one message, or none: 0, or why not (EAGAIN, EHOSTUNREACH, ENOMEM). All memory is there
- * before the first goes, since a message that ends in the middle would go on with the next one. */
-int zmq_end_send(void *socket, const crew_string *frames, size_t count)
+bool zmq_end_make(zmq_msg_t *parts, const crew_string *frames, size_t count)
 {
-    zmq_msg_t parts[ZMQ_END_ENVELOPE_MOST + 2];
-    size_t made = 0, sent = 0;
+    size_t made = 0;
     for (; made < count && zmq_msg_init_size(&parts[made], frames[made].size) == 0; made++)
         if (frames[made].size)
             memcpy(zmq_msg_data(&parts[made]), frames[made].data, frames[made].size);
-    int error = made == count ? 0 : ENOMEM;
-    for (; !error && sent < count; sent++) {
-        int more = sent + 1 < count ? ZMQ_SNDMORE : 0;
-        if (zmq_msg_send(&parts[sent], socket, more | ZMQ_DONTWAIT) < 0 && sent == 0) {
-            error = errno; /* only the first frame of a message can be refused */
-            break;
-        }
-    }
-    for (size_t i = sent; i < made; i++)
+    if (made < count)
+        zmq_end_fini(parts, made);
+    return made == count;
+}
+
+int zmq_end_send_parts(void *socket, zmq_msg_t *parts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) /* only the first frame of a message can be refused */
+        if (zmq_msg_send(&parts[i], socket, (i + 1 < count ? ZMQ_SNDMORE : 0) | ZMQ_DONTWAIT) < 0 && i == 0)
+            return errno;
+    return 0;
+}
+
+void zmq_end_fini(zmq_msg_t *parts, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
         zmq_msg_close(&parts[i]);
+}
+
+int zmq_end_send(void *socket, const crew_string *frames, size_t count)
+{
+    zmq_msg_t parts[ZMQ_END_ENVELOPE_MOST + 2];
+    if (!zmq_end_make(parts, frames, count))
+        return ENOMEM;
+    int error = zmq_end_send_parts(socket, parts, count);
+    zmq_end_fini(parts, count); /* those that were sent are empty now */
     return error;
 }

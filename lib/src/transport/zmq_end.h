@@ -48,6 +48,13 @@ crew_status zmq_end_poll(zmq_pollitem_t *items, int count, int timeout_ms);
 /* Sends all frames as one message, or none: 0, or why not (EAGAIN, EHOSTUNREACH, ENOMEM). */
 int zmq_end_send(void *socket, const crew_string *frames, size_t count);
 
+/* The same in two steps, for what may have to be offered more than once. All memory is there before the first
+ * goes, since a message that ends in the middle would go on with the next one. Parts that were not sent are
+ * to be ended. */
+bool zmq_end_make(zmq_msg_t *parts, const crew_string *frames, size_t count);
+int zmq_end_send_parts(void *socket, zmq_msg_t *parts, size_t count);
+void zmq_end_fini(zmq_msg_t *parts, size_t count);
+
 extern const struct crew_transport_ops crew_zmq_worker_ops, crew_zmq_caller_ops;
 
 #endif

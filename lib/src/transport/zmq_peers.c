@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { KEPT_MOST = 1024 };
+enum { KEPT_MOST = 1024, LATELY_MS = 1000 };
 
 static size_t slot_of(crew_string id)
 {
@@ -19,6 +19,13 @@ struct zmq_peer *zmq_peers_find(struct zmq_peers *peers, crew_string id)
     struct zmq_peer **slot = &peers->slots[slot_of(id)], *peer = *slot;
     while (peer && (peer->id_size != id.size || memcmp(peer->id, id.data, id.size) != 0))
         peer = peer->next;
+    if (peer && atomic_load(&peer->core->gone)) { /* and another has come in its place */
+        crew_peer *fresh = crew_peer_new(peer);
+        if (!fresh)
+            return NULL;
+        crew_peer_release(peer->core);
+        peer->core = fresh;
+    }
     if (peer || id.size > ZMQ_PEER_ID_MOST)
         return peer;
     peer = calloc(1, sizeof *peer);
@@ -36,11 +43,24 @@ struct zmq_peer *zmq_peers_find(struct zmq_peers *peers, crew_string id)
     return peer;
 }
 
+void zmq_peers_gone(struct zmq_peers *peers, struct zmq_peer *peer, const crew_transport_config *config)
+{
+    for (crew_message *m; (m = crew_list_take(&peer->parked)); crew_message_give(config->messages, m)) {
+        peers->parked_count--;
+        peers->parked_bytes -= m->body.size;
+    }
+    peer->parked_bytes = 0;
+    peer->core->mine = NULL;
+    crew_transport_gone(config, peer->core);
+}
+
 bool zmq_peers_others_are_active(const struct zmq_peers *peers, const struct zmq_peer *peer)
 {
+    int64_t lately = crew_now_ms() - LATELY_MS;
     for (size_t i = 0; i < ZMQ_PEERS_SLOTS; i++)
         for (const struct zmq_peer *other = peers->slots[i]; other; other = other->next) {
-            bool active = other->parked.count || atomic_load(&other->core->in_flight);
+            bool active =
+                other->parked.count || atomic_load(&other->core->in_flight) || other->last_ms > lately;
             if (active && peer && other != peer)
                 return true;
             if (active && !peer)
@@ -80,7 +100,7 @@ void zmq_peers_give(struct zmq_peers *peers, crew_list *messages, crew_room *roo
         for (; round; round = next) {
             next = round->next_parked;
             crew_message *m = round->parked.head;
-            if (round->waiting_bytes <= held_bytes && crew_room_take(room, round->core, m->body.size)) {
+            if (m && round->waiting_bytes <= held_bytes && crew_room_take(room, round->core, m->body.size)) {
                 more = true;
                 peers->parked_count--;
                 peers->parked_bytes -= m->body.size;
@@ -102,7 +122,6 @@ static bool is_idle(const struct zmq_peer *peer)
 static void end(struct zmq_peer *peer)
 {
     crew_list_free(&peer->parked);
-    crew_list_free(&peer->waiting);
     peer->core->mine = NULL;
     atomic_store(&peer->core->gone, true);
     crew_peer_release(peer->core);

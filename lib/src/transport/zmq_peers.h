@@ -12,6 +12,7 @@ struct zmq_peer {
     crew_list parked;  /* requests that have come and there is no room for */
     crew_list waiting; /* answers, in order, that it has not read those before of */
     size_t parked_bytes, waiting_bytes;
+    int64_t last_ms;                          /* when its last request came */
     int64_t since_ms;                         /* that it has read nothing, while answers wait */
     bool full;                                /* answers wait, or have been lost lately */
     struct zmq_peer *next_parked, *next_full; /* in the rounds of those that have some */
@@ -30,7 +31,11 @@ struct zmq_peers {
 /* The peer with an id, made if need be; NULL without memory. */
 struct zmq_peer *zmq_peers_find(struct zmq_peers *peers, crew_string id);
 
-/* Whether peers other than this one (NULL: than one of them) have requests taken or parked. */
+/* It has gone: what was parked of it is dropped, and whoever comes with its id is another one. */
+void zmq_peers_gone(struct zmq_peers *peers, struct zmq_peer *peer, const crew_transport_config *config);
+
+/* Whether peers other than this one (NULL: than one of them) have requests taken or parked, or have sent some
+ * of late. */
 bool zmq_peers_others_are_active(const struct zmq_peers *peers, const struct zmq_peer *peer);
 
 /* Behind the others of that peer. */

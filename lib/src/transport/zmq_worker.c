@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum {
     ENVELOPE_BYTES = 4096, /* of all of its frames */
@@ -27,10 +28,12 @@ enum {
     PARKED_EACH_BYTES = 64 << 10, /* of so many bytes together */
     ROUND_MOST = 1000,
     PARKED_BYTES = 8 << 20,
+    PARKED_ALONE = 16, /* times as many of a peer that seems to be alone, before it is refused */
     RECEIVE_LEAST = 8,
     MARK_MOST = 1000,
-    SEND_QUEUE = 64, /* messages that libzmq queues for a peer */
-    PEEK_MS = 50,    /* how often one more is read from a peer that seems to be alone */
+    SEND_QUEUE = 64,      /* messages that libzmq queues for a peer */
+    PEEK_MS = 50,         /* how often one more is read from a peer that seems to be alone, */
+    PEEK_SLOWLY_MS = 500, /* and when there is twice as much of it */
 };
 
 static const int64_t DEADLINE_MOST_MS = (int64_t)365 * 24 * 3600 * 1000;
@@ -45,7 +48,7 @@ struct worker {
     bool settle_empty;
     unsigned send_timeout_ms;
     size_t send_bytes;
-    int64_t peek_at_ms;
+    int64_t peek_at_ms, retry_at_ms;
     struct zmq_peers peers;
 };
 
@@ -71,9 +74,9 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     return status;
 }
 
-static bool is_beyond(const struct zmq_peers *peers)
+static bool is_beyond(const struct zmq_peers *peers, size_t times)
 {
-    return peers->parked_count >= PARKED_MOST || peers->parked_bytes >= PARKED_BYTES;
+    return peers->parked_count / times >= PARKED_MOST || peers->parked_bytes / times >= PARKED_BYTES;
 }
 
 /* Half of the reserve is for those who have nothing in flight. */
@@ -86,7 +89,7 @@ static bool can_refuse(const crew_room *room)
  * there is room to refuse those that are in front. */
 static bool reads_on(const struct worker *w, const crew_room *room)
 {
-    if (!is_beyond(&w->peers))
+    if (!is_beyond(&w->peers, 1))
         return crew_room_is_left(room) || room->reserve;
     return can_refuse(room) && zmq_peers_others_are_active(&w->peers, NULL);
 }
@@ -94,8 +97,12 @@ static bool reads_on(const struct worker *w, const crew_room *room)
 /* Beyond the bound one more is read now and then, to see whether there are others. */
 static bool peeks(const struct worker *w, const crew_room *room)
 {
-    const struct zmq_peers *peers = &w->peers;
-    return room->reserve && peers->parked_count / 2 < PARKED_MOST && peers->parked_bytes / 2 < PARKED_BYTES;
+    return room->reserve && (!is_beyond(&w->peers, PARKED_ALONE) || can_refuse(room));
+}
+
+static int peek_interval_ms(const struct worker *w)
+{
+    return is_beyond(&w->peers, 2) ? PEEK_SLOWLY_MS : PEEK_MS;
 }
 
 static int sooner(int timeout_ms, int tick_ms)
@@ -112,10 +119,30 @@ static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const c
     if (w->end.inproc && w->end.connects)
         timeout_ms = sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
     if (!take && peeks(w, room))
-        timeout_ms = sooner(timeout_ms, PEEK_MS);
+        timeout_ms = sooner(timeout_ms, peek_interval_ms(w));
     zmq_pollitem_t items[] = { { .fd = wake_fd, .events = ZMQ_POLLIN },
                                { .socket = w->end.socket, .events = ZMQ_POLLIN } };
     return zmq_end_poll(items, take ? 2 : 1, timeout_ms);
+}
+
+/* Who sent it: the first frame, and behind a proxy, which all its callers share, those up to the empty one.
+ */
+static bool keep_origin(crew_message *m, const struct route *route)
+{
+    size_t hops = 0, bytes = 0;
+    while (hops < route->count && route->frames[hops].size)
+        bytes += 1 + route->frames[hops++].size;
+    m->origin = route->frames[0];
+    if (hops < 2 || hops == route->count) /* without an empty frame the rest is nobody's address */
+        return true;
+    char *joined = crew_arena_alloc(&m->arena, bytes), *at = joined;
+    for (size_t i = 0; joined && i < hops; i++) {
+        *at++ = (char)route->frames[i].size; /* ids have 255 bytes at most */
+        memcpy(at, route->frames[i].data, route->frames[i].size);
+        at += route->frames[i].size;
+    }
+    m->origin = (crew_string){ joined, bytes };
+    return joined != NULL;
 }
 
 /* Receives one message's frames; NULL when there is none, or it was not worth keeping (*again is true then).
@@ -154,12 +181,12 @@ static crew_message *receive_request(struct worker *w, bool *again)
         if (!frames[i].data)
             route = NULL;
     }
-    if (!route) {
+    if (route)
+        route->count = count;
+    if (!route || !keep_origin(m, route)) {
         crew_message_give(w->end.config->messages, m);
         return NULL;
     }
-    route->count = count;
-    m->origin = frames[0];
     m->kind = CREW_MESSAGE_REQUEST;
     m->mine = route;
     return m;
@@ -181,16 +208,21 @@ static void read_header(crew_message *m)
     }
 }
 
+/* An answer's frames. */
+static size_t frames_of(const crew_message *m, crew_string *frames)
+{
+    const struct route *route = m->mine;
+    memcpy(frames, route->frames, route->count * sizeof *frames);
+    frames[route->count] = m->kind == CREW_SETTLE_DONE ? crew_str("") : crew_buffer_string(&m->reply);
+    return route->count + 1;
+}
+
 /* EAGAIN: the peer is full; 0: sent; else it is gone, or there is no memory. */
 static int send_answer(const struct worker *w, const crew_message *m)
 {
-    const struct route *route = m->mine;
     crew_string frames[ZMQ_END_ENVELOPE_MOST + 1];
-    memcpy(frames, route->frames, route->count * sizeof *frames);
-    frames[route->count] = crew_buffer_string(&m->reply);
-    if (m->kind == CREW_SETTLE_DONE)
-        frames[route->count].size = 0;
-    return zmq_end_send(w->end.socket, frames, route->count + 1);
+    size_t count = frames_of(m, frames);
+    return zmq_end_send(w->end.socket, frames, count);
 }
 
 /* ---- answers ---- */
@@ -221,71 +253,107 @@ static void note_full(struct worker *w, struct zmq_peer *peer)
     w->peers.full = peer;
 }
 
-/* What is needed of an answer while it waits: its route, and its bytes. */
-static crew_message *keep(struct worker *w, crew_message *m)
+/* What is needed of an answer while it waits: its frames, which are offered again and again. */
+struct frames {
+    size_t count;
+    zmq_msg_t parts[];
+};
+
+/* In mine the frames, in number what it all takes. NULL without memory. */
+static crew_message *keep(const crew_message *m)
 {
-    const struct route *route = m->mine;
-    size_t size = sizeof *route + route->count * sizeof *route->frames;
-    crew_message *kept = crew_message_new();
-    struct route *copy = kept ? crew_arena_alloc(&kept->arena, size) : NULL;
-    bool whole = copy != NULL;
-    for (size_t i = 0; whole && i < route->count; i++) {
-        copy->frames[i] = crew_arena_string(&kept->arena, route->frames[i]);
-        whole = copy->frames[i].data != NULL;
-    }
-    if (whole) {
-        copy->count = route->count;
-        kept->kind = m->kind;
-        kept->mine = copy;
-        kept->reply = m->reply;
-        m->reply = (crew_buffer){ 0 };
-    } else {
+    crew_string strings[ZMQ_END_ENVELOPE_MOST + 1];
+    size_t count = frames_of(m, strings), bytes = 0;
+    struct frames *frames = malloc(sizeof *frames + count * sizeof *frames->parts);
+    crew_message *kept = frames ? crew_message_new() : NULL;
+    if (!kept || !zmq_end_make(frames->parts, strings, count)) {
         crew_message_free(kept);
-        kept = NULL;
-        crew_transport_answered(w->end.config, m, CREW_NO_MEMORY);
+        free(frames);
+        return NULL;
     }
-    drop(w, m);
+    for (size_t i = 0; i < count; i++)
+        bytes += sizeof *frames->parts + strings[i].size;
+    frames->count = count;
+    kept->kind = m->kind;
+    kept->charged = m->charged;
+    kept->mine = frames;
+    kept->number = bytes + sizeof *kept + sizeof *frames;
     return kept;
 }
 
-/* Lets an answer wait for a full peer, unless there is too much of that. */
-static void keep_waiting(struct worker *w, struct zmq_peer *peer, crew_message *m)
+static void forget(crew_message *kept)
 {
-    size_t bytes = m->reply.size + 1;
-    bool too_long = peer->full && crew_now_ms() - peer->since_ms >= w->send_timeout_ms;
-    bool too_much = (peer->waiting.count && peer->waiting_bytes + bytes > w->send_bytes) ||
-                    w->peers.waiting_bytes + bytes > SEND_BYTES_ALL;
-    note_full(w, peer);
-    if (too_long || too_much) {
-        crew_transport_answered(w->end.config, m, too_long ? CREW_TIMEOUT : CREW_LIMIT);
-        drop(w, m);
-        return;
-    }
-    crew_message *kept = keep(w, m);
-    if (!kept)
-        return;
-    crew_list_append(&peer->waiting, kept);
-    peer->waiting_bytes += bytes;
-    w->peers.waiting_bytes += bytes;
+    struct frames *frames = kept->mine;
+    zmq_end_fini(frames->parts, frames->count);
+    free(frames);
+    crew_message_free(kept);
 }
 
 /* The first answer that waits for a peer waits no longer. */
 static void take_waiting(struct worker *w, struct zmq_peer *peer, crew_status fate)
 {
-    size_t bytes = peer->waiting.head->reply.size + 1;
-    peer->waiting_bytes -= bytes;
-    w->peers.waiting_bytes -= bytes;
-    crew_transport_answered(w->end.config, peer->waiting.head, fate);
-    crew_message_free(crew_list_take(&peer->waiting));
+    crew_message *kept = crew_list_take(&peer->waiting);
+    peer->waiting_bytes -= kept->number;
+    w->peers.waiting_bytes -= kept->number;
+    crew_transport_answered(w->end.config, kept, fate);
+    forget(kept);
+}
+
+/* Where all together have too much, those lose of it that have most. */
+static void make_room_for(struct worker *w, size_t bytes)
+{
+    while (w->peers.waiting_bytes && w->peers.waiting_bytes + bytes > SEND_BYTES_ALL) {
+        struct zmq_peer *most = w->peers.full;
+        for (struct zmq_peer *peer = most; peer; peer = peer->next_full)
+            if (peer->waiting_bytes > most->waiting_bytes)
+                most = peer;
+        take_waiting(w, most, CREW_LIMIT);
+    }
+}
+
+/* Lets an answer wait for a full peer, unless there is too much of that. */
+static void keep_waiting(struct worker *w, struct zmq_peer *peer, const crew_message *m)
+{
+    bool too_long = peer->full && crew_now_ms() - peer->since_ms >= w->send_timeout_ms;
+    crew_message *kept = too_long ? NULL : keep(m);
+    size_t bytes = kept ? kept->number : 0;
+    bool too_much = peer->waiting.count && peer->waiting_bytes + bytes > w->send_bytes;
+    note_full(w, peer);
+    if (!kept || too_much) {
+        crew_transport_answered(w->end.config, m,
+                                too_long   ? CREW_TIMEOUT
+                                : too_much ? CREW_LIMIT
+                                           : CREW_NO_MEMORY);
+        if (kept)
+            forget(kept);
+        return;
+    }
+    make_room_for(w, bytes);
+    crew_list_append(&peer->waiting, kept);
+    peer->waiting_bytes += bytes;
+    w->peers.waiting_bytes += bytes;
+}
+
+static void note_gone(struct worker *w, struct zmq_peer *peer)
+{
+    while (peer->waiting.head)
+        take_waiting(w, peer, CREW_DISCONNECTED);
+    zmq_peers_gone(&w->peers, peer, w->end.config);
 }
 
 /* Tries again what waits for a peer; whether it is still to be looked after. */
 static bool retry(struct worker *w, struct zmq_peer *peer)
 {
     int error = 0;
-    while (peer->waiting.head && (error = send_answer(w, peer->waiting.head)) != EAGAIN) {
-        take_waiting(w, peer, fate_of(error));
-        peer->since_ms = crew_now_ms();
+    while (peer->waiting.head && error != EAGAIN) {
+        struct frames *frames = peer->waiting.head->mine;
+        error = zmq_end_send_parts(w->end.socket, frames->parts, frames->count);
+        if (error == EHOSTUNREACH) {
+            note_gone(w, peer);
+        } else if (error != EAGAIN) {
+            take_waiting(w, peer, fate_of(error));
+            peer->since_ms = crew_now_ms();
+        }
     }
     int64_t silent_ms = crew_now_ms() - peer->since_ms;
     while (error == EAGAIN && peer->waiting.head && silent_ms >= w->send_timeout_ms)
@@ -297,6 +365,7 @@ static bool retry(struct worker *w, struct zmq_peer *peer)
 
 static void retry_waiting(struct worker *w)
 {
+    w->retry_at_ms = crew_now_ms() + RETRY_MS;
     for (struct zmq_peer **at = &w->peers.full, *peer; (peer = *at);) {
         if (retry(w, peer)) {
             at = &peer->next_full;
@@ -307,23 +376,31 @@ static void retry_waiting(struct worker *w)
     }
 }
 
+/* Its peer's answers before it go first; what was asked by one that has gone is nobody's. */
+static int offer(struct worker *w, const struct zmq_peer *peer, const crew_message *m)
+{
+    if (m->peer && atomic_load(&m->peer->gone))
+        return EHOSTUNREACH;
+    return peer && peer->waiting.count ? EAGAIN : send_answer(w, m);
+}
+
 static crew_status worker_send(void *state, crew_list *messages)
 {
     struct worker *w = state;
-    for (crew_message *m; (m = crew_list_take(messages));) {
+    for (crew_message *m; (m = crew_list_take(messages)); drop(w, m)) {
         struct zmq_peer *peer = m->peer ? m->peer->mine : NULL;
-        bool speaks = m->kind == CREW_SETTLE_REPLY || (m->kind == CREW_SETTLE_DONE && w->settle_empty);
-        int error = 0;
-        if (speaks)
-            error = peer && peer->waiting.count ? EAGAIN : send_answer(w, m);
-        if (speaks && !error && peer && peer->full)
-            peer->since_ms = crew_now_ms(); /* it reads again */
+        if (m->kind != CREW_SETTLE_REPLY && !(m->kind == CREW_SETTLE_DONE && w->settle_empty))
+            continue;
+        int error = offer(w, peer, m);
         if (error == EAGAIN && peer) {
             keep_waiting(w, peer, m);
             continue;
         }
+        if (!error && peer && peer->full)
+            peer->since_ms = crew_now_ms(); /* it reads again */
         crew_transport_answered(w->end.config, m, fate_of(error));
-        drop(w, m);
+        if (error == EHOSTUNREACH && peer)
+            note_gone(w, peer);
     }
     return CREW_OK;
 }
@@ -340,11 +417,12 @@ static bool worker_pending(const void *state)
 static bool refuses(const struct worker *w, const struct zmq_peer *peer, size_t bytes)
 {
     bool share = peer->parked.count >= PARKED_EACH || peer->parked_bytes + bytes > PARKED_EACH_BYTES;
-    return share && is_beyond(&w->peers) && zmq_peers_others_are_active(&w->peers, peer);
+    return share && is_beyond(&w->peers, 1) &&
+           (is_beyond(&w->peers, PARKED_ALONE) || zmq_peers_others_are_active(&w->peers, peer));
 }
 
 /* Gives it out, or parks it. */
-static void place(struct worker *w, crew_message *m, crew_list *messages, crew_room *room)
+static void place(struct worker *w, crew_message *m, int64_t now_ms, crew_list *messages, crew_room *room)
 {
     struct zmq_peer *peer = zmq_peers_find(&w->peers, ((const struct route *)m->mine)->frames[0]);
     if (!peer) { /* without memory; or what no ROUTER gives */
@@ -352,6 +430,7 @@ static void place(struct worker *w, crew_message *m, crew_list *messages, crew_r
         return;
     }
     m->peer = crew_peer_hold(peer->core);
+    peer->last_ms = now_ms;
     bool in_turn = !peer->parked.count && peer->waiting_bytes <= HELD_BYTES;
     if (in_turn && crew_room_take(room, peer->core, m->body.size)) {
         crew_list_append(messages, m);
@@ -370,13 +449,13 @@ static void receive_requests(struct worker *w, crew_list *messages, crew_room *r
     int64_t now = crew_now_ms();
     bool again = true, peek = !reads_on(w, room) && peeks(w, room) && now >= w->peek_at_ms;
     if (peek)
-        w->peek_at_ms = now + PEEK_MS;
+        w->peek_at_ms = now + peek_interval_ms(w);
     for (int i = 0; again && i < ROUND_MOST && (peek || reads_on(w, room)); peek = false, i++) {
         crew_message *m = receive_request(w, &again);
         if (!m)
             continue;
         read_header(m);
-        place(w, m, messages, room);
+        place(w, m, now, messages, room);
     }
 }
 
@@ -387,7 +466,7 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
         return CREW_DISCONNECTED;
     if (w->end.inproc && w->end.connects && !w->end.number)
         (void)zmq_end_connect(&w->end, NULL);
-    if (w->peers.full)
+    if (w->peers.full && crew_now_ms() >= w->retry_at_ms)
         retry_waiting(w);
     zmq_peers_give(&w->peers, messages, room, HELD_BYTES);
     receive_requests(w, messages, room);
@@ -398,7 +477,10 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
 static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
 {
     struct worker *w = state;
+    int64_t until = crew_now_ms() + linger_ms;
     (void)unsent;
+    for (; w->peers.waiting_bytes && !zmq_end_lost(&w->end) && crew_now_ms() < until; retry_waiting(w))
+        (void)nanosleep(&(struct timespec){ .tv_nsec = RETRY_MS * 1000000L }, NULL);
     for (struct zmq_peer *peer = w->peers.full; peer; peer = peer->next_full)
         while (peer->waiting.head)
             take_waiting(w, peer, zmq_end_lost(&w->end) ? CREW_DISCONNECTED : CREW_TIMEOUT);

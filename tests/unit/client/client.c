@@ -148,20 +148,20 @@ static void the_worker_s_word_on_execution_is_believed(void **state)
         crew_executed executed;
         const char *name;
     } cases[] = {
-        { "{\"code\":5,\"message\":\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
-        { "{\"code\":-32602,\"message\":\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_NO },
-        { "{\"code\":-32000,\"message\":\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
-        { "{\"code\":-32000,\"message\":\"\",\"data\":{\"rpcrew\":{\"executed\":\"no\"}}}", CREW_OVERLOADED,
-          CREW_EXECUTED_NO },
-        { "{\"code\":7,\"message\":\"\",\"data\":{\"rpcrew\":{\"name\":\"NO_ROOM\"}}}", CREW_REMOTE_ERROR,
-          CREW_EXECUTED_YES, "NO_ROOM" },
-        { "{\"code\":7,\"message\":\"\",\"data\":{\"rpcrew\":{\"name\":5}}}", CREW_REMOTE_ERROR,
-          CREW_EXECUTED_YES },
-        { "{\"code\":7,\"message\":\"\",\"data\":{\"rpcrew\":"
+        { "{\"code\":5,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
+        { "{\"code\":-32602,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_NO },
+        { "{\"code\":-32000,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
+        { "{\"code\":-32000,\"message\":\"no \\\"more\\\"\",\"data\":{\"rpcrew\":{\"executed\":\"no\"}}}",
+          CREW_OVERLOADED, CREW_EXECUTED_NO },
+        { "{\"code\":7,\"message\":\"no \\\"more\\\"\",\"data\":{\"rpcrew\":{\"name\":\"NO_ROOM\"}}}",
+          CREW_REMOTE_ERROR, CREW_EXECUTED_YES, "NO_ROOM" },
+        { "{\"code\":7,\"message\":\"no \\\"more\\\"\",\"data\":{\"rpcrew\":{\"name\":5}}}",
+          CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
+        { "{\"code\":7,\"message\":\"no \\\"more\\\"\",\"data\":{\"rpcrew\":"
           "{\"name\":\"A NAME THAT IS LONGER THAN THERE IS ROOM FOR IN IT\"}}}",
           CREW_REMOTE_ERROR, CREW_EXECUTED_YES, "A NAME THAT IS LONGER THAN THERE IS ROO" },
-        { "{\"code\":7,\"message\":\"\",\"data\":{\"rpcrew\":{\"executed\":\"unknown\"}}}", CREW_REMOTE_ERROR,
-          CREW_EXECUTED_UNKNOWN },
+        { "{\"code\":7,\"message\":\"no \\\"more\\\"\",\"data\":{\"rpcrew\":{\"executed\":\"unknown\"}}}",
+          CREW_REMOTE_ERROR, CREW_EXECUTED_UNKNOWN },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct outcome outcome = { 0 };
@@ -174,6 +174,7 @@ static void the_worker_s_word_on_execution_is_believed(void **state)
         assert_int_equal(outcome.why.executed, cases[i].executed);
         assert_int_equal(outcome.had_result, cases[i].status == CREW_REMOTE_ERROR);
         assert_string_equal(outcome.why.name, cases[i].name ? cases[i].name : "");
+        assert_string_equal(outcome.why.peer_message, "no \"more\"");
     }
 }
 

@@ -303,6 +303,50 @@ static void spare_threads_are_bounded_and_go_again(void **state)
     close_pool();
 }
 
+static struct gate behind = GATE_INITIALIZER;
+
+static void run_and_return(struct crew_job *job, size_t index, crew_arena *scratch)
+{
+    run_nested(job, index, scratch);
+    if (job - jobs < 4)
+        gate_pass(&behind);
+}
+
+static bool wants_its_slot_again(void *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&pool.mutex);
+    bool does = pool.returning == 1;
+    pthread_mutex_unlock(&pool.mutex);
+    return does;
+}
+
+static void a_handler_goes_on_when_there_is_a_slot_again(void **state)
+{
+    (void)state;
+    static const struct crew_pool_work nested = { start, run_and_return };
+    gate_reset(&inner);
+    gate_reset(&behind);
+    assert_ok(crew_pool_init(&pool, 1, 1, &nested, NULL));
+    calls[0] = calls[4] = calls[5] = 1;
+    submit(peers[0], 0, 1);
+    assert_true(gate_await(&gate, 1));
+    gate_let(&gate, 1);
+    assert_true(gate_await(&inner, 1)); /* it waits */
+    submit(peers[0], 4, 2);
+    assert_true(gate_await(&gate, 2)); /* another has the slot */
+    gate_open(&inner);
+    assert_true(eventually(wants_its_slot_again, NULL));
+    assert_int_equal(gate_entered(&behind), 0);
+    gate_let(&gate, 1);
+    assert_true(gate_await(&behind, 1)); /* before the one that has not begun */
+    assert_int_equal(gate_entered(&gate), 2);
+    gate_open(&behind);
+    assert_true(gate_await(&gate, 3));
+    gate_open(&gate);
+    close_pool();
+}
+
 static bool readable(int fd)
 {
     struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
@@ -346,6 +390,7 @@ int main(void)
         TEST(stopping_waits_for_what_runs),
         TEST(a_handler_that_waits_gives_its_slot_up),
         TEST(spare_threads_are_bounded_and_go_again),
+        TEST(a_handler_goes_on_when_there_is_a_slot_again),
         TEST(without_threads_it_is_stepped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

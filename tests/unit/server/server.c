@@ -269,6 +269,26 @@ static void bytes_in_flight_are_bounded(void **state)
     stop(server);
 }
 
+static void what_waits_is_taken_when_decoding_frees_room(void **state)
+{
+    (void)state;
+    struct raw_end client;
+    char text[3000];
+    /* The first counts as 45,000 bytes until it is decoded, and then as what it takes. */
+    crew_server *server = serve(&(crew_server_options){ .threads = 2, .in_flight_bytes = 20000 });
+    raw_open(&client, URL, false);
+    (void)snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1,\"x\":\"%02430d\"}",
+                   0);
+    raw_request(&client, crew_str(text), 1, false);
+    send_pass(&client, "pass", 2);
+    assert_true(gate_await(&gate, 2)); /* while the first still runs */
+    gate_open(&gate);
+    for (int i = 0; i < 2; i++)
+        crew_message_free(raw_next_of(&client, CREW_EVENT_REPLY));
+    raw_close(&client, NULL);
+    stop(server);
+}
+
 static void *drain(void *server)
 {
     crew_server_stop(server);
@@ -776,6 +796,7 @@ int main(void)
         cmocka_unit_test(a_long_batch_does_not_keep_others_waiting),
         cmocka_unit_test(in_flight_is_bounded),
         cmocka_unit_test(bytes_in_flight_are_bounded),
+        cmocka_unit_test(what_waits_is_taken_when_decoding_frees_room),
         cmocka_unit_test(draining_finishes_what_runs_and_gives_back_what_does_not),
         cmocka_unit_test(a_drain_ends_at_its_time),
         cmocka_unit_test(a_second_stop_ends_the_drain_at_once),

@@ -21,7 +21,7 @@ struct crew_turn {
  * makes none. */
 typedef struct crew_peer {
     atomic_uint holds;
-    atomic_bool gone;        /* it has left: nobody reads its answers */
+    atomic_bool gone;        /* nobody reads its answers; set by crew_transport_gone */
     void *mine;              /* the transport's */
     atomic_size_t in_flight; /* calls taken from it and not settled; the core's */
     bool can_requeue;        /* what it sent can be given back; the core's */

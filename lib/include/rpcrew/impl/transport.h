@@ -50,7 +50,7 @@
  * 8. A worker's transport that can tell its peers apart makes a crew_peer for each and gives its requests a
  * hold of it (impl/peer.h); then what one sends or leaves unread is held against that one only. One that can
  * stop reading a peer does so when there is no room; one that cannot reads on and keeps a bounded number.
- * That a peer has gone is noticed also without room to read it.
+ * That a peer has gone is noticed also without room to read it, and told (crew_transport_gone).
  * 9. Answers that a peer does not read wait with the transport, counted in bytes against that peer alone, and
  * delay nobody else; their messages are settled, and no longer count as in flight. Past a time in which it
  * reads nothing, or a number of bytes (options of the transport's, with defaults), they are dropped: on a
@@ -77,7 +77,7 @@
 typedef struct crew_opening crew_opening;
 
 /* For open: it is about to wait for this socket, which is shut down, by shutdown(2), when nobody wants the
- * opening any more; -1: for none, also before the socket is closed. False: nobody wants it already, and it
+ * opening any more; -1: for none. False: nobody wants it already, and it
  * should fail at once. opening may be NULL. */
 CREW_API bool crew_opening_waits_for(crew_opening *opening, int fd);
 
@@ -87,7 +87,8 @@ typedef struct crew_transport_config {
     size_t host;                            /* client: which of the url's hosts, if hosts_are_peers */
     bool brief;                             /* client: few calls are to be expected */
     const struct crew_callbacks *callbacks; /* worker: crew_server_listen_with's; NULL for all else */
-    unsigned in_flight_max;      /* worker: requests that recv has given and that are not settled, at most */
+    unsigned in_flight_max;      /* worker: requests that recv has given and that are not settled, at most;
+                                    twice as many where peers are told apart */
     unsigned connect_timeout_ms; /* open's */
     crew_limits limits;          /* none is zero */
     size_t hard_bytes;           /* a message of more may cost its sender the connection */
@@ -95,20 +96,30 @@ typedef struct crew_transport_config {
     crew_opening *opening;       /* open's own; NULL: it is never ended early */
     struct crew_queue *queue; /* the endpoint's: what wakes wait; for a task that opens a further connection
                                  (core/task.h) */
-    /* worker: what became of an answer; NULL: nobody asks. By crew_transport_answered */
+    /* worker, NULL: nobody asks. By crew_transport_answered and crew_transport_gone */
     void (*answered)(void *context, const crew_message *message, crew_status status);
+    void (*gone)(void *context);
     void *context;
     crew_message_pool *messages; /* where new messages come from and those that are finished go to */
 } crew_transport_config;
 
 /* Tells what became of a settled message's answer, if it has one: CREW_OK, it was written; CREW_DISCONNECTED,
  * its peer has gone; CREW_TIMEOUT, its peer does not read; CREW_LIMIT, too much waits for that already;
- * CREW_NO_MEMORY. The message is the caller's still. */
+ * CREW_NO_MEMORY. The message is the caller's still; nothing of it needs to be there any more but its kind
+ * and the core's own. */
 static inline void crew_transport_answered(const crew_transport_config *config, const crew_message *message,
                                            crew_status status)
 {
     if (config->answered && message->kind == CREW_SETTLE_REPLY)
         config->answered(config->context, message, status);
+}
+
+/* Tells that a peer has gone, as soon as it is known: its calls that have not begun are not run any more, and
+ * those that run are told. If the same one comes again, it is another peer. */
+static inline void crew_transport_gone(const crew_transport_config *config, crew_peer *peer)
+{
+    if (!atomic_exchange(&peer->gone, true) && config->gone)
+        config->gone(config->context);
 }
 
 /* What one recv may give: so that a round ends, however much there is. A message may overshoot the bytes;
