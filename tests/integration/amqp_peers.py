@@ -411,7 +411,7 @@ class Faults(Amqp):
         first.stop(signal.SIGKILL)
         self.serve(query="&redelivered=refuse")
         error = json.loads(client.wait()[0][1])["error"]
-        self.assertEqual(error["code"], -32001)
+        self.assertEqual(error["code"], -32041)
         self.assertEqual(error["data"]["rpcrew"], {"executed": "unknown", "reason": "redelivered"})
         self.assertEqual(client.call("count")["result"], 0)
 

@@ -22,7 +22,18 @@ static crew_status pass(crew_call *call)
     return who(call);
 }
 
-static const crew_method methods[] = { { "who", who, "" }, { "pass", pass, "" }, { 0 } };
+/* At the first worker for as long as the gate is closed. */
+static crew_status alone(crew_call *call)
+{
+    return *(const char *)crew_call_context(call) == 'a' ? pass(call) : who(call);
+}
+
+static const crew_method methods[] = {
+    { "who", who, "" },
+    { "pass", pass, "" },
+    { "alone", alone, "", .max_concurrency = 1 },
+    { 0 },
+};
 static const crew_service service = { .name = "test", .methods = methods };
 
 static void serve(int i)
@@ -231,6 +242,34 @@ static void answers_that_have_arrived_count_although_the_worker_has_gone(void **
     assert_int_equal(atomic_load(&count.of['c']), 60);
 }
 
+/* Also over MessagePack, where no data says that it was shed. */
+static void what_one_worker_has_no_room_for_another_gets(void **state)
+{
+    (void)state;
+    static const char *const protocols[] = { "jsonrpc", "msgpack" };
+    for (int i = 0; i < 2; i++) {
+        struct count count = { 0 };
+        crew_client *other;
+        crew_error why;
+        const crew_call_options once = { 0 }, again = { .retry = CREW_RETRY_OVERLOADED };
+        const crew_client_options options = { .protocol = protocols[i], .timeout_ms = 20000 };
+        gate_reset(&gate);
+        assert_ok(crew_client_new(&other, addresses[0], NULL, NULL));
+        assert_ok(crew_client_start(other, "alone", note, &count, NULL, NULL));
+        assert_true(gate_await(&gate, 1)); /* the first is busy with somebody else's call */
+        crew_client_free(client);
+        assert_ok(crew_client_new(&client, addresses[0], &options, NULL));
+        assert_status(crew_client_call_value(client, "alone", NULL, &once, NULL, &why), CREW_OVERLOADED);
+        assert_int_equal(why.executed, CREW_EXECUTED_NO);
+        crew_client_free(client);
+        assert_ok(crew_client_new(&client, all, &options, NULL));
+        for (int calls = 0; calls < 4; calls++)              /* wherever they begin */
+            assert_ok_why(crew_client_call_value(client, "alone", NULL, &again, NULL, &why), why);
+        gate_open(&gate);
+        crew_client_free(other);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -239,6 +278,7 @@ int main(void)
         TEST(calls_are_spread_by_how_many_are_outstanding),
         TEST(a_worker_that_goes_takes_only_its_own_calls_and_is_left_out),
         TEST(what_waits_goes_to_the_first_that_appears),
+        TEST(what_one_worker_has_no_room_for_another_gets),
         TEST(answers_that_have_arrived_count_although_the_worker_has_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,9 +80,13 @@ enum {
     CREW_CODE_INTERNAL_ERROR = -32603,
     CREW_CODE_RESERVED_FIRST = -32768, /* up to the last one, they are the protocol's */
     CREW_CODE_RESERVED_LAST = -32000,
-    /* ours; data.rpcrew says more */
-    CREW_CODE_OVERLOADED = -32000, /* shed, not executed */
-    CREW_CODE_REDELIVERED = -32001 /* not run, since a worker that had it before may have died of it */
+    /* Ours, which mean one thing on every wire, also where data (data.rpcrew) does not travel; away from
+     * -32000 to -32019, which others use for calls that ran. */
+    CREW_CODE_OVERLOADED = -32040,  /* shed, not executed */
+    CREW_CODE_REDELIVERED = -32041, /* not run, since a worker that had it before may have died of it */
+    CREW_CODE_CANCELLED =
+        -32043,                  /* taken back, or its caller had gone; unless data says so it may have run */
+    CREW_CODE_FORBIDDEN = -32045 /* not allowed, not executed */
 };
 
 #ifdef __cplusplus

@@ -182,7 +182,7 @@ static crew_status hand_over(crew_client *client, struct crew_pending *call, cre
     crew_list one = { 0 };
     crew_list_append(&one, message);
     pthread_mutex_lock(&client->mutex);
-    call->link = crew_client_choose(client);
+    call->link = crew_client_choose(client, NULL);
     call->due_ms = crew_client_due(call);
     crew_status status = client->closing ? CREW_CLOSED : crew_due_add(&call->link->due, call);
     if (status == CREW_OK) {

@@ -34,9 +34,9 @@ enum { CREW_BUDGET_TENTHS_FIRST = 100, CREW_BUDGET_TENTHS_MOST = 1000 };
 /* What the endpoints of clients call, on their I/O threads. */
 extern const struct crew_endpoint_owner crew_client_owner;
 
-/* The link for the next call: of those that are ready, or else of all, the one with the fewest calls. Under
- * the mutex. */
-struct crew_link *crew_client_choose(const crew_client *client);
+/* The link for the next call: of those that are ready, or else of all, the one with the fewest calls; without
+ * one of them (NULL: of all), and NULL if there is no other. Under the mutex. */
+struct crew_link *crew_client_choose(const crew_client *client, const struct crew_link *but);
 
 /* When a call that has just been handed over wants attention: its deadline, or, where the transport can find
  * out why nobody answers, some time before. */

@@ -7,6 +7,7 @@
 
 #include "core/utf8.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -225,15 +226,18 @@ static crew_executed executed_of(const crew_wire_reply *reply)
     case CREW_CODE_PARSE_ERROR:
     case CREW_CODE_INVALID_REQUEST:
     case CREW_CODE_METHOD_NOT_FOUND:
-    case CREW_CODE_INVALID_PARAMS: return CREW_EXECUTED_NO;
-    default: return CREW_EXECUTED_YES;
+    case CREW_CODE_INVALID_PARAMS:
+    case CREW_CODE_OVERLOADED:
+    case CREW_CODE_FORBIDDEN: return CREW_EXECUTED_NO;
+    default: break;
     }
+    bool reserved = reply->code >= CREW_CODE_RESERVED_FIRST && reply->code <= CREW_CODE_RESERVED_LAST;
+    return reserved ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_YES; /* a service's own is an answer of its own */
 }
 
 static bool was_shed(const crew_wire_reply *reply)
 {
-    return reply->is_error && reply->code == CREW_CODE_OVERLOADED && crew_value_get(reply->data, "rpcrew") &&
-           executed_of(reply) == CREW_EXECUTED_NO;
+    return reply->is_error && reply->code == CREW_CODE_OVERLOADED && executed_of(reply) == CREW_EXECUTED_NO;
 }
 
 /* A text of a peer's, cut at a character. A NUL in it ends it. */
@@ -403,12 +407,14 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
 
 /* ---- links ---- */
 
-struct crew_link *crew_client_choose(const crew_client *client)
+struct crew_link *crew_client_choose(const crew_client *client, const struct crew_link *but)
 {
     struct crew_link *best = NULL;
     bool best_ready = false;
     for (size_t i = 0; i < client->link_count; i++) {
         struct crew_link *link = &client->links[i];
+        if (link == but)
+            continue;
         bool ready = atomic_load(&link->endpoint.ready);
         if (!best || ready > best_ready || (ready == best_ready && link->due.count < best->due.count)) {
             best = link;
@@ -418,27 +424,30 @@ struct crew_link *crew_client_choose(const crew_client *client)
     return best;
 }
 
+/* Puts a call on another link; false without memory: it stays where it was. Under the lock. */
+static bool move_call(struct crew_pending *call, struct crew_link *to)
+{
+    struct crew_link *from = call->link;
+    crew_due_remove(&from->due, call);
+    bool moved = crew_due_add(&to->due, call) == CREW_OK;
+    if (moved)
+        call->link = to;
+    else if (crew_due_add(&from->due, call) != CREW_OK)
+        assert(!"its place is still free there");
+    return moved;
+}
+
 /* Hands what waits on a link without a connection to one that has one; under the lock. */
 static void move_to_ready_link(struct crew_link *link, crew_list *messages)
 {
     crew_client *client = client_of(&link->endpoint);
-    struct crew_link *other = crew_client_choose(client);
+    struct crew_link *other = crew_client_choose(client, link);
     crew_list all = { 0 }, moved = { 0 };
-    if (other == link || !atomic_load(&other->endpoint.ready))
+    if (!other || !atomic_load(&other->endpoint.ready))
         return;
     crew_list_move(&all, messages);
-    for (crew_message *m; (m = crew_list_take(&all));) {
-        struct crew_pending *call = find(client, m->correlation);
-        crew_due_remove(&link->due, call);
-        if (crew_due_add(&other->due, call) == CREW_OK) {
-            call->link = other;
-            crew_list_append(&moved, m);
-        } else { /* its place is still free here */
-            crew_status status = crew_due_add(&link->due, call);
-            (void)status;
-            crew_list_append(messages, m);
-        }
-    }
+    for (crew_message *m; (m = crew_list_take(&all));)
+        crew_list_append(move_call(find(client, m->correlation), other) ? &moved : messages, m);
     crew_status status = crew_queue_push(&other->endpoint.queue, &moved);
     (void)status; /* the queue has no limit of its own */
 }
@@ -531,6 +540,22 @@ static const char *silence(const struct crew_endpoint *endpoint)
                                                     : NULL;
 }
 
+/* The time of a retry has come. Where there is another worker, it is that one's turn. Under the lock. */
+static void try_again(struct crew_endpoint *endpoint, struct crew_pending *call)
+{
+    crew_client *client = client_of(endpoint);
+    struct crew_link *other = crew_client_choose(client, call->link);
+    crew_list one = { 0 };
+    crew_list_append(&one, take_kept(call));
+    client->stats.retried++;
+    if (!other || !atomic_load(&other->endpoint.ready) || !move_call(call, other)) {
+        crew_list_move(&endpoint->outgoing, &one);
+        return;
+    }
+    crew_status status = crew_queue_push(&other->endpoint.queue, &one);
+    (void)status; /* the queue has no limit of its own */
+}
+
 /* A call is due. Returns it, taken out, if it has ended; else it is tried again, or asked after. Under the
  * lock. */
 static struct crew_pending *end_or_go_on(struct crew_endpoint *endpoint, struct crew_pending *call)
@@ -538,14 +563,12 @@ static struct crew_pending *end_or_go_on(struct crew_endpoint *endpoint, struct 
     crew_client *client = client_of(endpoint);
     if (call->cancelled || call->due_ms >= call->deadline_ms)
         return take_out(client, call);
-    if (call->state == CREW_CALL_RETRYING) {
-        crew_list_append(&endpoint->outgoing, take_kept(call));
-        client->stats.retried++;
-    } else if (call->state == CREW_CALL_WRITTEN) {
-        (void)silence(endpoint);
-    }
     call->due_ms = call->deadline_ms;
     crew_due_update(&call->link->due, call);
+    if (call->state == CREW_CALL_RETRYING)
+        try_again(endpoint, call);
+    else if (call->state == CREW_CALL_WRITTEN)
+        (void)silence(endpoint);
     return NULL;
 }
 

@@ -138,6 +138,8 @@ const char *crew_code_text(int64_t code)
     case CREW_CODE_INTERNAL_ERROR: return "Internal error";
     case CREW_CODE_OVERLOADED: return "Overloaded";
     case CREW_CODE_REDELIVERED: return "Redelivered";
+    case CREW_CODE_CANCELLED: return "Cancelled";
+    case CREW_CODE_FORBIDDEN: return "Forbidden";
     default: return NULL;
     }
 }
@@ -218,16 +220,24 @@ crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data)
     return crew_call_fail(call, code, crew_str(crew_code_text(code)), data);
 }
 
+/* By the reason why a call is not run. */
+static int shed_code(const char *reason)
+{
+    if (strcmp(reason, CREW_REASON_REDELIVERED) == 0)
+        return CREW_CODE_REDELIVERED;
+    return strcmp(reason, CREW_REASON_CANCELLED) == 0 ? CREW_CODE_CANCELLED : CREW_CODE_OVERLOADED;
+}
+
 crew_status crew_call_shed(crew_call *call, const char *reason)
 {
-    bool redelivered = strcmp(reason, CREW_REASON_REDELIVERED) == 0;
-    crew_executed executed = redelivered ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_NO;
+    int code = shed_code(reason);
+    crew_executed executed = code == CREW_CODE_REDELIVERED ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_NO;
     const crew_value *data = NULL;
     atomic_fetch_add(&call->group->shed_count, 1);
     if (crew_pack(&call->arena, &data, "{s:{s:s,s:s}}", "rpcrew", "executed", crew_executed_name(executed),
                   "reason", reason) != CREW_OK)
         data = NULL;
-    return crew_call_refuse(call, redelivered ? CREW_CODE_REDELIVERED : CREW_CODE_OVERLOADED, data);
+    return crew_call_refuse(call, code, data);
 }
 
 void crew_call_settle(crew_call *call, crew_status returned)

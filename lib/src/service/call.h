@@ -28,6 +28,9 @@ struct crew_call_group {
     void (*released)(crew_call *call);
 };
 
+/* Why a call is not run: its caller has taken it back, or gone. */
+#define CREW_REASON_CANCELLED "cancelled"
+
 struct crew_call {
     struct crew_call_group *group;
     const crew_wire_call *wire;

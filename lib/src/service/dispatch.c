@@ -70,7 +70,7 @@ void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
     }
     bool nobody = group->peer && atomic_load(&group->peer->gone);
     if (nobody || atomic_load(&call->token.raised)) {
-        (void)crew_call_shed(call, "cancelled");
+        (void)crew_call_shed(call, CREW_REASON_CANCELLED);
         return;
     }
     if (group->deadline_ms && group->deadline_ms <= crew_now_ms()) {

@@ -150,8 +150,13 @@ static void the_worker_s_word_on_execution_is_believed(void **state)
     } cases[] = {
         { "{\"code\":5,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
         { "{\"code\":-32602,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_NO },
-        { "{\"code\":-32000,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_YES },
-        { "{\"code\":-32000,\"message\":\"no \\\"more\\\"\",\"data\":{\"rpcrew\":{\"executed\":\"no\"}}}",
+        { "{\"code\":-32000,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_UNKNOWN },
+        { "{\"code\":-32603,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_UNKNOWN },
+        { "{\"code\":-32040,\"message\":\"no \\\"more\\\"\"}", CREW_OVERLOADED, CREW_EXECUTED_NO },
+        { "{\"code\":-32041,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_UNKNOWN },
+        { "{\"code\":-32043,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_UNKNOWN },
+        { "{\"code\":-32045,\"message\":\"no \\\"more\\\"\"}", CREW_REMOTE_ERROR, CREW_EXECUTED_NO },
+        { "{\"code\":-32040,\"message\":\"no \\\"more\\\"\",\"data\":{\"rpcrew\":{\"executed\":\"no\"}}}",
           CREW_OVERLOADED, CREW_EXECUTED_NO },
         { "{\"code\":7,\"message\":\"no \\\"more\\\"\",\"data\":{\"rpcrew\":{\"name\":\"NO_ROOM\"}}}",
           CREW_REMOTE_ERROR, CREW_EXECUTED_YES, "NO_ROOM" },
@@ -184,7 +189,7 @@ static void a_shed_call_is_tried_again_if_it_says_so(void **state)
     struct outcome outcome = { 0 };
     crew_message *request = started(&outcome, &(crew_call_options){ .retry = CREW_RETRY_OVERLOADED });
     raw_settle(&service, request, CREW_SETTLE_REPLY,
-               "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"\","
+               "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32040,\"message\":\"\","
                "\"data\":{\"rpcrew\":{\"executed\":\"no\"}}},\"id\":1}");
     request = raw_next(&service);
     raw_settle(&service, request, CREW_SETTLE_REPLY, "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1}");
