@@ -279,6 +279,23 @@ class Topology(Amqp):
             eventually(lambda worker=waiting: worker.said("serving"))
             self.assertEqual(waiting.stop(), 0)
 
+    def test_what_is_not_there_yet_is_waited_for(self):
+        worker = self.worker("conformance", "--listen", self.url + "&declare=passive", "--wait", wait=False)
+        eventually(lambda: worker.said("NOT_FOUND"))
+        self.connect().queue_declare(self.queue, durable=True)
+        got = rpcrew("call", self.url, "add", "1", "2")
+        self.assertEqual(got.out, "3\n", got.err + worker.text())
+        vhost = f"later-{uuid.uuid4()}"
+        url = self.url.replace("/?", f"/{vhost}?")
+        worker = self.worker("conformance", "--listen", url, "--wait", wait=False)
+        eventually(lambda: worker.said("vhost"))
+        self.shared_ctl("add_vhost", vhost)
+        self.addCleanup(self.shared_ctl, "delete_vhost", vhost)
+        eventually(lambda: worker.said("ACCESS_REFUSED") or worker.said("access to vhost"))
+        self.shared_ctl("set_permissions", "--vhost", vhost, "rpcrew", ".*", ".*", ".*")
+        got = rpcrew("call", "--retry", url, "add", "1", "2")
+        self.assertEqual(got.out, "3\n", got.err + worker.text())
+
     def test_tls(self):
         tls = f"{SHARED_TLS}&queue={self.queue}"
         self.url, query = tls, "&queue=" + self.queue
@@ -302,6 +319,7 @@ class Topology(Amqp):
 
     def test_what_cannot_be_opened_is_explained(self):
         self.assertIn("wants ?queue=NAME", self.run_worker(self.broker_url).stderr)
+        self.assertIn("wants a name", self.run_worker(self.broker_url + "?queue=").stderr)
         self.assertIn("NOT_FOUND", self.run_worker(self.url + "&declare=passive").stderr)
         self.assertIn("vhost", self.run_worker(self.url.replace("/?", "/nowhere?")).stderr)
         refused = self.run_worker(self.url.replace(":rpcrew@", ":wr0ng@"))

@@ -263,7 +263,7 @@ static void what_one_worker_has_no_room_for_another_gets(void **state)
         assert_int_equal(why.executed, CREW_EXECUTED_NO);
         crew_client_free(client);
         assert_ok(crew_client_new(&client, all, &options, NULL));
-        for (int calls = 0; calls < 4; calls++)              /* wherever they begin */
+        for (int calls = 0; calls < 4; calls++) /* wherever they begin */
             assert_ok_why(crew_client_call_value(client, "alone", NULL, &again, NULL, &why), why);
         gate_open(&gate);
         crew_client_free(other);

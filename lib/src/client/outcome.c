@@ -200,15 +200,21 @@ static void on_not_taken(struct crew_endpoint *endpoint, crew_message *message, 
                          unsigned flag)
 {
     crew_client *client = client_of(endpoint);
-    bool is_request = message->body.size > 0;
+    bool is_request = message->body.size > 0, unsure = message->unsure;
+    const char *words = message->words;
     pthread_mutex_lock(&client->mutex);
     struct crew_pending *call = find(client, message->correlation);
     keep_or_give(endpoint, is_request ? call : NULL, message);
-    call = call && !retry_later(client, call, flag) ? take_out(client, call) : NULL;
+    if (call && unsure)
+        call->sent_before = true;
+    bool retries = call && (!unsure || call->options.idempotent) && retry_later(client, call, flag);
+    call = call && !retries ? take_out(client, call) : NULL;
     pthread_mutex_unlock(&client->mutex);
+    char what[400];
+    (void)snprintf(what, sizeof what, "%s (%s)", crew_status_text(status), words ? words : "");
     if (call)
         complete_without(client, call, status, call->sent_before ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_NO,
-                         NULL);
+                         words ? what : NULL);
 }
 
 /* ---- replies ---- */

@@ -141,3 +141,17 @@ int64_t crew_unix_ms(void)
 {
     return read_clock(CLOCK_REALTIME);
 }
+
+int64_t crew_travelled_deadline(int64_t unix_ms, int64_t left_ms, int64_t under_way_ms, bool *disagree)
+{
+    static const int64_t most = (int64_t)365 * 24 * 3600 * 1000, slack = 1000;
+    int64_t left = unix_ms > 0 ? unix_ms - crew_unix_ms() : left_ms;
+    *disagree = false;
+    if (unix_ms > 0 && left_ms >= 0) {
+        int64_t passed = left_ms - left; /* by the two clocks */
+        *disagree = passed < -slack || (under_way_ms < most && passed > under_way_ms + slack);
+        if (*disagree || left > left_ms)
+            left = left_ms;
+    }
+    return crew_now_ms() + (left < most ? left : most);
+}

@@ -19,7 +19,10 @@ enum { HARD_TIMES = 4, HARD_MORE = 64 << 10 };
 /* After a drain's end: so that what the kernel has is not lost with the socket. */
 enum { LINGER_LEAST_MS = 100 };
 
-enum { BACKOFF_FIRST_MS = 50, BACKOFF_MOST_MS = 10000, STABLE_MS = 5000 };
+/* Soon enough when a host is back; one that takes us and drops us again is given more time. */
+enum { BACKOFF_FIRST_MS = 50, BACKOFF_OPENING_MS = 600, BACKOFF_MOST_MS = 10000, STABLE_MS = 5000 };
+
+enum { SAID_AGAIN_MS = 60000 };
 
 /* Options that every endpoint has, whatever its transport. */
 static const crew_url_option_spec common_options[] = {
@@ -54,12 +57,13 @@ void crew_endpoint_command(struct crew_endpoint *endpoint, enum crew_endpoint_co
 /* ---- opening and losing ---- */
 
 /* Half to one and a half times the back-off, so that many clients do not come back in step. */
-static void schedule_retry(struct crew_endpoint *e)
+static void schedule_retry(struct crew_endpoint *e, unsigned most_ms)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     unsigned jitter = (unsigned)((now.tv_nsec / 1000 ^ (long)((uintptr_t)e >> 4)) % 1024);
-    e->retry_at_ms = crew_now_ms() + e->backoff_ms / 2 + (int64_t)e->backoff_ms * jitter / 1024;
+    unsigned backoff_ms = e->backoff_ms < most_ms ? e->backoff_ms : most_ms;
+    e->retry_at_ms = crew_now_ms() + backoff_ms / 2 + (int64_t)backoff_ms * jitter / 1024;
     e->backoff_ms = e->backoff_ms * 2 > BACKOFF_MOST_MS ? BACKOFF_MOST_MS : e->backoff_ms * 2;
 }
 
@@ -87,14 +91,17 @@ static bool can_be_mended(crew_status status)
     return status == CREW_NO_SERVICE || status == CREW_DISCONNECTED;
 }
 
-/* Once, until the reason is another one. */
+/* Now and then, and when the reason is another one. */
 static void log_failure(struct crew_endpoint *e, const crew_error *why)
 {
-    bool known = strcmp(e->last_failure.message, why->message) == 0;
+    int64_t now = crew_now_ms();
+    bool known = strcmp(e->last_failure.message, why->message) == 0 && now - e->said_at_ms < SAID_AGAIN_MS;
+    if (known)
+        return;
     e->last_failure = *why;
-    if (!known)
-        crew_log(CREW_LOG_WARN, "cannot open the endpoint yet", "{s:s,s:s}", "endpoint",
-                 crew_url_text(e->url), "why", why->message);
+    e->said_at_ms = now;
+    crew_log(CREW_LOG_WARN, "cannot open the endpoint yet", "{s:s,s:s}", "endpoint", crew_url_text(e->url),
+             "why", why->message);
 }
 
 /* The attempt is through. */
@@ -113,7 +120,7 @@ static void conclude_opening(struct crew_endpoint *e, const crew_error *result)
         crew_log(CREW_LOG_INFO, e->options.server ? "listening" : "connected", "{s:s}", "endpoint",
                  crew_url_text(e->url));
     } else {
-        schedule_retry(e);
+        schedule_retry(e, BACKOFF_OPENING_MS);
     }
     if (first) {
         bool may_fail = e->options.background || (e->options.wait && can_be_mended(why.status));
@@ -133,7 +140,7 @@ static crew_peer *new_peer(const struct crew_endpoint *e)
 {
     crew_peer *peer = crew_peer_new(NULL);
     if (peer) {
-        peer->can_requeue = e->can_requeue;
+        peer->requeue = e->requeue;
         peer->shared = true;
     }
     return peer;
@@ -164,7 +171,7 @@ static void lose(struct crew_endpoint *e, crew_status status)
     note_ready(e);
     if (crew_now_ms() - e->opened_at_ms >= STABLE_MS) /* else it may be our own doing that it was lost */
         e->backoff_ms = BACKOFF_FIRST_MS;
-    schedule_retry(e);
+    schedule_retry(e, BACKOFF_MOST_MS);
     crew_log(CREW_LOG_WARN, "connection lost", "{s:s,s:s}", "endpoint", crew_url_text(e->url), "why",
              why.message);
     crew_list_move(&unsent, &e->outgoing);
@@ -305,6 +312,9 @@ static bool pause_round(struct crew_endpoint *e)
     if (e->open && !e->paused && e->ops->pause)
         e->ops->pause(e->connection->state);
     e->paused = e->open;
+    if (!e->pausing && e->options.owner->paused)
+        e->options.owner->paused(e);
+    e->pausing = true;
     if (e->open) {
         step_open(e, nothing_to_do(e));
     } else { /* not opened again: what runs cannot be answered any more, and others have it now */
@@ -411,7 +421,7 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     else if (crew_url_option_is(e->url, "error", "data"))
         o->errors = CREW_ERRORS_DATA;
     e->ops = o->server ? transport->server : transport->client;
-    e->can_requeue = e->ops->can_requeue && e->ops->can_requeue(e->url);
+    e->requeue = e->ops->requeue ? e->ops->requeue(e->url) : CREW_REQUEUE_NEVER;
     const crew_transport_config config = { .host = o->host,
                                            .answered = o->owner->answered ? answered : NULL,
                                            .gone = o->owner->gone ? gone : NULL,

@@ -33,6 +33,8 @@ struct crew_endpoint_owner {
     void (*changed)(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent);
     /* Does what is due; milliseconds until it wants to be called again, or -1. */
     int (*due)(struct crew_endpoint *endpoint);
+    /* It takes nothing new from now on: what it gives back now does not come again. */
+    void (*paused)(struct crew_endpoint *endpoint);
     /* After a pause: nothing is in flight any more, so that it can be closed. */
     bool (*idle)(struct crew_endpoint *endpoint);
     /* The thread is about to end. */
@@ -88,12 +90,14 @@ struct crew_endpoint {
     crew_list outgoing;          /* taken from the queue */
     size_t passed_bytes;         /* the owner's: since memory was last tidied, and when it is to be; 0: not */
     int64_t tidy_at_ms, tidy_by_ms;
-    bool tidy_again;  /* when something more has passed */
-    uint32_t epoch;   /* counts openings: settlements of an earlier one are stale */
-    bool can_requeue; /* the transport's */
+    bool tidy_again;      /* when something more has passed */
+    uint32_t epoch;       /* counts openings: settlements of an earlier one are stale */
+    crew_requeue requeue; /* the transport's */
     bool open, paused, ever_open;
+    bool pausing;            /* and the owner knows */
     crew_error last_failure; /* to open, that has been told of; no message: none since it was open */
-    bool was_ready;          /* since it was opened */
+    int64_t said_at_ms;
+    bool was_ready; /* since it was opened */
     int64_t opened_at_ms;
     unsigned backoff_ms;
     int64_t retry_at_ms;

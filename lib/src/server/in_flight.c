@@ -27,23 +27,29 @@ void crew_in_flight_add(struct crew_in_flight *all, const crew_list *messages)
     pthread_mutex_unlock(&all->mutex);
 }
 
-void crew_in_flight_remove(struct crew_in_flight *all, crew_message *message)
+crew_message *crew_in_flight_remove(struct crew_in_flight *all, crew_message *message)
 {
     pthread_mutex_lock(&all->mutex);
-    *message->at_taken = message->next_taken;
-    if (message->next_taken)
-        message->next_taken->at_taken = message->at_taken;
+    crew_message *heir = message->heir;
+    if (message->at_taken) { /* an heir is not among them */
+        *message->at_taken = message->next_taken;
+        if (message->next_taken)
+            message->next_taken->at_taken = message->at_taken;
+    }
     message->next_taken = NULL;
     message->at_taken = NULL;
     message->job = NULL;
+    message->heir = NULL;
     message->cancelled = false;
     pthread_mutex_unlock(&all->mutex);
+    return heir;
 }
 
 void crew_in_flight_begin(struct crew_in_flight *all, crew_message *message, struct crew_job *job)
 {
     pthread_mutex_lock(&all->mutex);
     message->job = job;
+    atomic_store(&job->group.adopted, message->heir != NULL);
     if (message->cancelled)
         (void)crew_job_cancel(job, NULL);
     pthread_mutex_unlock(&all->mutex);
@@ -64,13 +70,35 @@ size_t crew_in_flight_cancel(struct crew_in_flight *all, const void *endpoint, c
     return found;
 }
 
-bool crew_in_flight_has_copy(struct crew_in_flight *all, const crew_message *message)
+/* Whether it can have another one as its heir: of a later opening than its own, and than an heir's before. */
+static bool can_be_inherited(const crew_message *m, const crew_message *heir)
 {
-    bool found = false;
+    return m->endpoint == heir->endpoint && m->epoch != heir->epoch &&
+           (!m->heir || m->heir->epoch != heir->epoch) && crew_message_is_copy(m, heir);
+}
+
+bool crew_in_flight_inherit(struct crew_in_flight *all, crew_message *heir, crew_message **before)
+{
     int left = LOOK_MOST;
     pthread_mutex_lock(&all->mutex);
-    for (const crew_message *m = all->first; m && !found && left--; m = m->next_taken)
-        found = m != message && m->endpoint == message->endpoint && crew_message_is_copy(m, message);
+    crew_message *m = all->first;
+    while (m && left-- && !can_be_inherited(m, heir))
+        m = m->next_taken;
+    bool found = m && left >= 0;
+    *before = found ? m->heir : NULL;
+    if (found)
+        m->heir = heir;
+    if (found && m->job)
+        atomic_store(&m->job->group.adopted, true);
     pthread_mutex_unlock(&all->mutex);
     return found;
+}
+
+void crew_in_flight_disinherit(struct crew_in_flight *all, const void *endpoint)
+{
+    pthread_mutex_lock(&all->mutex);
+    for (crew_message *m = all->first; m; m = m->next_taken)
+        if (m->endpoint == endpoint && m->heir && m->job)
+            atomic_store(&m->job->group.adopted, false);
+    pthread_mutex_unlock(&all->mutex);
 }

@@ -18,7 +18,8 @@ void crew_in_flight_fini(struct crew_in_flight *all);
 
 /* From when they are taken until they are settled. Any thread. */
 void crew_in_flight_add(struct crew_in_flight *all, const crew_list *messages);
-void crew_in_flight_remove(struct crew_in_flight *all, crew_message *message);
+/* Returns its heir, or NULL. */
+crew_message *crew_in_flight_remove(struct crew_in_flight *all, crew_message *message);
 
 /* It is decoded: from now on its calls are known. If it was cancelled before, they are. */
 void crew_in_flight_begin(struct crew_in_flight *all, crew_message *message, struct crew_job *job);
@@ -28,8 +29,13 @@ void crew_in_flight_begin(struct crew_in_flight *all, crew_message *message, str
 size_t crew_in_flight_cancel(struct crew_in_flight *all, const void *endpoint, crew_string origin,
                              const crew_string *id);
 
-/* Whether another one, of the same endpoint, is a copy of this: among the latest 1,000, so that it costs
- * little where all comes again. */
-bool crew_in_flight_has_copy(struct crew_in_flight *all, const crew_message *message);
+/* A message that has come again, and is a copy of one that an earlier opening of its endpoint took and that
+ * is still here, becomes its heir: it is not started, and gets that one's answer. Looks among the latest
+ * 1,000, so that it costs little where all comes again. *before is an heir of an opening that is over, if
+ * there was one: whose answer would go nowhere. False: there is no such copy. */
+bool crew_in_flight_inherit(struct crew_in_flight *all, crew_message *heir, crew_message **before);
+
+/* An endpoint's connection is lost: the heirs wait in vain, and what runs for them is told so. */
+void crew_in_flight_disinherit(struct crew_in_flight *all, const void *endpoint);
 
 #endif

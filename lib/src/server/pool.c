@@ -328,13 +328,18 @@ void crew_pool_submit(struct crew_pool *pool, crew_list *list)
         pthread_cond_broadcast(&pool->wanted);
 }
 
+static bool goes_back(const struct crew_pool *pool, const crew_peer *peer)
+{
+    return pool->gives_back && peer->requeue >= pool->gives_back;
+}
+
 bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *peer, bool needs_slot,
                        crew_arena *scratch)
 {
     struct crew_pool_thread *self = current && current->pool == pool ? current : NULL;
     size_t count = job->wire.count;
     pthread_mutex_lock(&pool->mutex);
-    if (pool->gives_back && peer->can_requeue) {
+    if (goes_back(pool, peer)) {
         pthread_mutex_unlock(&pool->mutex);
         return false;
     }
@@ -376,22 +381,23 @@ static struct crew_job **take_jobs(struct crew_turn *turn, struct crew_job **las
     return last;
 }
 
-void crew_pool_take_back(struct crew_pool *pool, crew_list *messages, struct crew_job **jobs)
+void crew_pool_take_back(struct crew_pool *pool, crew_requeue when, crew_list *messages,
+                         struct crew_job **jobs)
 {
     *jobs = NULL;
     pthread_mutex_lock(&pool->mutex);
-    pool->gives_back = true;
+    pool->gives_back = when;
     crew_peer *with_messages = pool->messages.first, *with_jobs = pool->jobs.first;
     pool->messages = pool->jobs = (struct crew_ring){ NULL, NULL };
     while (with_messages) {
         crew_peer *peer = with_messages;
         with_messages = peer->turn.next_messages;
         peer->turn.in_messages = false;
-        for (crew_message *m = peer->can_requeue ? peer->turn.messages : NULL, *next; m; m = next) {
+        for (crew_message *m = goes_back(pool, peer) ? peer->turn.messages : NULL, *next; m; m = next) {
             next = m->next;
             crew_list_append(messages, m);
         }
-        if (peer->can_requeue)
+        if (goes_back(pool, peer))
             peer->turn.messages = NULL;
         else
             push_messages(pool, peer);
@@ -400,7 +406,7 @@ void crew_pool_take_back(struct crew_pool *pool, crew_list *messages, struct cre
         crew_peer *peer = with_jobs;
         with_jobs = peer->turn.next_jobs;
         peer->turn.in_jobs = false;
-        if (peer->can_requeue)
+        if (goes_back(pool, peer))
             jobs = take_jobs(&peer->turn, jobs);
         if (peer->turn.jobs)
             push_jobs(pool, peer);

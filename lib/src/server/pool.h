@@ -38,14 +38,14 @@ struct crew_pool {
     bool turn;                       /* a job's, if there is one */
     bool decoding;                   /* a message, with one slot: nobody else does then */
     bool closed;
-    bool gives_back;                /* what can be; nothing more is taken on of that */
-    int fd;                         /* an eventfd, readable while something waits; -1 with threads */
-    unsigned slots;                 /* handlers that may run at a time; without threads, no bound */
-    unsigned running;               /* that do, without those that wait */
-    unsigned blocked;               /* that wait for a call of their own, */
-    unsigned returning;             /* or have, and wait for a slot again */
-    unsigned alive;                 /* threads */
-    unsigned most;                  /* threads, however many wait */
+    crew_requeue gives_back; /* what can be, by then; nothing more is taken on of that; NEVER: nothing */
+    int fd;                  /* an eventfd, readable while something waits; -1 with threads */
+    unsigned slots;          /* handlers that may run at a time; without threads, no bound */
+    unsigned running;        /* that do, without those that wait */
+    unsigned blocked;        /* that wait for a call of their own, */
+    unsigned returning;      /* or have, and wait for a slot again */
+    unsigned alive;          /* threads */
+    unsigned most;           /* threads, however many wait */
     struct crew_pool_thread *ended; /* to be joined */
 };
 
@@ -71,9 +71,10 @@ void crew_pool_submit(struct crew_pool *pool, crew_list *list);
 bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *peer, bool needs_slot,
                        crew_arena *scratch);
 
-/* Takes back what nobody has started, of peers that it can be given back to: messages, and jobs of which no
- * call has been taken, one behind the other. */
-void crew_pool_take_back(struct crew_pool *pool, crew_list *messages, struct crew_job **jobs);
+/* Takes back what nobody has started, of peers that it can be given back to by then (peer->requeue is when,
+ * or later): messages, and jobs of which no call has been taken, one behind the other. */
+void crew_pool_take_back(struct crew_pool *pool, crew_requeue when, crew_list *messages,
+                         struct crew_job **jobs);
 
 /* Does one piece of work on this thread, if there is one, whatever slots there are. */
 bool crew_pool_step(struct crew_pool *pool, crew_arena *scratch);

@@ -56,6 +56,7 @@ struct crew_server {
     atomic_uint refs;   /* the owner's, and one a message not yet settled */
     atomic_uint stops;  /* how often crew_server_stop was called */
     atomic_uint open;   /* endpoints whose threads run; counted from the start on */
+    atomic_uint paused; /* that take nothing new any more */
     atomic_bool started, stopping;
     struct crew_tokens tokens; /* whose draining is the server's */
     struct crew_in_flight in_flight;
@@ -96,11 +97,10 @@ static void unref(crew_server *server)
 
 /* ---- the pool's side ---- */
 
-static void settle(crew_message *message, crew_message_kind kind)
+static void push_settlement(crew_message *message, crew_message_kind kind)
 {
     struct crew_endpoint *endpoint = message->endpoint;
     crew_list one = { 0 };
-    crew_in_flight_remove(&server_of(endpoint)->in_flight, message);
     message->kind = kind;
     if (kind == CREW_SETTLE_REQUEUE && message->own_deadline)
         message->deadline_ms = 0; /* the next worker sets its own */
@@ -109,6 +109,41 @@ static void settle(crew_message *message, crew_message_kind kind)
     assert(status == CREW_OK); /* the queue has no limit of its own: in_flight_max is its limit */
     (void)status;
     unref(server_of(endpoint));
+}
+
+static void submit_one(crew_message *message)
+{
+    crew_server *server = server_of(message->endpoint);
+    crew_list one = { 0 };
+    crew_list_append(&one, message);
+    crew_in_flight_add(&server->in_flight, &one);
+    crew_pool_submit(&server->pool, &one);
+}
+
+/* What came again while it ran gets its answer. If it ended early, since it was told that nobody waits, or
+ * was not run for that, the copy is run. */
+static void pass_on(crew_message *message, crew_message_kind kind, bool was_told, crew_message *heir)
+{
+    if (kind != CREW_SETTLE_REQUEUE && (was_told || message->status == CREW_EXPIRED)) {
+        submit_one(heir);
+        return;
+    }
+    crew_buffer reply = heir->reply;
+    heir->reply = message->reply;
+    message->reply = reply;
+    heir->content_type = message->content_type;
+    heir->status = message->status;
+    push_settlement(heir, kind);
+}
+
+static void settle(crew_message *message, crew_message_kind kind)
+{
+    crew_server *server = server_of(message->endpoint);
+    bool was_told = message->job && atomic_load(&message->job->group.told);
+    crew_message *heir = crew_in_flight_remove(&server->in_flight, message);
+    if (heir)
+        pass_on(message, kind, was_told, heir);
+    push_settlement(message, kind);
 }
 
 static void job_done(struct crew_job *job)
@@ -283,8 +318,8 @@ static size_t left_of(const atomic_size_t *used, size_t most)
 static crew_room room(struct crew_endpoint *endpoint)
 {
     const crew_server *server = server_of(endpoint);
-    bool taking =
-        atomic_load(&server->started) && !(atomic_load(&server->tokens.draining) && endpoint->can_requeue);
+    bool taking = atomic_load(&server->started) &&
+                  !(atomic_load(&server->tokens.draining) && endpoint->requeue == CREW_REQUEUE_FIRST);
     if (!taking)
         return (crew_room){ 0 };
     size_t most = endpoint->options.in_flight_max;
@@ -320,13 +355,23 @@ static void discharge(struct crew_endpoint *endpoint, const crew_message *m)
     atomic_fetch_sub(&m->peer->in_flight, m->calls);
 }
 
-/* It may mean that its handler takes longer than the broker waits. */
-static void note_copies(struct crew_endpoint *endpoint, const crew_list *messages)
+/* Copies of what is still here, which a broker gives out again when it was lost, or had waited for longer
+ * than it does: running them beside one another would help nobody. */
+static void take_out_copies(struct crew_endpoint *endpoint, crew_list *messages)
 {
-    for (const crew_message *m = messages->head; m; m = m->next)
-        if (m->redelivered && m->key.size && crew_in_flight_has_copy(&server_of(endpoint)->in_flight, m))
-            crew_log(CREW_LOG_WARN, "a request that is still here was given out again", "{s:s}", "endpoint",
-                     crew_url_text(endpoint->url));
+    crew_server *server = server_of(endpoint);
+    crew_list all = { 0 };
+    crew_list_move(&all, messages);
+    for (crew_message *m, *before; (m = crew_list_take(&all));) {
+        if (!m->redelivered || !m->key.size || !crew_in_flight_inherit(&server->in_flight, m, &before)) {
+            crew_list_append(messages, m);
+            continue;
+        }
+        if (before)
+            push_settlement(before, CREW_SETTLE_DONE);
+        crew_log(CREW_LOG_WARN, "a request that is still here was given out again; it is not run twice",
+                 "{s:s}", "endpoint", crew_url_text(endpoint->url));
+    }
 }
 
 static void received(struct crew_endpoint *endpoint, crew_list *messages)
@@ -341,14 +386,14 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
         if (m->own_deadline)
             m->deadline_ms = deadline_ms;
     }
-    note_copies(endpoint, messages);
     count(server, RECEIVED, messages->count);
-    crew_in_flight_add(&server->in_flight, messages);
     atomic_fetch_add(&server->refs, (unsigned)messages->count);
+    take_out_copies(endpoint, messages);
+    crew_in_flight_add(&server->in_flight, messages);
     bool draining = atomic_load(&server->tokens.draining);
-    while (draining && endpoint->can_requeue && messages->count)
+    while (draining && endpoint->requeue == CREW_REQUEUE_FIRST && messages->count)
         settle(crew_list_take(messages), CREW_SETTLE_REQUEUE);
-    for (crew_message *m = draining ? messages->head : NULL; m; m = m->next)
+    for (crew_message *m = draining && !endpoint->ops->pause ? messages->head : NULL; m; m = m->next)
         if (!m->refusal)
             m->refusal = "stopping"; /* else a busy endpoint would never be idle */
     crew_pool_submit(&server->pool, messages);
@@ -400,15 +445,13 @@ static void gone(struct crew_endpoint *endpoint)
 /* Those whose connection was lost have gone. */
 static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent)
 {
-    if (why->status != CREW_OK)
-        crew_tokens_raise(&server_of(endpoint)->tokens, false);
+    crew_server *server = server_of(endpoint);
+    if (why->status != CREW_OK) {
+        crew_in_flight_disinherit(&server->in_flight, endpoint);
+        crew_tokens_raise(&server->tokens, false);
+    }
     assert(!unsent->count);
     (void)unsent;
-}
-
-static bool idle(struct crew_endpoint *endpoint)
-{
-    return atomic_load(&endpoint->in_flight) == 0;
 }
 
 static void wake(crew_server *server)
@@ -418,6 +461,18 @@ static void wake(crew_server *server)
     ssize_t written = write(server->control, &one, sizeof one);
     (void)written;
     errno = error;
+}
+
+static void paused(struct crew_endpoint *endpoint)
+{
+    crew_server *server = server_of(endpoint);
+    atomic_fetch_add(&server->paused, 1);
+    wake(server);
+}
+
+static bool idle(struct crew_endpoint *endpoint)
+{
+    return atomic_load(&endpoint->in_flight) == 0;
 }
 
 static void closed(struct crew_endpoint *endpoint)
@@ -436,6 +491,7 @@ static const struct crew_endpoint_owner owner = {
     .gone = gone,
     .changed = changed,
     .due = due,
+    .paused = paused,
     .idle = idle,
     .closed = closed,
 };
@@ -578,21 +634,30 @@ static void wait_a_while(crew_server *server, int timeout_ms)
         crew_pool_step(&server->pool, &server->scratch);
 }
 
-/* Until all endpoints have closed, somebody stops the server again, or the time has come. */
-static void wait_for_end(crew_server *server, int64_t end_ms)
+/* Until there are no endpoints left to do it, somebody stops the server again, or the time has come. */
+static void wait_for(crew_server *server, unsigned (*left_of_them)(const crew_server *server), int64_t end_ms)
 {
     int64_t left;
-    while (atomic_load(&server->open) && atomic_load(&server->stops) == 1 &&
-           (left = end_ms - crew_now_ms()) > 0)
+    while (left_of_them(server) && atomic_load(&server->stops) == 1 && (left = end_ms - crew_now_ms()) > 0)
         wait_a_while(server, (int)left);
 }
 
-/* Gives back what nobody has started, where the transport can. */
-static void give_back(crew_server *server)
+static unsigned to_pause(const crew_server *server)
+{
+    return (unsigned)server->endpoint_count - atomic_load(&server->paused);
+}
+
+static unsigned to_close(const crew_server *server)
+{
+    return atomic_load(&server->open);
+}
+
+/* Gives back what nobody has started, where the transport can by then. */
+static void give_back(crew_server *server, crew_requeue when)
 {
     crew_list waiting = { 0 };
     struct crew_job *jobs;
-    crew_pool_take_back(&server->pool, &waiting, &jobs);
+    crew_pool_take_back(&server->pool, when, &waiting, &jobs);
     for (crew_message *m; (m = crew_list_take(&waiting));)
         settle(m, CREW_SETTLE_REQUEUE);
     while (jobs) {
@@ -623,12 +688,14 @@ crew_status crew_server_wait(crew_server *server)
     for (size_t i = 0; i < server->endpoint_count; i++)
         atomic_store(&server->endpoints[i]->close_by_ms, end_ms);
     command_all(server, CREW_ENDPOINT_PAUSE);
-    give_back(server);
-    wait_for_end(server, end_ms - server->options.drain_ms / 2);
+    wait_for(server, to_pause, end_ms);
+    give_back(server, CREW_REQUEUE_FIRST);
+    wait_for(server, to_close, end_ms - server->options.drain_ms / 2);
     atomic_store(&server->tokens.pressing,
                  true); /* handlers that look at their tokens have the rest to end in */
     crew_tokens_raise(&server->tokens, true);
-    wait_for_end(server, end_ms);
+    wait_for(server, to_close, end_ms);
+    give_back(server, CREW_REQUEUE_LAST);
 
     bool drained = !atomic_load(&server->open);
     for (size_t i = 0; i < server->endpoint_count; i++)

@@ -36,12 +36,20 @@ bool crew_call_draining(const crew_call *call)
     return call->group->tokens && atomic_load(&call->group->tokens->draining);
 }
 
+bool crew_call_group_is_left(struct crew_call_group *group)
+{
+    if (!group->peer || !atomic_load(&group->peer->gone) || atomic_load(&group->adopted))
+        return false;
+    atomic_store(&group->told, true);
+    return true;
+}
+
 bool crew_call_cancelled(const crew_call *call)
 {
     const struct crew_call_group *group = call->group;
     bool pressed = group->tokens && atomic_load(&group->tokens->pressing);
-    bool gone = group->peer && atomic_load(&group->peer->gone);
-    return pressed || gone || atomic_load(&call->token.raised) || crew_call_remaining_ms(call) == 0;
+    return pressed || crew_call_group_is_left(call->group) || atomic_load(&call->token.raised) ||
+           crew_call_remaining_ms(call) == 0;
 }
 
 int crew_call_cancel_fd(crew_call *call)
@@ -49,7 +57,9 @@ int crew_call_cancel_fd(crew_call *call)
     struct crew_call_group *group = call->group;
     if (!group->tokens)
         return -1;
-    return crew_token_watch(group->tokens, &call->token, group->peer, group->deadline_ms);
+    bool adopted = atomic_load(&group->adopted);
+    return crew_token_watch(group->tokens, &call->token, adopted ? NULL : group->peer, &group->told,
+                            group->deadline_ms);
 }
 
 const crew_value *crew_call_params(const crew_call *call)

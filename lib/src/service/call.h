@@ -18,6 +18,8 @@ struct crew_call_group {
     const char *shed;            /* NULL, or the reason why they are not run */
     const atomic_bool *stopping; /* NULL, or: from when this is true, what is not yet run is shed */
     const crew_peer *peer;       /* who waits for them; NULL: nobody who could go */
+    atomic_bool adopted;         /* somebody else waits for them, since that one went */
+    atomic_bool told;            /* some call was told that nobody waits any more, or not run for that */
     struct crew_tokens *tokens;  /* NULL: nobody stops what runs */
     atomic_size_t shed_count;
     /* Takes room for the reply that has been written; false if there is not as much. */
@@ -45,6 +47,10 @@ struct crew_call {
     bool deferred;         /* written before the handle is handed on */
     struct crew_token token;
 };
+
+/* Whether nobody waits for the calls any more, since their peer has gone; from then on they have been told.
+ */
+bool crew_call_group_is_left(struct crew_call_group *group);
 
 /* A hold on the call is gone; with the last one the call is. */
 void crew_call_release(crew_call *call);

@@ -63,13 +63,12 @@ void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
         (void)crew_call_refuse(call, wire->code, wire->data);
         return;
     }
-    const struct crew_call_group *group = call->group;
+    struct crew_call_group *group = call->group;
     if (group->shed || (group->stopping && atomic_load(group->stopping))) {
         (void)crew_call_shed(call, group->shed ? group->shed : "stopping");
         return;
     }
-    bool nobody = group->peer && atomic_load(&group->peer->gone);
-    if (nobody || atomic_load(&call->token.raised)) {
+    if (crew_call_group_is_left(group) || atomic_load(&call->token.raised)) {
         (void)crew_call_shed(call, CREW_REASON_CANCELLED);
         return;
     }

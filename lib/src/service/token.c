@@ -24,20 +24,23 @@ static void set_timer(int fd, int64_t at_ms)
 }
 
 int crew_token_watch(struct crew_tokens *tokens, struct crew_token *token, const crew_peer *peer,
-                     int64_t deadline_ms)
+                     atomic_bool *told, int64_t deadline_ms)
 {
     pthread_mutex_lock(&tokens->mutex);
     if (!token->watched) {
         token->watched = true;
         token->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
         token->peer = peer;
+        token->told = told;
         token->next = tokens->watched;
         token->at = &tokens->watched;
         if (token->next)
             token->next->at = &token->next;
         tokens->watched = token;
-        bool now = atomic_load(&token->raised) || atomic_load(&tokens->pressing) ||
-                   (peer && atomic_load(&peer->gone));
+        bool left = peer && atomic_load(&peer->gone);
+        bool now = left || atomic_load(&token->raised) || atomic_load(&tokens->pressing);
+        if (left)
+            atomic_store(told, true);
         if (token->fd >= 0 && (now || deadline_ms))
             set_timer(token->fd, now ? 1 : deadline_ms);
     }
@@ -73,8 +76,13 @@ void crew_token_raise(struct crew_tokens *tokens, struct crew_token *token)
 void crew_tokens_raise(struct crew_tokens *tokens, bool all)
 {
     pthread_mutex_lock(&tokens->mutex);
-    for (const struct crew_token *token = tokens->watched; token; token = token->next)
-        if (token->fd >= 0 && (all || (token->peer && atomic_load(&token->peer->gone))))
-            set_timer(token->fd, 1);
+    for (const struct crew_token *token = tokens->watched; token; token = token->next) {
+        bool left = token->peer && atomic_load(&token->peer->gone);
+        if (token->fd < 0 || !(all || left))
+            continue;
+        if (left)
+            atomic_store(token->told, true);
+        set_timer(token->fd, 1);
+    }
     pthread_mutex_unlock(&tokens->mutex);
 }

@@ -10,7 +10,9 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (crew_url_option(url, names[i]) && strlen(crew_url_option(url, names[i])) > 255)
             wants = "the names of queues, exchanges and routing keys have 255 bytes at most";
-    if (server && !crew_url_option(url, "queue"))
+    if (crew_url_option(url, "queue") && !*crew_url_option(url, "queue"))
+        wants = "?queue= wants a name";
+    else if (server && !crew_url_option(url, "queue"))
         wants = "a worker wants ?queue=NAME";
     else if (!server && !crew_url_option(url, "queue") && !crew_url_option(url, "routing_key"))
         wants = "a caller wants ?queue=NAME, or ?exchange=NAME&routing_key=KEY";

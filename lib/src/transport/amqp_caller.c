@@ -87,6 +87,7 @@ static bool publish_request(struct caller *c, const crew_message *m)
                                 .reply_to = crew_str(m->one_way ? NULL : c->reply_to),
                                 .expiration_ms = kept ? -1 : left,
                                 .deadline_unix_ms = m->one_way || left < 0 ? 0 : crew_unix_ms() + left,
+                                .timeout_ms = left,
                                 .mandatory = true,
                                 .persistent = kept,
                                 .body = crew_buffer_string(&m->body) });
@@ -190,8 +191,11 @@ static void on_confirm(struct caller *c, const struct amqp_event *e)
     while (c->unconfirmed.head && tag_of(c->unconfirmed.head) <= e->tag) {
         crew_message *ticket = crew_list_take(&c->unconfirmed);
         bool meant = e->multiple || tag_of(ticket) == e->tag;
-        if (meant && e->kind == AMQP_EVENT_NACK)
+        if (meant && e->kind == AMQP_EVENT_NACK) {
             ticket->kind = CREW_EVENT_REFUSED;
+            ticket->unsure = *c->exchange != '\0'; /* of the queues behind it some may have it */
+            ticket->words = "the broker refused it: its queue is full, or without a server";
+        }
         crew_list_append(meant ? &c->events : &earlier, ticket);
     }
     crew_list_move(&earlier, &c->unconfirmed);
@@ -277,6 +281,7 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
         case AMQP_EVENT_QUEUE: on_queue(c, &e); break;
         case AMQP_EVENT_CANCEL:
         case AMQP_EVENT_LOST: status = amqp_lost(c->config, &e, &why); break;
+        case AMQP_EVENT_CANCELLED: break;
         case AMQP_EVENT_NONE: more = false; break;
         }
     }

@@ -2,6 +2,7 @@
 #include "transport/amqp_link_impl.h"
 #include "transport/dial.h"
 
+#include <math.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -38,8 +39,10 @@ static crew_status explain(const amqp_rpc_reply_t *reply, const char *what, crew
         text = m->reply_text;
         code = m->reply_code;
     }
-    bool passes =
-        code == AMQP_CONNECTION_FORCED || code == AMQP_INTERNAL_ERROR || code == AMQP_RESOURCE_ERROR;
+    /* What is not there, or not allowed, may be yet; what was asked wrongly is not mended by asking again. */
+    bool passes = code == AMQP_CONNECTION_FORCED || code == AMQP_INTERNAL_ERROR ||
+                  code == AMQP_RESOURCE_ERROR || code == AMQP_NOT_FOUND || code == AMQP_NOT_ALLOWED ||
+                  code == AMQP_ACCESS_REFUSED || code == AMQP_RESOURCE_LOCKED;
     return crew_error_set(why, passes ? CREW_NO_SERVICE : CREW_BAD_ARGUMENT, "%s: %.*s", what, (int)text.len,
                           (const char *)text.bytes);
 }
@@ -337,21 +340,46 @@ static crew_string keep_text(struct amqp_link *link, amqp_bytes_t text, bool pre
     return copy;
 }
 
-static int64_t deadline_of(const amqp_basic_properties_t *properties)
+/* A number of any of AMQP's types, and a time as its seconds; false for what is none, or beyond all time. */
+static bool number_of(const amqp_field_value_t *field, double *out)
 {
+    switch (field->kind) {
+    case AMQP_FIELD_KIND_I8: *out = field->value.i8; break;
+    case AMQP_FIELD_KIND_U8: *out = field->value.u8; break;
+    case AMQP_FIELD_KIND_I16: *out = field->value.i16; break;
+    case AMQP_FIELD_KIND_U16: *out = field->value.u16; break;
+    case AMQP_FIELD_KIND_I32: *out = field->value.i32; break;
+    case AMQP_FIELD_KIND_U32: *out = field->value.u32; break;
+    case AMQP_FIELD_KIND_I64: *out = (double)field->value.i64; break;
+    case AMQP_FIELD_KIND_TIMESTAMP:
+    case AMQP_FIELD_KIND_U64: *out = (double)field->value.u64; break;
+    case AMQP_FIELD_KIND_F32: *out = (double)field->value.f32; break;
+    case AMQP_FIELD_KIND_F64: *out = field->value.f64; break;
+    case AMQP_FIELD_KIND_DECIMAL:
+        *out = (double)field->value.decimal.value / pow(10, field->value.decimal.decimals);
+        break;
+    default: return false;
+    }
+    return *out >= 0 && *out < 9e15;
+}
+
+/* The headers that are ours. */
+static void read_deadline(struct amqp_event *e, const amqp_basic_properties_t *properties)
+{
+    e->timeout_ms = -1;
     for (int i = 0; (properties->_flags & AMQP_BASIC_HEADERS_FLAG) && i < properties->headers.num_entries;
          i++) {
         const amqp_table_entry_t *entry = &properties->headers.entries[i];
         crew_string key = { entry->key.bytes, entry->key.len };
-        if (!crew_string_equal(key, crew_str("rpcrew-deadline")))
+        double number;
+        if (!number_of(&entry->value, &number))
             continue;
-        uint64_t seconds = entry->value.value.u64;
-        if (entry->value.kind == AMQP_FIELD_KIND_I64)
-            return entry->value.value.i64;
-        if (entry->value.kind == AMQP_FIELD_KIND_TIMESTAMP)
-            return seconds < INT64_MAX / 1000 ? (int64_t)seconds * 1000 : 0;
+        if (crew_string_equal(key, crew_str("rpcrew-deadline")))
+            e->deadline_unix_ms =
+                (int64_t)(entry->value.kind == AMQP_FIELD_KIND_TIMESTAMP ? number * 1000 : number);
+        else if (crew_string_equal(key, crew_str("rpcrew-timeout")))
+            e->timeout_ms = (int64_t)number;
     }
-    return 0;
 }
 
 static void on_header(struct amqp_link *link, const amqp_frame_t *frame)
@@ -365,7 +393,7 @@ static void on_header(struct amqp_link *link, const amqp_frame_t *frame)
     e->reply_to = keep_text(link, p->reply_to, p->_flags & AMQP_BASIC_REPLY_TO_FLAG);
     e->expiration = keep_text(link, p->expiration, p->_flags & AMQP_BASIC_EXPIRATION_FLAG);
     e->message_id = keep_text(link, p->message_id, p->_flags & AMQP_BASIC_MESSAGE_ID_FLAG);
-    e->deadline_unix_ms = deadline_of(p);
+    read_deadline(e, p);
     if (link->content == AMQP_EVENT_DELIVER)
         e->incomplete |= !amqp_link_headers(&link->texts, p, &e->headers);
     link->body_left = frame->payload.properties.body_size;
@@ -427,6 +455,7 @@ static void on_method(struct amqp_link *link, const amqp_frame_t *frame, struct 
         break;
     }
     case AMQP_BASIC_CANCEL_METHOD: out->kind = AMQP_EVENT_CANCEL; break;
+    case AMQP_BASIC_CANCEL_OK_METHOD: out->kind = AMQP_EVENT_CANCELLED; break;
     case AMQP_CHANNEL_CLOSE_METHOD: {
         const amqp_channel_close_t *m = decoded;
         out->kind = AMQP_EVENT_LOST;

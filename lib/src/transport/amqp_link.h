@@ -18,9 +18,10 @@ enum amqp_event_kind {
     AMQP_EVENT_RETURN,  /* the properties of what could not be routed */
     AMQP_EVENT_ACK,     /* tag, multiple: confirms */
     AMQP_EVENT_NACK,
-    AMQP_EVENT_QUEUE,  /* what an inquiry found */
-    AMQP_EVENT_CANCEL, /* the consumer is gone */
-    AMQP_EVENT_LOST    /* the connection or channel is; why says it */
+    AMQP_EVENT_QUEUE,     /* what an inquiry found */
+    AMQP_EVENT_CANCEL,    /* the consumer is gone */
+    AMQP_EVENT_CANCELLED, /* as we wanted; no more comes */
+    AMQP_EVENT_LOST       /* the connection or channel is; why says it */
 };
 
 struct amqp_event {
@@ -33,6 +34,7 @@ struct amqp_event {
     crew_string content_type, correlation_id, reply_to, expiration, message_id; /* data NULL: absent */
     const crew_value *headers; /* a delivery's, without rpcrew's own; NULL: none */
     int64_t deadline_unix_ms;  /* the header rpcrew-deadline; 0: absent */
+    int64_t timeout_ms;        /* the header rpcrew-timeout; -1: absent */
     crew_string body;
 };
 
@@ -42,7 +44,7 @@ struct amqp_publish {
     crew_string routing_key;
     crew_string content_type, correlation_id, reply_to; /* data NULL: left out */
     int64_t expiration_ms;                              /* below 0: none */
-    int64_t deadline_unix_ms;                           /* 0: none */
+    int64_t deadline_unix_ms, timeout_ms;               /* 0: none */
     bool mandatory, persistent;
     crew_string body;
 };
@@ -74,7 +76,8 @@ crew_status amqp_link_consume(struct amqp_link *link, const char *queue, unsigne
 bool amqp_link_publish(struct amqp_link *link, const struct amqp_publish *publish);
 bool amqp_link_ack(struct amqp_link *link, uint64_t tag);
 bool amqp_link_reject(struct amqp_link *link, uint64_t tag, bool requeue);
-bool amqp_link_cancel(struct amqp_link *link);
+/* told: AMQP_EVENT_CANCELLED comes when it is done. */
+bool amqp_link_cancel(struct amqp_link *link, bool told);
 /* After the broker has cancelled the consumer: declares the queue, if declare, and consumes it again. */
 bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool declare, bool quorum);
 /* Asks how the queue is (AMQP_EVENT_QUEUE), unless that was asked and not answered yet. */
@@ -82,6 +85,8 @@ bool amqp_link_inquire(struct amqp_link *link, const char *queue);
 
 unsigned amqp_link_heartbeat_ms(const struct amqp_link *link); /* as agreed; 0: none */
 
+/* Whether the broker has an alarm, and reads nothing. */
+bool amqp_link_is_blocked(const struct amqp_link *link);
 /* Whether what is put into the outbox now may be written at once: nothing waits there, no alarm. */
 bool amqp_link_writable(const struct amqp_link *link);
 /* All bytes ever put into the outbox, and how many of them are written. */

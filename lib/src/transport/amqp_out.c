@@ -50,6 +50,11 @@ bool amqp_link_append_method(struct amqp_link *link, unsigned channel, amqp_meth
     return !link->outbox.failed;
 }
 
+bool amqp_link_is_blocked(const struct amqp_link *link)
+{
+    return link->blocked;
+}
+
 bool amqp_link_writable(const struct amqp_link *link)
 {
     return !link->blocked && link->sent == link->outbox.size;
@@ -171,9 +176,12 @@ static amqp_bytes_t optional(crew_string text, amqp_flags_t *flags, amqp_flags_t
 static bool append_header(struct amqp_link *link, const struct amqp_publish *p)
 {
     char payload[CODEC_ROOM], expiration[24];
-    amqp_table_entry_t deadline = { .key = amqp_cstring_bytes("rpcrew-deadline"),
-                                    .value = { .kind = AMQP_FIELD_KIND_I64,
-                                               .value.i64 = p->deadline_unix_ms } };
+    amqp_table_entry_t deadline[] = {
+        { .key = amqp_cstring_bytes("rpcrew-deadline"),
+          .value = { .kind = AMQP_FIELD_KIND_I64, .value.i64 = p->deadline_unix_ms } },
+        { .key = amqp_cstring_bytes("rpcrew-timeout"),
+          .value = { .kind = AMQP_FIELD_KIND_I64, .value.i64 = p->timeout_ms } }
+    };
     amqp_basic_properties_t properties = { ._flags = AMQP_BASIC_DELIVERY_MODE_FLAG };
     properties.delivery_mode = p->persistent ? AMQP_DELIVERY_PERSISTENT : AMQP_DELIVERY_NONPERSISTENT;
     properties.content_type = optional(p->content_type, &properties._flags, AMQP_BASIC_CONTENT_TYPE_FLAG);
@@ -186,7 +194,7 @@ static bool append_header(struct amqp_link *link, const struct amqp_publish *p)
             optional(crew_str(expiration), &properties._flags, AMQP_BASIC_EXPIRATION_FLAG);
     }
     if (p->deadline_unix_ms) {
-        properties.headers = (amqp_table_t){ 1, &deadline };
+        properties.headers = (amqp_table_t){ 2, deadline };
         properties._flags |= AMQP_BASIC_HEADERS_FLAG;
     }
     put_u16(payload, AMQP_BASIC_CLASS);
@@ -234,10 +242,10 @@ bool amqp_link_reject(struct amqp_link *link, uint64_t tag, bool requeue)
     return amqp_link_append_method(link, AMQP_CALLS, AMQP_BASIC_REJECT_METHOD, &method);
 }
 
-bool amqp_link_cancel(struct amqp_link *link)
+bool amqp_link_cancel(struct amqp_link *link, bool told)
 {
     amqp_basic_cancel_t method = { .consumer_tag = amqp_link_bytes(crew_str(link->consumer_tag)),
-                                   .nowait = 1 };
+                                   .nowait = !told };
     return amqp_link_append_method(link, AMQP_CALLS, AMQP_BASIC_CANCEL_METHOD, &method);
 }
 

@@ -12,9 +12,12 @@ struct worker {
     const crew_transport_config *config;
     struct amqp_link *link;
     bool ack_early, paused;
-    bool requeues;      /* gives back what it has not started; else all that comes is handed out */
-    crew_list ready;    /* received, and not handed out for want of room */
-    crew_list answered; /* answers in the outbox, in order */
+    bool cancelling; /* the consumer, and more may be on its way */
+    bool refuses;    /* what was redelivered */
+    crew_requeue requeue;
+    bool clocks_disagree; /* ours and the callers', by the latest request that can tell */
+    crew_list ready;      /* received, and not handed out for want of room */
+    crew_list answered;   /* answers in the outbox, in order */
 
     /* whether the broker still knows our consumer */
     size_t unsettled;
@@ -37,10 +40,15 @@ static crew_status declare(const crew_transport_config *config, struct amqp_link
                              crew_url_option_is(config->url, "queue_type", "quorum"), why);
 }
 
-/* Where workers refuse what was redelivered, nothing that could still be answered is given back. */
-static bool worker_can_requeue(const crew_url *url)
+/* Where workers refuse what was redelivered, nothing that could still be answered is given back. Each giving
+ * back counts towards a quorum queue's delivery limit, so unless it is known to be none it is the last
+ * resort.
+ */
+static crew_requeue worker_requeue(const crew_url *url)
 {
-    return !crew_url_option_is(url, "redelivered", "refuse");
+    if (crew_url_option_is(url, "redelivered", "refuse"))
+        return CREW_REQUEUE_NEVER;
+    return crew_url_option_is(url, "queue_type", "classic") ? CREW_REQUEUE_FIRST : CREW_REQUEUE_LAST;
 }
 
 static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
@@ -48,7 +56,8 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     struct worker *w = state;
     *w = (struct worker){ .config = config,
                           .ack_early = crew_url_option_is(config->url, "ack", "early"),
-                          .requeues = worker_can_requeue(config->url) };
+                          .refuses = crew_url_option_is(config->url, "redelivered", "refuse"),
+                          .requeue = worker_requeue(config->url) };
     crew_status status = amqp_link_open(&w->link, config, 0, why);
     if (status != CREW_OK)
         return status;
@@ -68,19 +77,24 @@ static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const c
     return amqp_leave_to_recv(amqp_link_wait(w->link, wake_fd, most_ms));
 }
 
-/* The caller's deadline on our clock: from the header, else from the time that it may spend in the queue. */
-static int64_t deadline_of(const struct amqp_event *e)
+/* The caller's deadline on our clock: from its headers, else from the time that it may spend in the queue,
+ * which says as well how long it has been there at most when it comes for the first time. */
+static int64_t deadline_of(struct worker *w, const struct amqp_event *e)
 {
-    static const int64_t most = (int64_t)365 * 24 * 3600 * 1000;
-    int64_t left = 0;
-    if (e->deadline_unix_ms > 0)
-        left = e->deadline_unix_ms - crew_unix_ms();
-    else if (e->expiration.data)
-        left = strtoll(e->expiration.data, NULL, 10);
-    if (!left &&
-        e->deadline_unix_ms <= 0) /* an expiration of "0" is: at once or not at all, and here it is */
+    int64_t expiration = e->expiration.data ? strtoll(e->expiration.data, NULL, 10) : -1;
+    int64_t left = e->timeout_ms >= 0 ? e->timeout_ms : expiration;
+    bool first = !e->redelivered && expiration >= 0, disagree = false;
+    if (e->deadline_unix_ms <= 0 && left < 0)
         return 0;
-    return crew_now_ms() + (left < most ? left : most);
+    int64_t deadline = crew_travelled_deadline(e->deadline_unix_ms, left,
+                                               first || w->clocks_disagree ? left : INT64_MAX, &disagree);
+    if (disagree && !w->clocks_disagree)
+        crew_log(CREW_LOG_WARN,
+                 "a caller's clock disagrees with this one; the time left is counted from receipt", "{s:s}",
+                 "endpoint", crew_url_text(w->config->url));
+    if (first || disagree)
+        w->clocks_disagree = disagree;
+    return deadline;
 }
 
 /* What a caller names its request by: one id, or both, with a NUL between them. */
@@ -136,14 +150,14 @@ static crew_message *make_request(struct worker *w, const struct amqp_event *e)
     m->mine = route;
     m->one_way = e->reply_to.size == 0;
     m->redelivered = e->redelivered;
-    m->refusal = e->redelivered && !w->requeues ? CREW_REASON_REDELIVERED : NULL;
-    m->deadline_ms = deadline_of(e);
+    m->refusal = e->redelivered && w->refuses ? CREW_REASON_REDELIVERED : NULL;
+    m->deadline_ms = deadline_of(w, e);
     return m;
 }
 
 static bool on_delivery(struct worker *w, const struct amqp_event *e)
 {
-    if (w->paused && w->requeues)
+    if (w->paused && w->requeue == CREW_REQUEUE_FIRST)
         return amqp_link_reject(w->link, e->tag, true);
     crew_message *m = e->incomplete ? NULL : make_request(w, e);
     if (!m)
@@ -217,9 +231,10 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
         case AMQP_EVENT_DELIVER: good = on_delivery(w, &e); break;
         case AMQP_EVENT_QUEUE:
             good = !consumer_is_doubtful(w, &e) ||
-                   (amqp_link_cancel(w->link) && consume_again(w, e.consumers == 0));
+                   (amqp_link_cancel(w->link, false) && consume_again(w, e.consumers == 0));
             break;
         case AMQP_EVENT_CANCEL: good = consume_again(w, true); break;
+        case AMQP_EVENT_CANCELLED: w->cancelling = false; break;
         case AMQP_EVENT_LOST: return amqp_lost(w->config, &e, &why);
         case AMQP_EVENT_NONE: more = false; break;
         default: break;
@@ -306,13 +321,21 @@ static crew_status worker_send(void *state, crew_list *messages)
 static void worker_pause(void *state)
 {
     struct worker *w = state;
-    bool good = amqp_link_cancel(w->link);
+    bool good = amqp_link_cancel(w->link, true);
     w->paused = true;
-    for (crew_message *m; w->requeues && (m = crew_list_take(&w->ready));) {
+    w->cancelling = good;
+    for (crew_message *m; w->requeue == CREW_REQUEUE_FIRST && (m = crew_list_take(&w->ready));) {
         good = good && amqp_link_reject(w->link, ((const struct route *)m->mine)->tag, true);
         crew_message_give(w->config->messages, m);
     }
     (void)good; /* what is not given back in words is given back by the close */
+}
+
+/* While an alarm lasts the broker does not even read that we consume no more. */
+static bool worker_pending(const void *state)
+{
+    const struct worker *w = state;
+    return w->ready.count || (w->cancelling && !amqp_link_is_blocked(w->link));
 }
 
 static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
@@ -325,11 +348,12 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
 
 const struct crew_transport_ops crew_amqp_worker_ops = {
     .size = sizeof(struct worker),
-    .can_requeue = worker_can_requeue,
+    .requeue = worker_requeue,
     .open = worker_open,
     .wait = worker_wait,
     .send = worker_send,
     .recv = worker_recv,
     .pause = worker_pause,
     .close = worker_close,
+    .pending = worker_pending,
 };

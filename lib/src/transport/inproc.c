@@ -344,15 +344,15 @@ static const crew_url_option_spec options[] = {
     { NULL, NULL, 0, 0, NULL },
 };
 
-static bool can_requeue(const crew_url *url)
+static crew_requeue requeue_first(const crew_url *url)
 {
     (void)url;
-    return true;
+    return CREW_REQUEUE_FIRST;
 }
 
 static const struct crew_transport_ops server_ops = {
     .size = sizeof(struct end),
-    .can_requeue = can_requeue,
+    .requeue = requeue_first,
     .open = server_open,
     .wait = server_wait,
     .send = server_send,

@@ -54,13 +54,13 @@ void zmq_peers_gone(struct zmq_peers *peers, struct zmq_peer *peer, const crew_t
     crew_transport_gone(config, peer->core);
 }
 
-bool zmq_peers_others_are_active(const struct zmq_peers *peers, const struct zmq_peer *peer)
+bool zmq_peers_others_are_active(const struct zmq_peers *peers, const struct zmq_peer *peer, bool lately)
 {
-    int64_t lately = crew_now_ms() - LATELY_MS;
+    int64_t since = lately ? crew_now_ms() - LATELY_MS : INT64_MAX;
     for (size_t i = 0; i < ZMQ_PEERS_SLOTS; i++)
         for (const struct zmq_peer *other = peers->slots[i]; other; other = other->next) {
             bool active =
-                other->parked.count || atomic_load(&other->core->in_flight) || other->last_ms > lately;
+                other->parked.count || atomic_load(&other->core->in_flight) || other->last_ms > since;
             if (active && peer && other != peer)
                 return true;
             if (active && !peer)

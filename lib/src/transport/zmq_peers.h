@@ -34,9 +34,9 @@ struct zmq_peer *zmq_peers_find(struct zmq_peers *peers, crew_string id);
 /* It has gone: what was parked of it is dropped, and whoever comes with its id is another one. */
 void zmq_peers_gone(struct zmq_peers *peers, struct zmq_peer *peer, const crew_transport_config *config);
 
-/* Whether peers other than this one (NULL: than one of them) have requests taken or parked, or have sent some
- * of late. */
-bool zmq_peers_others_are_active(const struct zmq_peers *peers, const struct zmq_peer *peer);
+/* Whether peers other than this one (NULL: than one of them) have requests taken or parked; or have had some
+ * of late, if that is asked. */
+bool zmq_peers_others_are_active(const struct zmq_peers *peers, const struct zmq_peer *peer, bool lately);
 
 /* Behind the others of that peer. */
 void zmq_peers_park(struct zmq_peers *peers, struct zmq_peer *peer, crew_message *request);

@@ -28,12 +28,10 @@ enum {
     PARKED_EACH_BYTES = 64 << 10, /* of so many bytes together */
     ROUND_MOST = 1000,
     PARKED_BYTES = 8 << 20,
-    PARKED_ALONE = 16, /* times as many of a peer that seems to be alone, before it is refused */
+    DEPTHS = 4, /* beyond that */
     RECEIVE_LEAST = 8,
     MARK_MOST = 1000,
-    SEND_QUEUE = 64,      /* messages that libzmq queues for a peer */
-    PEEK_MS = 50,         /* how often one more is read from a peer that seems to be alone, */
-    PEEK_SLOWLY_MS = 500, /* and when there is twice as much of it */
+    SEND_QUEUE = 64, /* messages that libzmq queues for a peer */
 };
 
 static const int64_t DEADLINE_MOST_MS = (int64_t)365 * 24 * 3600 * 1000;
@@ -48,7 +46,7 @@ struct worker {
     bool settle_empty;
     unsigned send_timeout_ms;
     size_t send_bytes;
-    int64_t peek_at_ms, retry_at_ms;
+    int64_t peek_at_ms;
     struct zmq_peers peers;
 };
 
@@ -74,9 +72,15 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     return status;
 }
 
-static bool is_beyond(const struct zmq_peers *peers, size_t times)
+/* How far beyond what may be parked it is: not at all; so that one more is read only now and then, to see
+ * whether there are others than one; rarely; more rarely still, and then it is refused. */
+static unsigned depth(const struct zmq_peers *peers)
 {
-    return peers->parked_count / times >= PARKED_MOST || peers->parked_bytes / times >= PARKED_BYTES;
+    if (peers->parked_count < PARKED_MOST && peers->parked_bytes < PARKED_BYTES)
+        return 0;
+    if (peers->parked_count >= 16 * PARKED_MOST || peers->parked_bytes >= 2 * PARKED_BYTES)
+        return DEPTHS - 1;
+    return peers->parked_count < 2 * PARKED_MOST ? 1 : 2;
 }
 
 /* Half of the reserve is for those who have nothing in flight. */
@@ -89,20 +93,21 @@ static bool can_refuse(const crew_room *room)
  * there is room to refuse those that are in front. */
 static bool reads_on(const struct worker *w, const crew_room *room)
 {
-    if (!is_beyond(&w->peers, 1))
+    if (!depth(&w->peers))
         return crew_room_is_left(room) || room->reserve;
-    return can_refuse(room) && zmq_peers_others_are_active(&w->peers, NULL);
+    return can_refuse(room) && zmq_peers_others_are_active(&w->peers, NULL, false);
 }
 
-/* Beyond the bound one more is read now and then, to see whether there are others. */
 static bool peeks(const struct worker *w, const crew_room *room)
 {
-    return room->reserve && (!is_beyond(&w->peers, PARKED_ALONE) || can_refuse(room));
+    return room->reserve && (depth(&w->peers) < DEPTHS - 1 || can_refuse(room));
 }
 
 static int peek_interval_ms(const struct worker *w)
 {
-    return is_beyond(&w->peers, 2) ? PEEK_SLOWLY_MS : PEEK_MS;
+    static const int intervals[DEPTHS] = { 0, 50, 500, 5000 };
+    enum { SOON = 5 }; /* where another may send its next one at any time */
+    return zmq_peers_others_are_active(&w->peers, NULL, true) ? SOON : intervals[depth(&w->peers)];
 }
 
 static int sooner(int timeout_ms, int tick_ms)
@@ -365,7 +370,6 @@ static bool retry(struct worker *w, struct zmq_peer *peer)
 
 static void retry_waiting(struct worker *w)
 {
-    w->retry_at_ms = crew_now_ms() + RETRY_MS;
     for (struct zmq_peer **at = &w->peers.full, *peer; (peer = *at);) {
         if (retry(w, peer)) {
             at = &peer->next_full;
@@ -417,8 +421,9 @@ static bool worker_pending(const void *state)
 static bool refuses(const struct worker *w, const struct zmq_peer *peer, size_t bytes)
 {
     bool share = peer->parked.count >= PARKED_EACH || peer->parked_bytes + bytes > PARKED_EACH_BYTES;
-    return share && is_beyond(&w->peers, 1) &&
-           (is_beyond(&w->peers, PARKED_ALONE) || zmq_peers_others_are_active(&w->peers, peer));
+    unsigned how_far = depth(&w->peers);
+    return share && how_far &&
+           (how_far == DEPTHS - 1 || zmq_peers_others_are_active(&w->peers, peer, how_far > 1));
 }
 
 /* Gives it out, or parks it. */
@@ -466,8 +471,8 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
         return CREW_DISCONNECTED;
     if (w->end.inproc && w->end.connects && !w->end.number)
         (void)zmq_end_connect(&w->end, NULL);
-    if (w->peers.full && crew_now_ms() >= w->retry_at_ms)
-        retry_waiting(w);
+    if (w->peers.full)
+        retry_waiting(w); /* which costs little: their frames are made */
     zmq_peers_give(&w->peers, messages, room, HELD_BYTES);
     receive_requests(w, messages, room);
     zmq_peers_tidy(&w->peers);

@@ -108,6 +108,34 @@ static void copies_have_the_same_origin_key_and_body(void **state)
         crew_message_free(made[i]);
 }
 
+static void a_deadline_that_travelled_counts_by_clocks_that_agree(void **state)
+{
+    (void)state;
+    enum { UNKNOWN = -1 };
+    static const struct {
+        int64_t from_now, left, under_way; /* ms; from_now 0: no absolute one */
+        int64_t expected;
+        bool disagree;
+    } cases[] = {
+        { 20000, 30000, INT64_MAX, 20000, false }, /* it waited for ten seconds */
+        { 20000, UNKNOWN, INT64_MAX, 20000, false }, { 0, 30000, INT64_MAX, 30000, false },
+        { 30500, 30000, INT64_MAX, 30000, false }, /* no more than was said */
+        { 70000, 30000, INT64_MAX, 30000, true },  /* before it was sent */
+        { -5000, 30000, INT64_MAX, -5000, false }, /* late, as far as is known */
+        { -5000, 30000, 30000, 30000, true },      /* it cannot be */
+        { -500, 30000, 30000, -500, false },         { 29000, 30000, 0, 29000, false },
+        { 20000, 30000, 100, 30000, true },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool disagree;
+        int64_t unix_ms = cases[i].from_now ? crew_unix_ms() + cases[i].from_now : 0;
+        int64_t got =
+            crew_travelled_deadline(unix_ms, cases[i].left, cases[i].under_way, &disagree) - crew_now_ms();
+        assert_true(got <= cases[i].expected && got > cases[i].expected - 400);
+        assert_int_equal(disagree, cases[i].disagree);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +144,7 @@ int main(void)
         cmocka_unit_test(copies_have_the_same_origin_key_and_body),
         cmocka_unit_test(limits_have_defaults),
         cmocka_unit_test(spare_messages_keep_a_bounded_amount),
+        cmocka_unit_test(a_deadline_that_travelled_counts_by_clocks_that_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

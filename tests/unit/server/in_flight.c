@@ -39,7 +39,7 @@ static void begin(struct taken *t)
 
 static void settle(struct taken *t)
 {
-    crew_in_flight_remove(&all, t->message);
+    assert_null(crew_in_flight_remove(&all, t->message));
     crew_message_free(t->message);
 }
 
@@ -119,23 +119,58 @@ static void all_of_an_origin_is_cancelled_also_what_is_not_decoded_yet(void **st
     settle(&second);
 }
 
-static void a_copy_of_what_runs_is_known(void **state)
+static crew_message *come_again(const char *origin, const char *text, uint32_t epoch)
+{
+    crew_message *m = crew_message_new();
+    m->endpoint = &endpoint;
+    m->epoch = epoch;
+    m->origin = crew_str(origin);
+    crew_buffer_text(&m->body, text);
+    return m;
+}
+
+static void a_copy_of_what_runs_inherits_its_answer(void **state)
 {
     (void)state;
-    struct taken first, second, other;
+    struct taken first;
+    crew_message *before, *heirs[] = { come_again("me", three, 1), come_again("me", three, 2),
+                                       come_again("they", three, 1), come_again("me", three, 0) };
     take(&first, "me", three);
-    assert_false(crew_in_flight_has_copy(&all, first.message));
-    take(&other, "they", three);
-    assert_false(crew_in_flight_has_copy(&all, first.message));
-    take(&second, "me", three);
-    assert_true(crew_in_flight_has_copy(&all, second.message));
-    second.message->endpoint = &other_endpoint;
-    assert_false(crew_in_flight_has_copy(&all, second.message));
-    second.message->endpoint = &endpoint;
-    settle(&first);
-    assert_false(crew_in_flight_has_copy(&all, second.message));
-    settle(&second);
-    settle(&other);
+    begin(&first);
+    assert_false(crew_in_flight_inherit(&all, heirs[2], &before)); /* another's */
+    assert_false(crew_in_flight_inherit(&all, heirs[3], &before)); /* of the same opening: sent twice */
+    heirs[0]->endpoint = &other_endpoint;
+    assert_false(crew_in_flight_inherit(&all, heirs[0], &before));
+    heirs[0]->endpoint = &endpoint;
+    assert_true(crew_in_flight_inherit(&all, heirs[0], &before));
+    assert_null(before);
+    assert_true(atomic_load(&first.job.group.adopted));
+    heirs[3]->epoch = 1;
+    assert_false(crew_in_flight_inherit(&all, heirs[3], &before)); /* one at a time */
+    crew_in_flight_disinherit(&all, &endpoint);
+    assert_false(atomic_load(&first.job.group.adopted));
+    assert_true(crew_in_flight_inherit(&all, heirs[1], &before));
+    assert_ptr_equal(before, heirs[0]);
+    assert_true(atomic_load(&first.job.group.adopted));
+    assert_ptr_equal(crew_in_flight_remove(&all, first.message), heirs[1]);
+    assert_false(crew_in_flight_inherit(&all, heirs[0], &before));
+    crew_message_free(first.message);
+    for (size_t i = 0; i < 4; i++)
+        crew_message_free(heirs[i]);
+}
+
+static void what_is_not_decoded_yet_is_inherited_too(void **state)
+{
+    (void)state;
+    struct taken first;
+    crew_message *before, *heir = come_again("me", three, 1);
+    take(&first, "me", three);
+    assert_true(crew_in_flight_inherit(&all, heir, &before));
+    begin(&first);
+    assert_true(atomic_load(&first.job.group.adopted));
+    assert_ptr_equal(crew_in_flight_remove(&all, first.message), heir);
+    crew_message_free(first.message);
+    crew_message_free(heir);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -145,7 +180,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_call_is_found_by_origin_and_id),
         TEST(all_of_an_origin_is_cancelled_also_what_is_not_decoded_yet),
-        TEST(a_copy_of_what_runs_is_known),
+        TEST(a_copy_of_what_runs_inherits_its_answer),
+        TEST(what_is_not_decoded_yet_is_inherited_too),
     };
     return cmocka_run_group_tests_name("in_flight", tests, NULL, NULL);
 }

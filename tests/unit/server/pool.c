@@ -188,7 +188,7 @@ static void what_nobody_has_started_can_be_taken_back(void **state)
     (void)state;
     crew_list back = { 0 };
     struct crew_job *unbegun;
-    peers[0]->can_requeue = true;
+    peers[0]->requeue = CREW_REQUEUE_FIRST;
     open_pool(1, 0);
     calls[0] = calls[1] = calls[3] = 1;
     calls[2] = 3;
@@ -197,7 +197,7 @@ static void what_nobody_has_started_can_be_taken_back(void **state)
     submit(peers[0], 100, 1);
     assert_true(gate_await(&gate, 2)); /* 0 runs, and 100: so no thread is left for more */
     submit(peers[0], 101, 5);
-    crew_pool_take_back(&pool, &back, &unbegun);
+    crew_pool_take_back(&pool, CREW_REQUEUE_FIRST, &back, &unbegun);
     assert_int_equal(back.count, 5);
     assert_int_equal(back.head->correlation, 101);
     assert_ptr_equal(unbegun, &jobs[1]);

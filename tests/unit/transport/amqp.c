@@ -5,6 +5,8 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <rpcrew/impl/message.h>
+
 #include <stdatomic.h>
 
 #define QUEUE "q"
@@ -121,6 +123,259 @@ static void who_waits_for_a_token_is_told_of_a_lost_connection(void **state)
     assert_int_equal(atomic_load(&was_raised), 1);
 }
 
+/* ---- what comes again ---- */
+
+static bool is_again_here(void *unacked)
+{
+    return fake_unacked(broker, QUEUE) == *(size_t *)unacked;
+}
+
+static bool has_redelivered(void *count)
+{
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
+    return stats.redelivered >= *(uint64_t *)count;
+}
+
+static bool is_empty(void *unused)
+{
+    (void)unused;
+    return !fake_unacked(broker, QUEUE) && !fake_ready(broker, QUEUE);
+}
+
+static void close_channel(struct fake_connection *connection, void *context)
+{
+    (void)context;
+    fake_close_channel(connection, 1, 406,
+                       "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out");
+}
+
+static void what_still_runs_is_not_run_beside_itself(void **state)
+{
+    (void)state;
+    start_broker(NULL);
+    for (unsigned i = 1; i <= 3; i++)
+        put("pass", i);
+    serve(&(crew_server_options){ .threads = 2 });
+    assert_true(gate_await(&gate, 2)); /* the third waits */
+    for (uint64_t times = 1; times <= 3; times++) {
+        uint64_t all = 3 * times;
+        fake_each(broker, close_channel, NULL);
+        assert_true(eventually(has_redelivered, &all));
+    }
+    gate_open(&gate);
+    assert_true(eventually(is_empty, NULL)); /* answered and acknowledged, by their latest tags */
+    assert_int_equal(gate_entered(&gate), 3);
+    assert_int_equal(fake_count(broker, AMQP_BASIC_PUBLISH_METHOD), 3);
+    assert_int_equal(fake_count(broker, AMQP_BASIC_ACK_METHOD), 3);
+}
+
+static void equal_requests_of_one_delivery_are_two(void **state)
+{
+    (void)state;
+    size_t two = 2;
+    start_broker(NULL);
+    put("pass", 1);
+    put("pass", 1);
+    serve(&(crew_server_options){ .threads = 4 });
+    assert_true(gate_await(&gate, 2));
+    fake_each(broker, drop, NULL);
+    assert_true(eventually(is_again_here, &two));
+    gate_open(&gate);
+    assert_true(eventually(is_empty, NULL));
+    assert_int_equal(gate_entered(&gate), 2);
+    assert_int_equal(fake_count(broker, AMQP_BASIC_PUBLISH_METHOD), 2);
+}
+
+/* ---- stopping ---- */
+
+static void *stop_once(void *unused)
+{
+    (void)unused;
+    crew_server_stop(server);
+    return crew_server_wait(server) == CREW_OK ? server : NULL;
+}
+
+static bool is_ready_again(void *count)
+{
+    return fake_ready(broker, QUEUE) == *(size_t *)count;
+}
+
+static bool has_cancelled(void *unused)
+{
+    (void)unused;
+    return fake_count(broker, AMQP_BASIC_CANCEL_METHOD) == 1;
+}
+
+/* Gives out one more, as what was on its way, before it hears of the cancel. */
+static bool send_one_more(void *context, const struct fake_event *event)
+{
+    (void)context;
+    static const char body[] = "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":9}";
+    if (event->method != AMQP_BASIC_CANCEL_METHOD)
+        return false;
+    amqp_basic_deliver_t method = { .consumer_tag =
+                                        ((const amqp_basic_cancel_t *)event->decoded)->consumer_tag,
+                                    .delivery_tag = 100 };
+    amqp_basic_properties_t properties = { ._flags = AMQP_BASIC_REPLY_TO_FLAG,
+                                           .reply_to = amqp_cstring_bytes("answers") };
+    fake_send_content(event->connection, event->channel, AMQP_BASIC_DELIVER_METHOD, &method, &properties,
+                      amqp_cstring_bytes(body));
+    return false;
+}
+
+static void what_was_prefetched_is_run_rather_than_given_back(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    void *drained;
+    start_broker(&(struct fake_options){ .script = send_one_more });
+    for (unsigned i = 1; i <= 5; i++)
+        put("pass", i);
+    serve(&(crew_server_options){ .threads = 1, .drain_ms = 600000 });
+    assert_true(gate_await(&gate, 1));
+    assert_int_equal(pthread_create(&thread, NULL, stop_once, NULL), 0);
+    assert_true(eventually(has_cancelled, NULL));
+    gate_open(&gate);
+    pthread_join(thread, &drained);
+    assert_non_null(drained);
+    assert_int_equal(gate_entered(&gate), 6); /* the one that was on its way, too */
+    assert_int_equal(fake_count(broker, AMQP_BASIC_REJECT_METHOD), 0);
+    assert_int_equal(fake_count(broker, AMQP_BASIC_ACK_METHOD), 6);
+    assert_int_equal(fake_ready(broker, QUEUE), 0);
+}
+
+static void what_the_drain_s_time_does_not_reach_is_given_back_once(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    start_broker(NULL);
+    for (unsigned i = 1; i <= 5; i++)
+        put("pass", i);
+    serve(&(crew_server_options){ .threads = 1, .drain_ms = 100 });
+    assert_true(gate_await(&gate, 1));
+    assert_int_equal(pthread_create(&thread, NULL, stop_once, NULL), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(fake_count(broker, AMQP_BASIC_REJECT_METHOD),
+                     4); /* in words; the running one by the close */
+    assert_true(eventually(has_cancelled, NULL));
+}
+
+struct order {
+    bool cancelled, wrong;
+};
+
+static bool note_order(void *context, const struct fake_event *event)
+{
+    struct order *order = context;
+    order->cancelled |= event->method == AMQP_BASIC_CANCEL_METHOD;
+    order->wrong |= event->method == AMQP_BASIC_REJECT_METHOD && !order->cancelled;
+    return false;
+}
+
+static void a_classic_queue_gets_back_what_nobody_has_started_behind_the_cancel(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct order order = { false, false };
+    start_broker(&(struct fake_options){ .script = note_order, .context = &order });
+    (void)snprintf(url + strlen(url), sizeof url - strlen(url), "&queue_type=classic");
+    for (unsigned i = 1; i <= 5; i++)
+        put("pass", i);
+    serve(&(crew_server_options){ .threads = 1, .drain_ms = 600000 });
+    assert_true(gate_await(&gate, 1));
+    size_t given_back = 4;
+    assert_int_equal(pthread_create(&thread, NULL, stop_once, NULL), 0);
+    assert_true(eventually(is_ready_again, &given_back));
+    gate_open(&gate);
+    void *drained;
+    pthread_join(thread, &drained);
+    assert_non_null(drained);
+    assert_true(order.cancelled && !order.wrong);
+    assert_int_equal(gate_entered(&gate), 1);
+    assert_int_equal(fake_count(broker, AMQP_BASIC_REJECT_METHOD), 4); /* none of them twice */
+}
+
+/* ---- callers ---- */
+
+/* context: how many were published on this connection. */
+static bool nack(void *context, const struct fake_event *event)
+{
+    if (event->method != AMQP_BASIC_PUBLISH_METHOD)
+        return false;
+    amqp_basic_nack_t method = { .delivery_tag = ++*(uint64_t *)context };
+    fake_send(event->connection, event->channel, AMQP_BASIC_NACK_METHOD, &method);
+    return true;
+}
+
+static void a_nack_says_not_executed_only_of_a_single_queue(void **state)
+{
+    (void)state;
+    uint64_t published = 0;
+    start_broker(&(struct fake_options){ .script = nack, .context = &published });
+    connect_client();
+    assert_status(crew_client_notify(client, "add", &why, NULL), CREW_OVERLOADED);
+    assert_int_equal(why.executed, CREW_EXECUTED_NO);
+    assert_contains(why.message, "refused");
+    crew_client_free(client);
+    published = 0;
+    (void)snprintf(url, sizeof url, "%s?exchange=several&routing_key=k", fake_url(broker));
+    connect_client();
+    const crew_call_options retry = { .retry = CREW_RETRY_OVERLOADED };
+    assert_status(crew_client_notify_value(client, "add", NULL, &retry, &why), CREW_OVERLOADED);
+    assert_int_equal(why.executed, CREW_EXECUTED_UNKNOWN);
+    crew_client_stats stats;
+    crew_client_stats_get(client, &stats);
+    assert_int_equal(stats.retried, 0);
+    const crew_call_options again = { .retry = CREW_RETRY_OVERLOADED, .idempotent = true, .timeout_ms = 200 };
+    assert_status(crew_client_notify_value(client, "add", NULL, &again, &why), CREW_OVERLOADED);
+    assert_int_equal(why.executed, CREW_EXECUTED_UNKNOWN);
+    crew_client_stats_get(client, &stats);
+    assert_true(stats.retried > 0);
+}
+
+/* ---- clocks ---- */
+
+static void put_with_deadline(unsigned id, int64_t unix_ms, bool as_double, const char *expiration)
+{
+    char body[100];
+    amqp_table_entry_t entries[] = {
+        { .key = amqp_cstring_bytes("rpcrew-deadline"),
+          .value = { .kind = as_double ? AMQP_FIELD_KIND_F64 : AMQP_FIELD_KIND_I64 } },
+    };
+    if (as_double)
+        entries[0].value.value.f64 = (double)unix_ms;
+    else
+        entries[0].value.value.i64 = unix_ms;
+    (void)snprintf(body, sizeof body, "{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":%u}", id);
+    const amqp_basic_properties_t properties = { ._flags = AMQP_BASIC_REPLY_TO_FLAG |
+                                                           AMQP_BASIC_HEADERS_FLAG |
+                                                           (expiration ? AMQP_BASIC_EXPIRATION_FLAG : 0),
+                                                 .reply_to = amqp_cstring_bytes("answers"),
+                                                 .headers = { 1, entries },
+                                                 .expiration =
+                                                     amqp_cstring_bytes(expiration ? expiration : "") };
+    fake_put(broker, QUEUE, &properties, body);
+}
+
+static void a_clock_that_disagrees_drops_nothing(void **state)
+{
+    (void)state;
+    start_broker(NULL);
+    gate_open(&gate);
+    serve(NULL);
+    put_with_deadline(1, crew_unix_ms() - 10000, false, "30000");  /* forty seconds slow, or we are fast */
+    put_with_deadline(2, crew_unix_ms() - 10000, true, NULL);      /* this one may really be late */
+    put_with_deadline(3, crew_unix_ms() + 3600000, true, "30000"); /* an hour fast */
+    put("add", 4);
+    assert_true(gate_await(&gate, 2));
+    assert_true(eventually(is_empty, NULL));
+    assert_int_equal(gate_entered(&gate), 2);
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
+    assert_int_equal(stats.expired, 1);
+}
+
 static bool block_at_the_ack(void *context, const struct fake_event *event)
 {
     (void)context;
@@ -170,6 +425,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_works_with_a_broker_works_here),
         TEST(who_waits_for_a_token_is_told_of_a_lost_connection),
+        TEST(what_still_runs_is_not_run_beside_itself),
+        TEST(equal_requests_of_one_delivery_are_two),
+        TEST(what_was_prefetched_is_run_rather_than_given_back),
+        TEST(what_the_drain_s_time_does_not_reach_is_given_back_once),
+        TEST(a_classic_queue_gets_back_what_nobody_has_started_behind_the_cancel),
+        TEST(a_nack_says_not_executed_only_of_a_single_queue),
+        TEST(a_clock_that_disagrees_drops_nothing),
         TEST(a_second_stop_does_not_linger_over_an_alarm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,9 +44,14 @@ typedef struct crew_message {
     struct crew_message *next_taken, **at_taken;
     struct crew_job *job;
     bool cancelled;
-    bool redelivered;    /* worker: had been given out before */
-    crew_status status;  /* worker: why it is settled without an answer, if not for having none: CREW_EXPIRED,
-                            CREW_NO_MEMORY */
+    struct crew_message *heir; /* a copy of it that came later, and gets its answer */
+    bool redelivered;          /* worker: had been given out before */
+    crew_status status; /* worker: why it is settled without an answer, if not for having none: CREW_EXPIRED,
+                           CREW_NO_MEMORY */
+    /* client, CREW_EVENT_REFUSED and others by which a call ends: some of those that it was for may have it,
+     * so that it may be executed; and what more is known of why, for as long as the process lives */
+    bool unsure;
+    const char *words;
     const char *refusal; /* worker: why it is to be answered and not run (docs/errors.md); NULL: run it */
     bool own_deadline;   /* worker: deadline_ms is the server's bound, the caller gave none */
     int64_t deadline_ms; /* crew_now_ms's clock; 0: none */
@@ -105,5 +110,12 @@ CREW_API crew_limits crew_limits_resolve(const crew_limits *limits);
 CREW_API int64_t crew_now_ms(void);
 /* Milliseconds since 1970, as deadlines travel. */
 CREW_API int64_t crew_unix_ms(void);
+
+/* A deadline that has travelled, on our clock, by what its caller said: when (Unix; 0: not said), and in how
+ * long (below 0: not said), at least one of them. It has been under way for under_way_ms at most (INT64_MAX:
+ * that is not known). Where that, or that it cannot come before it was sent, says that the clocks disagree by
+ * more than a second, the time left counts, from now. */
+CREW_API int64_t crew_travelled_deadline(int64_t unix_ms, int64_t left_ms, int64_t under_way_ms,
+                                         bool *disagree);
 
 #endif

@@ -7,6 +7,13 @@
 
 struct crew_peer;
 
+/* What becomes of the requests that a worker has taken and not started when it stops. */
+typedef enum crew_requeue {
+    CREW_REQUEUE_NEVER, /* they are run, while the drain lasts, then answered 'not executed' */
+    CREW_REQUEUE_LAST,  /* they are run, while the drain lasts, then given back: that counts against them */
+    CREW_REQUEUE_FIRST  /* they are given back at once */
+} crew_requeue;
+
 /* What of a peer waits for the pool, and its places in the pool's two rings; the pool's, under its lock. */
 struct crew_turn {
     struct crew_message *messages, *last_message; /* nobody has looked at them */
@@ -24,7 +31,7 @@ typedef struct crew_peer {
     atomic_bool gone;        /* nobody reads its answers; set by crew_transport_gone */
     void *mine;              /* the transport's */
     atomic_size_t in_flight; /* calls taken from it and not settled; the core's */
-    bool can_requeue;        /* what it sent can be given back; the core's */
+    crew_requeue requeue;    /* what it sent, when the worker stops; the core's */
     bool shared;             /* many callers are behind it, who are not told apart; the core's */
     struct crew_turn turn;
 } crew_peer;

@@ -58,9 +58,10 @@
  * told once (crew_transport_answered): that it was written, in the sense of 3, or why it never will be; at
  * the close at the latest.
  * 10. A drain has three steps: unlisten (no new peers; those that the kernel has taken already are there),
- * pause (nothing more is taken from those that there are; what has come and was not given out goes back),
- * close. A transport that can give nothing back has no pause: what comes is still given, to be refused in
- * words.
+ * pause (nothing more is taken from those that there are; what has come and was not given out goes back, or
+ * is given out as long as the drain lasts, by requeue), close. A transport that cannot stop taking has no
+ * pause: what comes is still given, to be refused in words. What is given back goes behind the news that no
+ * more is taken: else it would come again.
  * 11. A body of more than config->limits.message_bytes is given to the core all the same, which answers it
  * with an error, or ends its call; one of more than config->hard_bytes may cost its sender the connection,
  * and nobody else anything. Besides: deadline_ms is crew_now_ms's clock, and how it travels, if it does, is
@@ -159,9 +160,8 @@ static inline bool crew_room_take(crew_room *room, crew_peer *peer, size_t bytes
 struct crew_transport_ops {
     size_t size; /* of the state */
 
-    /* Worker: whether it takes CREW_SETTLE_REQUEUE; else it is never given one, and after pause still gives
-     * what has come. NULL: no. Any thread. */
-    bool (*can_requeue)(const crew_url *url);
+    /* Worker: when it takes CREW_SETTLE_REQUEUE, if it does. NULL: never. Any thread. */
+    crew_requeue (*requeue)(const crew_url *url);
     bool lazy_open; /* client: open returns before any peer is there; what is never written had no service */
 
     /* Connects or binds; blocks up to connect_timeout_ms (rule 1). */
@@ -187,8 +187,9 @@ struct crew_transport_ops {
      * as a broker's consumer, or cannot stop that without losing the others. */
     void (*unlisten)(void *state);
 
-    /* Worker: takes no new requests from now on, and gives back those that it holds and has not handed out.
-     * Never undone. NULL if it cannot: recv still gives them, and they are answered 'overloaded, not
+    /* Worker: takes no new requests from now on. Those that it holds and has not handed out go back, if that
+     * is CREW_REQUEUE_FIRST, or are given by recv, as are those that were on their way; pending until then.
+     * Never undone. NULL if it cannot: recv gives all that comes, which is answered 'overloaded, not
      * executed'. */
     void (*pause)(void *state);
 
@@ -196,7 +197,8 @@ struct crew_transport_ops {
      * that were never written, in order; worker: unsent is NULL. */
     void (*close)(void *state, unsigned linger_ms, crew_list *unsent);
 
-    /* Worker: whether answers still wait for their peers, so that a drain waits for them. NULL: never. */
+    /* Worker: whether answers still wait for their peers, or requests are still to be given after pause, so
+     * that a drain waits for them. NULL: never. */
     bool (*pending)(const void *state);
 
     /* Client: whether there is a peer that takes requests now; until then, send is not called. NULL: always.
