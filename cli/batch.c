@@ -54,10 +54,11 @@ static crew_status describe(struct slot *slot, const crew_result *result, const 
         const crew_value *value = crew_result_value(result);
         status = crew_object_add(slot->arena, made, crew_str("result"), value);
     } else if (status == CREW_OK) {
-        status =
-            crew_pack(slot->arena, &part, "{s:s,s:I,s:s,s:s,s:o}", "status", crew_status_name(why->status),
-                      "code", why->code, "message", why->message, "executed",
-                      crew_executed_name(why->executed), "data", crew_result_error_data(result));
+        status = crew_pack(slot->arena, &part, "{s:s,s:I,s:s,s:s,s:o,s:s,s:I}", "status",
+                           crew_status_name(why->status), "code", why->code, "message",
+                           *why->peer_message ? why->peer_message : why->message, "executed",
+                           crew_executed_name(why->executed), "data", crew_result_error_data(result),
+                           "endpoint", why->endpoint, "elapsed_ms", why->elapsed_ms);
         if (status == CREW_OK)
             status = crew_object_add(slot->arena, made, crew_str("error"), part);
     }
@@ -125,7 +126,8 @@ static void write_answer(struct slot *slot, struct load_progress *progress, crew
         return;
     }
     load_progress_hide(progress);
-    if (fwrite(slot->answer.data, 1, slot->answer.size, stdout) != slot->answer.size || putchar('\n') == EOF)
+    cli_print_safely((crew_string){ slot->answer.data, slot->answer.size }, true, stdout);
+    if (putchar('\n') == EOF || ferror(stdout))
         crew_error_set(why, CREW_SYSTEM, "writing the output: %s", strerror(errno));
     crew_bytes_free(&slot->answer);
 }

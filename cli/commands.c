@@ -6,10 +6,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
+
+void cli_print_safely(crew_string text, bool lines, FILE *file)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        unsigned char c = (unsigned char)text.data[i];
+        bool c1 = c == 0xC2 && i + 1 < text.size && (unsigned char)text.data[i + 1] < 0xA0;
+        if ((c < ' ' && !(lines && c == '\n')) || c == 0x7F || c1)
+            (void)fprintf(file, "\\u%04x", c1 ? (unsigned char)text.data[++i] : c);
+        else
+            (void)fputc(c, file);
+    }
+}
 
 int cli_fail(const crew_error *why)
 {
-    fprintf(stderr, "rpcrew: %s\n", why->message);
+    (void)fputs("rpcrew: ", stderr);
+    cli_print_safely(crew_str(why->message), false, stderr);
+    (void)fputc('\n', stderr);
     switch (why->status) {
     case CREW_OK: return EXIT_OK;
     case CREW_REMOTE_ERROR: return EXIT_REMOTE_ERROR;
@@ -38,7 +53,7 @@ static crew_status print_json(const struct cli *cli, const crew_value *value, FI
     if (status == CREW_OK)
         status = crew_json_encode(value, cli->pretty ? CREW_JSON_PRETTY : CREW_JSON_COMPACT, &json);
     if (status == CREW_OK) {
-        (void)fwrite(json.data, 1, json.size, file);
+        cli_print_safely((crew_string){ json.data, json.size }, true, file);
         crew_bytes_free(&json);
     }
     crew_arena_free(arena);
@@ -50,7 +65,10 @@ static int print_value(const struct cli *cli, const crew_value *value, FILE *fil
 {
     crew_string text;
     if (cli->raw && crew_value_bytes(value, &text) == CREW_OK) {
-        (void)fwrite(text.data, 1, text.size, file);
+        if (isatty(fileno(file)))
+            cli_print_safely(text, true, file);
+        else
+            (void)fwrite(text.data, 1, text.size, file);
         if (crew_value_type(value) == CREW_TYPE_STRING)
             (void)fputc('\n', file);
         return EXIT_OK;
@@ -70,6 +88,9 @@ crew_status cli_read_call(const struct cli *cli, crew_arena *arena, const crew_v
     if (cli->count == 0)
         return crew_error_set(why, CREW_BAD_ARGUMENT,
                               "wants a METHOD; rpcrew describe URL shows what there is");
+    if (cli->words[0][0] == '-')
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "'%s' is no METHOD: options go before a --",
+                              cli->words[0]);
     return cli_params(arena, cli->words + 1, cli->count - 1, cli->bytes, params, why);
 }
 
@@ -127,7 +148,8 @@ int cli_ping(const struct cli *cli)
     if (status != CREW_OK && status != CREW_REMOTE_ERROR)
         return cli_fail(&why);
     double ms = (double)(after.tv_sec - before.tv_sec) * 1e3 + (double)(after.tv_nsec - before.tv_nsec) / 1e6;
-    printf("%s answers in %.3f ms\n", cli->url, ms);
+    char shown[512];
+    printf("%s answers in %.3f ms\n", crew_redact(cli->url, shown, sizeof shown), ms);
     return EXIT_OK;
 }
 
@@ -153,37 +175,60 @@ static bool flag_of(const crew_value *value, const char *name)
     return crew_value_bool(crew_value_get(value, name), &flag) == CREW_OK && flag;
 }
 
-static void print_method(const crew_value *method)
+static void print_method(const crew_value *method, FILE *out)
 {
     const crew_value *params = crew_value_get(method, "params");
-    printf("%s(", text_of(method, "name"));
+    fprintf(out, "%s(", text_of(method, "name"));
     for (size_t i = 0; i < crew_value_count(params); i++) {
         const crew_value *param = crew_value_at(params, i), *schema = crew_value_get(param, "schema");
         bool variadic = flag_of(param, "x-variadic");
-        printf("%s%s: %s%s", i ? ", " : "", text_of(param, "name"),
-               type_of(variadic ? crew_value_get(schema, "items") : schema),
-               variadic                     ? "..."
-               : flag_of(param, "required") ? ""
-                                            : "?");
+        fprintf(out, "%s%s: %s%s", i ? ", " : "", text_of(param, "name"),
+                type_of(variadic ? crew_value_get(schema, "items") : schema),
+                variadic                     ? "..."
+                : flag_of(param, "required") ? ""
+                                             : "?");
     }
-    printf("%s) -> %s\n", flag_of(method, "x-unchecked") ? "any..." : "",
-           type_of(crew_value_get(crew_value_get(method, "result"), "schema")));
+    fprintf(out, "%s) -> %s\n", flag_of(method, "x-unchecked") ? "any..." : "",
+            type_of(crew_value_get(crew_value_get(method, "result"), "schema")));
     if (*text_of(method, "description"))
-        printf("    %s\n", text_of(method, "description"));
+        fprintf(out, "    %s\n", text_of(method, "description"));
 }
 
-static void print_errors(const crew_value *errors)
+static void print_errors(const crew_value *errors, FILE *out)
 {
     if (crew_value_count(errors))
-        printf("\nerrors\n");
+        fprintf(out, "\nerrors\n");
     for (size_t i = 0; i < crew_value_count(errors); i++) {
         const crew_value *error = crew_value_at(errors, i);
         crew_string name = { 0 };
         int64_t code = 0;
         (void)!crew_value_string(crew_value_key_at(errors, i), &name);
         (void)!crew_value_int(crew_value_get(error, "code"), &code);
-        printf("    %lld %.*s: %s\n", (long long)code, CREW_STR(name), text_of(error, "message"));
+        fprintf(out, "    %lld %.*s: %s\n", (long long)code, CREW_STR(name), text_of(error, "message"));
     }
+}
+
+static int print_description(const crew_value *document)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        return EXIT_LOCAL;
+    const crew_value *info = crew_value_get(document, "info"), *methods = crew_value_get(document, "methods");
+    fprintf(out, "%s %s\n", text_of(info, "title"), text_of(info, "version"));
+    if (*text_of(info, "description"))
+        fprintf(out, "%s\n", text_of(info, "description"));
+    for (size_t i = 0; i < crew_value_count(methods); i++) {
+        (void)fputc('\n', out);
+        print_method(crew_value_at(methods, i), out);
+    }
+    print_errors(crew_value_get(crew_value_get(document, "components"), "errors"), out);
+    bool whole = fclose(out) == 0;
+    if (whole)
+        cli_print_safely((crew_string){ text, size }, true, stdout);
+    free(text);
+    return whole ? EXIT_OK : EXIT_LOCAL;
 }
 
 int cli_describe(const struct cli *cli)
@@ -197,21 +242,8 @@ int cli_describe(const struct cli *cli)
         crew_result_free(result);
         return cli_fail(&why);
     }
-    const crew_value *document = crew_result_value(result), *info = crew_value_get(document, "info");
-    int code = EXIT_OK;
-    if (cli->json) {
-        code = print_value(cli, document, stdout);
-    } else {
-        printf("%s %s\n", text_of(info, "title"), text_of(info, "version"));
-        if (*text_of(info, "description"))
-            printf("%s\n", text_of(info, "description"));
-        const crew_value *methods = crew_value_get(document, "methods");
-        for (size_t i = 0; i < crew_value_count(methods); i++) {
-            (void)putchar('\n');
-            print_method(crew_value_at(methods, i));
-        }
-        print_errors(crew_value_get(crew_value_get(document, "components"), "errors"));
-    }
+    const crew_value *document = crew_result_value(result);
+    int code = cli->json ? print_value(cli, document, stdout) : print_description(document);
     crew_result_free(result);
     return code;
 }

@@ -4,6 +4,7 @@
 
 #include <rpcrew.h>
 
+#include <stdio.h>
 #include <string.h>
 
 /* Exit status by outcome. */
@@ -38,6 +39,10 @@ cli_command cli_call, cli_notify, cli_batch, cli_bench, cli_ping, cli_describe;
 /* The params of the call that the words are: a method and what follows it. */
 CREW_NODISCARD crew_status cli_read_call(const struct cli *cli, crew_arena *arena, const crew_value **params,
                                          crew_error *why);
+
+/* A text of a peer's, in which nothing but the ends of lines, if they are wanted, controls the terminal:
+ * other characters of that kind are shown as JSON has them. */
+void cli_print_safely(crew_string text, bool lines, FILE *file);
 
 /* Prints why to standard error; the exit status that goes with it. */
 int cli_fail(const crew_error *why);

@@ -1,6 +1,7 @@
 /* rpcrew: calls services from a shell. */
 #include "commands.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -10,14 +11,12 @@
 static const struct {
     const char *name, *words, *help;
     cli_command *run;
-    bool many;             /* calls, so that it pays to prepare for them */
-    bool options_anywhere; /* else they end at the URL, so that params may begin with a dash: -5 */
+    bool many; /* calls, so that it pays to prepare for them */
 } commands[] = {
     { "call", "URL METHOD [ARG... | name=value...]", "calls a method and prints its result", cli_call },
     { "notify", "URL METHOD [ARG... | name=value...]", "calls one-way: no answer is waited for", cli_notify },
-    { "batch", "URL [FILE]", "a call for each line {\"method\":...,\"params\":...}", cli_batch, true, true },
-    { "bench", "URL METHOD [ARG...]", "calls for a while; prints calls/s and latencies", cli_bench, true,
-      true },
+    { "batch", "URL [FILE]", "a call for each line {\"method\":...,\"params\":...}", cli_batch, true },
+    { "bench", "URL METHOD [ARG...]", "calls for a while; prints calls/s and latencies", cli_bench, true },
     { "describe", "URL", "shows the methods of a service", cli_describe },
     { "ping", "URL", "sees whether somebody answers, and how fast", cli_ping },
 };
@@ -35,7 +34,7 @@ static void print_help(FILE *file)
         "\nAn ARG or value is JSON (42, true, '[1,2]', '\"text\"'), or else a string; @FILE is "
         "what is in the file,\n"
         "- what comes on standard input. A string with = in it goes as JSON: '\"a=b\"'.\n"
-        "batch and bench take options anywhere; an ARG of theirs that begins with a dash goes behind --.\n"
+        "Options may stand anywhere; an ARG that begins with a dash and is no number goes behind --.\n"
         "\noptions:\n"
         "  -t, --timeout SECONDS   how long a call may take; 30, fractions allowed\n"
         "  -p, --protocol NAME     jsonrpc (the default), jsonrpc1, msgpack\n"
@@ -93,7 +92,9 @@ static bool read_seconds(const char *option, const char *text, double *seconds)
     *seconds = strtod(text, &end);
     if (end != text && !*end && !errno && *seconds >= 0.001 && *seconds <= 1e6)
         return true;
-    fprintf(stderr, "rpcrew: --%s %s: wants seconds, such as 0.5\n", option, text);
+    char shown[200];
+    fprintf(stderr, "rpcrew: --%s %s: wants seconds, such as 0.5\n", option,
+            crew_redact(text, shown, sizeof shown));
     return false;
 }
 
@@ -105,7 +106,9 @@ static bool read_concurrency(const char *text, unsigned *concurrency)
     *concurrency = (unsigned)number;
     if (end != text && !*end && !errno && *text != '-' && number >= 1 && number <= 65536)
         return true;
-    fprintf(stderr, "rpcrew: --concurrency %s: wants a number from 1 to 65536\n", text);
+    char shown[200];
+    fprintf(stderr, "rpcrew: --concurrency %s: wants a number from 1 to 65536\n",
+            crew_redact(text, shown, sizeof shown));
     return false;
 }
 
@@ -115,6 +118,7 @@ enum { OPTION_PRETTY = 256, OPTION_COMPACT, OPTION_VERSION, OPTION_RETRY, OPTION
 static int read_options(struct settings *s, int argc, char **argv, bool anywhere)
 {
     double seconds;
+    char shown[200];
     static const struct option options[] = {
         { "timeout", required_argument, NULL, 't' },
         { "protocol", required_argument, NULL, 'p' },
@@ -134,7 +138,7 @@ static int read_options(struct settings *s, int argc, char **argv, bool anywhere
         { "version", no_argument, NULL, OPTION_VERSION },
         { 0 },
     };
-    const char *letters = anywhere ? "t:p:vrjbic:d:s:h" : "+t:p:vrjbic:d:s:h";
+    const char *letters = anywhere ? ":t:p:vrjbic:d:s:h" : "+:t:p:vrjbic:d:s:h";
     for (int chosen; (chosen = getopt_long(argc, argv, letters, options, NULL)) != -1;) {
         switch (chosen) {
         case 't':
@@ -166,7 +170,11 @@ static int read_options(struct settings *s, int argc, char **argv, bool anywhere
         case OPTION_PRETTY: s->cli.pretty = true; break;
         case OPTION_COMPACT: s->cli.pretty = false; break;
         case OPTION_VERSION: puts("rpcrew 0.1.0"); return EXIT_OK;
-        default: fprintf(stderr, "rpcrew --help shows how\n"); return EXIT_USAGE;
+        default:
+            fprintf(stderr, "rpcrew: '%s' %s\nrpcrew --help shows how\n",
+                    crew_redact(argv[optind - 1], shown, sizeof shown),
+                    chosen == ':' ? "requires an argument" : "is not an option");
+            return EXIT_USAGE;
         }
     }
     return -1;
@@ -202,10 +210,39 @@ static int run(int command, struct settings *s, int argc, char **argv)
     return code;
 }
 
+/* Words like -5 are no options: a mark before them keeps getopt off. They are the caller's to unmark. */
+static const char mark = '\1';
+
+static bool mark_numbers(int argc, char **argv)
+{
+    bool good = true;
+    for (int i = 1; i < argc && good && strcmp(argv[i], "--") != 0; i++) {
+        const char *digits = argv[i] + (argv[i][0] == '-') + (argv[i][0] == '-' && argv[i][1] == '.');
+        if (argv[i][0] != '-' || !isdigit((unsigned char)*digits))
+            continue;
+        char *marked = malloc(strlen(argv[i]) + 2); /* as long as the program */
+        good = marked != NULL;
+        if (good) {
+            marked[0] = mark;
+            memcpy(marked + 1, argv[i], strlen(argv[i]) + 1);
+            argv[i] = marked;
+        }
+    }
+    return good;
+}
+
+static void unmark_numbers(int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++)
+        argv[i] += argv[i][0] == mark;
+}
+
 /* Options may stand before the command, too. */
 int main(int argc, char **argv)
 {
     struct settings settings = { .cli = { .concurrency = 64, .duration_s = 10 } };
+    char shown[200];
+    opterr = 0; /* getopt would show what should not be seen */
     settings.cli.pretty = isatty(STDOUT_FILENO) != 0;
     int code = read_options(&settings, argc, argv, false);
     if (code >= 0)
@@ -213,14 +250,15 @@ int main(int argc, char **argv)
     int command = optind < argc ? find_command(argv[optind]) : -1;
     if (command < 0) {
         if (optind < argc)
-            fprintf(stderr, "rpcrew: no command '%s'\n", argv[optind]);
+            fprintf(stderr, "rpcrew: no command '%s'\n", crew_redact(argv[optind], shown, sizeof shown));
         print_help(stderr);
         return EXIT_USAGE;
     }
     argc -= optind;
     argv += optind;
     optind = 0; /* getopt starts over */
-    code = read_options(&settings, argc, argv, commands[command].options_anywhere);
+    code = mark_numbers(argc, argv) ? read_options(&settings, argc, argv, true) : EXIT_LOCAL;
+    unmark_numbers(argc, argv);
     if (code < 0)
         code = run(command, &settings, argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -2,17 +2,18 @@
 #include <rpcrew.h>
 
 #include <err.h>
+#include <semaphore.h>
 #include <stdio.h>
 
-static void on_difference(void *context, crew_result *result, const crew_error *why)
+static void on_difference(void *ended, crew_result *result, const crew_error *why)
 {
     double difference;
-    (void)context;
     if (why->status == CREW_OK && crew_value_double(crew_result_value(result), &difference) == CREW_OK)
         printf("later: %g\n", difference);
     else
         warnx("%s", why->message);
     crew_result_free(result);
+    (void)sem_post(ended);
 }
 
 int main(int argc, char **argv)
@@ -34,8 +35,10 @@ int main(int argc, char **argv)
         warnx("%s (executed: %s)", why.message, crew_executed_name(why.executed));
     crew_result_free(result); /* NULL is fine */
 
-    if (crew_client_start(calc, "subtract", on_difference, NULL, &why, "[ii]", 7, 2) != CREW_OK)
-        warnx("%s", why.message);
+    sem_t ended;
+    (void)sem_init(&ended, 0, 0);
+    if (crew_client_start(calc, "subtract", on_difference, &ended, &why, "[ii]", 7, 2) != CREW_OK)
+        errx(1, "%s", why.message);
 
     crew_batch *many;
     if (crew_batch_new(&many, calc) != CREW_OK)
@@ -52,6 +55,9 @@ int main(int argc, char **argv)
 
     if (crew_client_notify(calc, "subtract", &why, "[ii]", 1, 1) != CREW_OK)
         warnx("%s", why.message);
+    while (sem_wait(&ended) != 0) /* a signal; freeing the client would cancel what has not ended */
+        continue;
+    (void)sem_destroy(&ended);
     crew_client_free(calc);
     return status == CREW_OK ? 0 : 1;
 }

@@ -5,8 +5,10 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
+import time
 import zlib
 
 import msgpack
@@ -34,6 +36,38 @@ class CommandLine(Case):
         mixed = self.call("subtract", "42", "subtrahend=23")
         self.assertEqual((mixed.code, mixed.out), (2, ""))
         self.assertIn("name=value", mixed.err)
+
+    def test_options_may_stand_anywhere(self):
+        self.assertEqual(rpcrew("call", self.url, "add", "-5", "2", "-t", "9", "--compact").out, "-3\n")
+        self.assertEqual(rpcrew("call", "-t", "9", self.url, "echo", "--", "-x", "-.5").out, '["-x","-.5"]\n')
+        for command in "call", "notify":
+            for words in ((self.url, "-t", "1"), ("-t", "1", self.url), (self.url, "--", "-m"), (self.url, "-x", "m")):
+                got = rpcrew(command, *words)
+                self.assertEqual((got.code, got.out), (2, ""), words)
+                self.assertIn("METHOD" if "-x" not in words else "'-x' is not an option", got.err)
+        before = int(self.call("count").out)
+        self.assertEqual(rpcrew("notify", self.url, "-t", "9", "update").code, 0)
+        eventually(lambda: int(self.call("count").out) == before + 1)
+
+    def test_a_password_is_never_shown(self):
+        for name, words in [("rpcrew", ("URL", "call", "x")), ("rpcrew", ("ping", "URL")), ("rpcrew", ("call", "URL", "m")),
+                            ("rpcrew", ("call", "--url=URL", "m")), ("rpcrew", ("call", "-t", "URL")),
+                            ("calc", ("URL",)), ("calc", ("--lisen=URL",)), ("calc", ("--threads", "URL")),
+                            ("calc", ("--listen", "URL"))]:
+            for url in ("gopher://me:S3CR3T@host/?queue=q", "amqp://me:S3C?R3T@host:x/", "amqp:/me:S3CR3T@host",
+                        "amqp://host?queue=q&password=S3CR3T"):
+                got = subprocess.run([program(name), *(word.replace("URL", url) for word in words)], timeout=60,
+                                     capture_output=True, text=True, check=False)
+                self.assertNotEqual(got.returncode, 0)
+                self.assertNotRegex(got.stdout + got.stderr, "S3C|R3T", (words, url))
+
+    def test_nothing_of_a_peer_controls_the_terminal(self):
+        bad = "\x1b[2J\x7f\x9bm\r\n."
+        got = self.call("fail", "7", json.dumps(bad), json.dumps([bad]))
+        self.assertNotRegex(got.err.replace("\n", ""), "[\x00-\x1f\x7f-\x9f]")
+        self.assertIn("\\u001b[2J\\u007f\\u009bm\\u000d\\u000a.", got.err)
+        self.assertEqual(json.loads(self.call("echo", json.dumps(bad)).out), bad)
+        self.assertNotRegex(self.call("echo", json.dumps(bad)).out[:-1], "[\x00-\x1f\x7f-\x9f]")
 
     def test_words_are_json_or_else_strings(self):
         for word, expected in [("5", 5), ("-5", -5), ("true", True), ("null", None), ("[1, 2]", [1, 2]),
@@ -115,6 +149,8 @@ class CommandLine(Case):
         first, second = map(json.loads, got.out.splitlines())
         self.assertEqual((first["error"]["code"], first["error"]["data"]), (7, {"a": 1}))
         self.assertEqual(first["error"]["status"], "CREW_REMOTE_ERROR")
+        self.assertEqual((first["error"]["message"], first["error"]["endpoint"]), ("no", self.url))
+        self.assertGreaterEqual(first["error"]["elapsed_ms"], 0)
         self.assertEqual(second, {"id": "x", "result": 3})
         with open(path + ".json", encoding="utf-8") as file:
             figures = json.load(file)
@@ -311,7 +347,20 @@ class WorkerProgram(Case):
         worker, _ = self.sleeping_worker(3600000, "--drain-ms", "3600000")
         worker.process.send_signal(signal.SIGINT)
         eventually(lambda: worker.said("draining"))
+        time.sleep(0.2)  # what comes within a tenth of a second is the same one
         self.assertEqual(worker.stop(signal.SIGTERM), 3)
+
+    def test_signals_that_come_together_are_one_and_sighup_drains(self):
+        worker, dealer = self.sleeping_worker(1000)
+        for number in signal.SIGHUP, signal.SIGTERM, signal.SIGINT:
+            worker.process.send_signal(number)
+        self.assertEqual(worker.process.wait(PATIENCE), 0, worker.text())
+        self.assertEqual(json.loads(dealer.recv_multipart()[-1])["result"], 1000)
+
+    def test_the_limit_of_descriptors_is_raised(self):
+        worker = self.worker("calc", "--listen", "zmq+ipc://" + self.socket_path())
+        soft, hard = resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE)
+        self.assertEqual(soft, hard)
 
     def test_the_environment_counts_and_flags_win(self):
         url = "zmq+ipc://" + self.socket_path()

@@ -242,6 +242,12 @@ static void answers_that_have_arrived_count_although_the_worker_has_gone(void **
     assert_int_equal(atomic_load(&count.of['c']), 60);
 }
 
+static bool the_first_has_answered(void *context)
+{
+    struct count *count = context;
+    return atomic_load(&count->of['a']) == 1;
+}
+
 /* Also over MessagePack, where no data says that it was shed. */
 static void what_one_worker_has_no_room_for_another_gets(void **state)
 {
@@ -266,6 +272,7 @@ static void what_one_worker_has_no_room_for_another_gets(void **state)
         for (int calls = 0; calls < 4; calls++) /* wherever they begin */
             assert_ok_why(crew_client_call_value(client, "alone", NULL, &again, NULL, &why), why);
         gate_open(&gate);
+        assert_true(eventually(the_first_has_answered, &count));
         crew_client_free(other);
     }
 }

@@ -60,10 +60,12 @@ typedef struct crew_error {
     crew_status status;
     crew_executed executed; /* calls only */
     int64_t code;           /* CREW_REMOTE_ERROR: the peer's code, else 0 */
+    int64_t elapsed_ms;     /* calls only: since the start */
     char name[40];          /* CREW_REMOTE_ERROR: what the service's table calls it, or "" */
     char message[504];      /* UTF-8, NUL-terminated, cut at a character if too long */
     char peer_message[504]; /* CREW_REMOTE_ERROR, CREW_OVERLOADED by a worker: the peer's own message alone,
                                in the same form */
+    char endpoint[256];     /* calls only: the client's URL, as crew_url_text has it, cut in the same way */
 } crew_error;
 
 /* Fills *why (if there is one) and returns status, so that a failing function can end in one line.
@@ -85,7 +87,7 @@ enum {
     CREW_CODE_OVERLOADED = -32040,  /* shed, not executed */
     CREW_CODE_REDELIVERED = -32041, /* not run, since a worker that had it before may have died of it */
     CREW_CODE_CANCELLED =
-        -32043,                  /* taken back, or its caller had gone; unless data says so it may have run */
+        -32043, /* taken back, or its caller had gone; it may have run, unless data says no */
     CREW_CODE_FORBIDDEN = -32045 /* not allowed, not executed */
 };
 

@@ -37,6 +37,12 @@ CREW_API const char *crew_url_option(const crew_url *url, const char *name);
 /* Whether an option is given, with this value. */
 CREW_API bool crew_url_option_is(const crew_url *url, const char *name, const char *value);
 
+/* A text that may have URLs in it, or what was meant to be one, as it may be shown: what looks like a
+ * password is
+ * "***", and so are the values of options like password=. Rather too much than too little. Cut to room.
+ * Returns out. Any thread. */
+CREW_API const char *crew_redact(const char *text, char *out, size_t room);
+
 /* What a transport says of one of its options; the list ends with a NULL name. */
 typedef struct crew_url_option_spec {
     const char *name;

@@ -130,7 +130,7 @@ crew_status crew_batch_run(crew_batch *batch, crew_error *why)
 {
     if (batch->run)
         return crew_error_set(why, CREW_CLOSED, "the batch has run already");
-    if (crew_endpoint_is_current(batch->client))
+    if (crew_endpoint_is_a_client_s())
         return crew_error_set(why, CREW_WOULD_DEADLOCK, "%s", crew_status_text(CREW_WOULD_DEADLOCK));
     batch->run = true;
     crew_thread_begin_wait();

@@ -294,7 +294,7 @@ static crew_status call_and_wait(crew_client *client, const char *method, const 
     struct waiter waiter = { .mutex = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER };
     if (result)
         *result = NULL;
-    if (crew_endpoint_is_current(client))
+    if (crew_endpoint_is_a_client_s())
         return crew_error_set(why, CREW_WOULD_DEADLOCK, "%s: %s", method,
                               crew_status_text(CREW_WOULD_DEADLOCK));
     crew_status status = start_call(client, method, params, options, wake_waiter, &waiter, NULL, why);

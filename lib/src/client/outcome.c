@@ -83,13 +83,28 @@ void crew_pending_free(struct crew_pending *call)
     free(call);
 }
 
+/* A text, cut at a character. A NUL in it ends it. */
+static void copy_text(char *to, size_t room, crew_string text)
+{
+    size_t size = text.size < room ? text.size : room - 1;
+    while (size && size < text.size && ((unsigned char)text.data[size] & 0xC0) == 0x80)
+        size--;
+    if (size)
+        memcpy(to, text.data, size);
+    to[size] = '\0';
+    crew_utf8_mend(to, strlen(to));
+}
+
 void crew_client_describe(const crew_client *client, const struct crew_pending *call, crew_status status,
                           crew_executed executed, const char *what, crew_error *why)
 {
-    crew_error_set(why, status, "%s at %s: %s, after %lld ms", call->method,
-                   crew_url_text(client->links[0].endpoint.url), what,
-                   (long long)(crew_now_ms() - call->started_ms));
+    int64_t elapsed_ms = crew_now_ms() - call->started_ms;
+    const char *endpoint = crew_url_text(client->links[0].endpoint.url);
+    crew_error_set(why, status, "%s at %s: %s, after %lld ms", call->method, endpoint, what,
+                   (long long)elapsed_ms);
     why->executed = executed;
+    why->elapsed_ms = elapsed_ms;
+    copy_text(why->endpoint, sizeof why->endpoint, crew_str(endpoint));
 }
 
 static void complete(struct crew_pending *call, crew_result *result, const crew_error *why)
@@ -244,18 +259,6 @@ static crew_executed executed_of(const crew_wire_reply *reply)
 static bool was_shed(const crew_wire_reply *reply)
 {
     return reply->is_error && reply->code == CREW_CODE_OVERLOADED && executed_of(reply) == CREW_EXECUTED_NO;
-}
-
-/* A text of a peer's, cut at a character. A NUL in it ends it. */
-static void copy_text(char *to, size_t room, crew_string text)
-{
-    size_t size = text.size < room ? text.size : room - 1;
-    while (size && size < text.size && ((unsigned char)text.data[size] & 0xC0) == 0x80)
-        size--;
-    if (size)
-        memcpy(to, text.data, size);
-    to[size] = '\0';
-    crew_utf8_mend(to, strlen(to));
 }
 
 /* The outcome that an answer means. */

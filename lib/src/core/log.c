@@ -4,6 +4,9 @@
 
 #include <rpcrew/log.h>
 
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
@@ -116,6 +119,30 @@ static void write_json(crew_arena *arena, const char *time, crew_log_level level
     }
 }
 
+/* Writes it, unless that would block: whoever logs may be an I/O thread. What is not written is counted, and
+ * told when there is room again. */
+static void write_line(int fd, crew_string line)
+{
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* one looks and writes at a time */
+    static unsigned long dropped;
+    enum { NOTE = 80 };
+    struct pollfd room = { .fd = fd, .events = POLLOUT }; /* a pipe has it for PIPE_BUF bytes */
+    if (line.size > PIPE_BUF - NOTE)
+        line.size = PIPE_BUF - NOTE;
+    pthread_mutex_lock(&mutex);
+    if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT)) {
+        dropped++;
+    } else {
+        ssize_t written = 0; /* there is nowhere to tell of a failure */
+        if (dropped)
+            written = dprintf(fd, "%lu lines were dropped: nobody read the log\n", dropped);
+        written += write(fd, line.data, line.size);
+        (void)written;
+        dropped = 0;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
 void crew_log(crew_log_level level, const char *event, const char *fields, ...)
 {
     if (!crew_log_enabled(level))
@@ -144,8 +171,7 @@ void crew_log(crew_log_level level, const char *event, const char *fields, ...)
     }
     crew_buffer_append(&out, "\n", 1);
     if (!out.failed) {
-        ssize_t written = write(atomic_load(&log_fd), out.data, out.size);
-        (void)written; /* nowhere to tell */
+        write_line(atomic_load(&log_fd), crew_buffer_string(&out));
     }
     crew_buffer_fini(&out);
     crew_arena_fini(&arena);

@@ -58,8 +58,8 @@ crew_status crew_error_set(crew_error *why, crew_status status, const char *form
 
     why->status = status;
     why->executed = CREW_EXECUTED_NO;
-    why->code = 0;
-    why->name[0] = why->peer_message[0] = '\0';
+    why->code = why->elapsed_ms = 0;
+    why->name[0] = why->peer_message[0] = why->endpoint[0] = '\0';
     memcpy(why->message, message, sizeof message);
     why->message[size] = '\0';
     return status;

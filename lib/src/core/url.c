@@ -5,8 +5,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
-enum { URL_MAX = 4096, HOSTS_MAX = 64, OPTIONS_MAX = 64 };
+enum { URL_MAX = 4096, SHOWN_MAX = URL_MAX + 64, HOSTS_MAX = 64, OPTIONS_MAX = 64 };
 
 struct host {
     const char *name;
@@ -202,6 +203,70 @@ static const char *redact(crew_arena *arena, const char *text)
     return crew_buffer_move(&out, arena).data;
 }
 
+/* Whether an option's name says that its value is not for others. */
+static bool is_secret(crew_string name)
+{
+    static const char *const words[] = { "pass", "pwd", "secret", "token" };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        for (size_t at = 0; at + strlen(words[i]) <= name.size; at++)
+            if (strncasecmp(name.data + at, words[i], strlen(words[i])) == 0)
+                return true;
+    return false;
+}
+
+struct shown {
+    char *out;
+    size_t room, used;
+};
+
+static void show(struct shown *shown, const char *text, size_t size)
+{
+    size_t left = shown->room - 1 - shown->used;
+    memcpy(shown->out + shown->used, text, size < left ? size : left);
+    shown->used += size < left ? size : left;
+}
+
+const char *crew_redact(const char *text, char *out, size_t room)
+{
+    static const char stars[] = "***";
+    struct shown shown = { out, room, 0 };
+    /* A password may hold anything that should have been escaped: so all up to the last '@'. */
+    const char *at = strrchr(text, '@'), *start = strstr(text, ":/");
+    start = start && start < at ? start + strspn(start, ":/") : text;
+    const char *colon = at ? memchr(start, ':', (size_t)(at - start)) : NULL;
+    if (at && (colon || start > text)) {
+        show(&shown, text, (size_t)((colon ? colon + 1 : start) - text));
+        show(&shown, stars, 3);
+        text = at;
+    }
+    while (*text) {
+        size_t plain = strcspn(text, "?&");
+        plain += text[plain] != '\0';
+        show(&shown, text, plain);
+        text += plain;
+        size_t name = strcspn(text, "=&");
+        if (text[name] != '=' || !is_secret((crew_string){ text, name }))
+            continue;
+        show(&shown, text, name + 1);
+        show(&shown, stars, 3);
+        text += strcspn(text, "& ");
+    }
+    out[shown.used] = '\0';
+    return out;
+}
+
+/* Whether all is as options are named: else it may be a part of a password. */
+static bool options_look_right(const crew_url *url)
+{
+    bool right = true;
+    for (size_t i = 0; i < url->option_count; i++)
+        right = right &&
+                strspn(url->options[i].name, "abcdefghijklmnopqrstuvwxyz0123456789_-") ==
+                    strlen(url->options[i].name) &&
+                !is_secret(crew_str(url->options[i].name));
+    return right;
+}
+
 static crew_status parse(struct parser *p, crew_string rest)
 {
     crew_url *url = p->url;
@@ -229,10 +294,15 @@ crew_status crew_url_parse(const char *text, crew_url **url, crew_error *why)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     atomic_init(&made->holds, 1);
     made->text = redact(&made->arena, text);
-    struct parser p = { .url = made, .text = made->text, .why = why };
+    char shown[SHOWN_MAX];
+    struct parser p = { .url = made, .text = crew_redact(text, shown, sizeof shown), .why = why };
     crew_status status = made->text ? parse(&p, crew_str(text)) : CREW_NO_MEMORY;
     if (status == CREW_NO_MEMORY)
         crew_error_set(why, status, "no memory");
+    if (status == CREW_OK && !options_look_right(made))
+        made->text = crew_arena_string(&made->arena, crew_str(shown)).data;
+    if (status == CREW_OK && !made->text)
+        status = crew_error_set(why, CREW_NO_MEMORY, "no memory");
     if (status != CREW_OK) {
         crew_url_free(made);
         return status;

@@ -41,9 +41,9 @@ static const crew_url_option_spec common_options[] = {
 
 static _Thread_local const struct crew_endpoint *current;
 
-bool crew_endpoint_is_current(const void *context)
+bool crew_endpoint_is_a_client_s(void)
 {
-    return current && current->options.context == context;
+    return current && !current->options.server;
 }
 
 void crew_endpoint_command(struct crew_endpoint *endpoint, enum crew_endpoint_command command)

@@ -128,7 +128,8 @@ void crew_endpoint_join(struct crew_endpoint *endpoint);
 /* After the join, when nobody pushes to the queue any more. */
 void crew_endpoint_fini(struct crew_endpoint *endpoint);
 
-/* Whether this is the I/O thread of an endpoint of this owner (options.context). */
-bool crew_endpoint_is_current(const void *context);
+/* Whether this is some client's I/O thread: if that waited for a call, and the thread that the call needs for
+ * one of its own, both would wait for ever. */
+bool crew_endpoint_is_a_client_s(void);
 
 #endif

@@ -1,8 +1,10 @@
 /* crew_worker_main: flags, environment, signals and logs around a server. */
 #include "service/table.h"
 
+#include <rpcrew/impl/message.h>
 #include <rpcrew/log.h>
 #include <rpcrew/server.h>
+#include <rpcrew/url.h>
 #include <rpcrew/worker.h>
 
 #include <ctype.h>
@@ -12,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { LISTEN_MOST = 64 };
@@ -50,11 +53,12 @@ enum { FLAGS = sizeof flags / sizeof *flags };
 
 static crew_status read_number(const char *value, unsigned most, unsigned *number, crew_error *why)
 {
-    char *end;
+    char *end, shown[200];
     errno = 0;
     unsigned long long parsed = strtoull(value, &end, 10);
     if (!isdigit((unsigned char)*value) || *end || errno || parsed < 1 || parsed > most)
-        return crew_error_set(why, CREW_BAD_ARGUMENT, "'%s' is not a number from 1 to %u", value, most);
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "'%s' is not a number from 1 to %u",
+                              crew_redact(value, shown, sizeof shown), most);
     *number = (unsigned)parsed;
     return CREW_OK;
 }
@@ -172,8 +176,10 @@ static enum outcome read_flags(struct settings *s, int argc, char **argv, const 
     options[FLAGS + 2] = (struct option){ .name = "version", .val = 'v' };
 
     crew_error why;
+    char shown[200];
     optind = 0; /* from the start, also the second time */
-    for (int chosen; (chosen = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+    opterr = 0; /* it would show what should not be seen */
+    for (int chosen; (chosen = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
         if (chosen == 'w') {
             s->server.wait = true;
         } else if (chosen == 'h') {
@@ -183,14 +189,17 @@ static enum outcome read_flags(struct settings *s, int argc, char **argv, const 
             printf("%s %s\n", service->name, service->version ? service->version : "0");
             return FINISHED;
         } else if (chosen < 256) {
-            return WRONG; /* getopt has said why */
+            fprintf(stderr, "%s: '%s' %s\n", argv[0], crew_redact(argv[optind - 1], shown, sizeof shown),
+                    chosen == ':' ? "requires an argument" : "is not an option");
+            return WRONG;
         } else if (flags[chosen - 256].set(s, optarg, &why) != CREW_OK) {
             fprintf(stderr, "%s: --%s: %s\n", argv[0], flags[chosen - 256].name, why.message);
             return WRONG;
         }
     }
     if (optind < argc) {
-        fprintf(stderr, "%s: '%s' is not an option\n", argv[0], argv[optind]);
+        fprintf(stderr, "%s: '%s' is not an option\n", argv[0],
+                crew_redact(argv[optind], shown, sizeof shown));
         return WRONG;
     }
     return SERVE;
@@ -226,12 +235,18 @@ static enum outcome read_settings(struct settings *s, int argc, char **argv, con
 
 static _Atomic(crew_server *) stoppable;
 
+/* A process group and its parent may both pass on what was meant once. */
+enum { SAME_SIGNAL_MS = 100 };
+
 static void on_signal(int number)
 {
+    static _Atomic(int64_t) first_ms;
+    int64_t now = crew_now_ms(), first = 0;
     (void)number;
     crew_server *server = atomic_load(&stoppable);
-    if (server)
-        crew_server_stop(server);
+    if (!server || (!atomic_compare_exchange_strong(&first_ms, &first, now) && now - first < SAME_SIGNAL_MS))
+        return;
+    crew_server_stop(server);
 }
 
 static void handle_signals(void)
@@ -239,7 +254,21 @@ static void handle_signals(void)
     struct sigaction stop = { .sa_handler = on_signal }, ignore = { .sa_handler = SIG_IGN };
     (void)sigaction(SIGTERM, &stop, NULL);
     (void)sigaction(SIGINT, &stop, NULL);
+    struct sigaction hangup;
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) /* else it is nohup's */
+        (void)sigaction(SIGHUP, &stop, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
+}
+
+/* Each connection wants descriptors, and a soft limit of 1,024 is for programs that use select(). */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        crew_log(CREW_LOG_DEBUG, "the limit of descriptors cannot be raised", NULL);
 }
 
 static crew_status start(const struct settings *s, crew_server *server, const crew_service *service,
@@ -292,6 +321,7 @@ int crew_worker_main(int argc, char **argv, const crew_service *service)
         code = CREW_EXIT_USAGE;
     if (outcome == SERVE) {
         crew_log_open(&settings.log);
+        raise_descriptor_limit();
         code = serve(&settings, service, argv[0]);
     }
     free(settings.listen_text);

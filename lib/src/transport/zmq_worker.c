@@ -78,9 +78,9 @@ static unsigned depth(const struct zmq_peers *peers)
 {
     if (peers->parked_count < PARKED_MOST && peers->parked_bytes < PARKED_BYTES)
         return 0;
-    if (peers->parked_count >= 16 * PARKED_MOST || peers->parked_bytes >= 2 * PARKED_BYTES)
+    if (peers->parked_count / 16 >= PARKED_MOST || peers->parked_bytes / 2 >= PARKED_BYTES)
         return DEPTHS - 1;
-    return peers->parked_count < 2 * PARKED_MOST ? 1 : 2;
+    return peers->parked_count / 2 < PARKED_MOST ? 1 : 2;
 }
 
 /* Half of the reserve is for those who have nothing in flight. */

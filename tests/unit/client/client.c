@@ -260,10 +260,12 @@ static void a_batch_waits_for_room_instead_of_failing(void **state)
 
 static atomic_int blocked_status;
 
+static crew_client *another;
+
 static void call_from_completion(void *context, crew_result *result, const crew_error *error)
 {
     crew_error inner = { 0 };
-    atomic_store(&blocked_status, (int)crew_client_call(client, "m", NULL, &inner, NULL));
+    atomic_store(&blocked_status, (int)crew_client_call(another ? another : client, "m", NULL, &inner, NULL));
     note_outcome(context, result, error);
 }
 
@@ -276,6 +278,17 @@ static void a_blocking_call_from_a_completion_would_deadlock(void **state)
                "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1}");
     ended(&outcome, CREW_OK);
     assert_int_equal(atomic_load(&blocked_status), CREW_WOULD_DEADLOCK);
+    /* Nor another client: its completion may be waiting for this one. */
+    assert_ok(crew_client_new(&another, URL, NULL, NULL));
+    atomic_store(&blocked_status, 0);
+    outcome = (struct outcome){ 0 };
+    assert_ok(crew_client_start(client, "m", call_from_completion, &outcome, NULL, NULL));
+    raw_settle(&service, raw_next(&service), CREW_SETTLE_REPLY,
+               "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":2}");
+    ended(&outcome, CREW_OK);
+    assert_int_equal(atomic_load(&blocked_status), CREW_WOULD_DEADLOCK);
+    crew_client_free(another);
+    another = NULL;
 }
 
 struct brief_request {

@@ -1,5 +1,7 @@
 #include "support/test.h"
 
+#include <fcntl.h>
+
 #include <unistd.h>
 
 static int ends[2];
@@ -91,6 +93,34 @@ static void names_are_parsed_and_wrong_ones_explained(void **state)
     assert_string_equal(why.message, "no log level 'loud'; there are off, error, warn, info, debug");
 }
 
+static void a_log_that_nobody_reads_holds_nobody_up(void **state)
+{
+    (void)state;
+    int pipe_ends[2];
+    char bytes[4096] = { 0 };
+    assert_int_equal(pipe(pipe_ends), 0);
+    (void)fcntl(pipe_ends[1], F_SETFL, O_NONBLOCK);
+    while (write(pipe_ends[1], bytes, sizeof bytes) > 0 || write(pipe_ends[1], bytes, 1) > 0)
+        continue;
+    (void)fcntl(pipe_ends[1], F_SETFL, 0);
+    crew_log_open(&(crew_log_options){ .level = CREW_LOG_INFO, .fd = pipe_ends[1] });
+    for (int i = 0; i < 3; i++)
+        crew_log(CREW_LOG_INFO, "unread", NULL); /* or this would never end */
+    (void)fcntl(pipe_ends[0], F_SETFL, O_NONBLOCK);
+    while (read(pipe_ends[0], bytes, sizeof bytes) > 0)
+        continue;
+    crew_log(CREW_LOG_INFO, "read", NULL);
+    ssize_t size = read(pipe_ends[0], bytes, sizeof bytes - 1);
+    assert_true(size > 0);
+    bytes[size] = '\0';
+    assert_contains(bytes, "3 lines were dropped");
+    assert_contains(bytes, "read\n");
+    assert_null(strstr(bytes, "unread"));
+    crew_log_open(&(crew_log_options){ .level = CREW_LOG_OFF });
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -98,6 +128,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_line_of_text_has_its_fields_behind_it, setup, teardown),
         cmocka_unit_test_setup_teardown(logfmt_quotes_what_it_must, setup, teardown),
         cmocka_unit_test_setup_teardown(a_json_line_is_one_object, setup, teardown),
+        cmocka_unit_test(a_log_that_nobody_reads_holds_nobody_up),
         cmocka_unit_test(names_are_parsed_and_wrong_ones_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

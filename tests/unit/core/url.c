@@ -135,12 +135,43 @@ static void urls_are_not_endless(void **state)
     assert_status(crew_url_parse(text, &url, NULL), CREW_BAD_ARGUMENT);
 }
 
+static void nothing_that_may_be_a_password_is_shown(void **state)
+{
+    (void)state;
+    static const char *const texts[][2] = {
+        { "amqp://user:SECRET@host/?queue=q", "amqp://user:***@host/?queue=q" },
+        { "amqp://user:SEC?RET@host/?queue=q", "amqp://user:***@host/?queue=q" },
+        { "amqp://user:SEC/RET@host/?queue=q", "amqp://user:***@host/?queue=q" },
+        { "amqp://user:SEC@RET@host", "amqp://user:***@host" },
+        { "amqp:/user:SECRET@host", "amqp:/user:***@host" },
+        { "amqp://SECRET@host", "amqp://***@host" },
+        { "user:SECRET@host", "user:***@host" },
+        { "--lisen=amqp://user:SECRET@host", "--lisen=amqp://user:***@host" },
+        { "amqp://host/?password=SECRET&queue=q", "amqp://host/?password=***&queue=q" },
+        { "amqp://host/?queue=q&Auth_Token=SECRET", "amqp://host/?queue=q&Auth_Token=***" },
+        { "zmq+tcp://host:5555", "zmq+tcp://host:5555" },
+        { "plain words", "plain words" },
+        { "", "" },
+    };
+    char shown[100];
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        assert_string_equal(crew_redact(texts[i][0], shown, sizeof shown), texts[i][1]);
+    assert_string_equal(crew_redact("amqp://user:SECRET@host", shown, 14), "amqp://user:*");
+    crew_url *url = parse("amqp://host/?queue=q&secret=SECRET");
+    assert_string_equal(crew_url_text(url), "amqp://host/?queue=q&secret=***");
+    crew_url_free(url);
+    url = parse("amqp://user:5672?RET@host/x");
+    assert_string_equal(crew_url_text(url), "amqp://user:***@host/x");
+    crew_url_free(url);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_parts_are_found_and_decoded),
         cmocka_unit_test(little_is_enough),
         cmocka_unit_test(the_text_has_no_password),
+        cmocka_unit_test(nothing_that_may_be_a_password_is_shown),
         cmocka_unit_test(bad_urls_say_what_is_wrong),
         cmocka_unit_test(options_are_checked_against_what_a_transport_knows),
         cmocka_unit_test(urls_are_not_endless),

@@ -32,38 +32,40 @@ typedef enum crew_message_kind {
 typedef struct crew_message {
     struct crew_message *next; /* in the one list that it is in */
     crew_message_kind kind;
-    bool one_way;         /* client: nobody waits for a reply; worker: no address to reply to */
-    uint32_t correlation; /* client: the call that it belongs to; 0: told by the body's id */
-    crew_peer *peer;      /* worker: who sent it, with a hold of the message's; NULL: the endpoint's one */
-    void *endpoint;       /* worker: where it came in, and its settlement goes; the core's own */
-    uint32_t calls;       /* worker: that count as in flight for it; the core's own */
-    size_t charged;       /* worker: bytes that do; the core's own */
-    uint32_t epoch;       /* which opening of that endpoint; the core's own */
-    /* worker, the core's own: beside others that are in flight; its calls, once they are known; nobody wants
-     * it */
-    struct crew_message *next_taken, **at_taken;
-    struct crew_job *job;
-    bool cancelled;
-    struct crew_message *heir; /* a copy of it that came later, and gets its answer */
-    bool redelivered;          /* worker: had been given out before */
-    crew_status status; /* worker: why it is settled without an answer, if not for having none: CREW_EXPIRED,
-                           CREW_NO_MEMORY */
-    /* client, CREW_EVENT_REFUSED and others by which a call ends: some of those that it was for may have it,
-     * so that it may be executed; and what more is known of why, for as long as the process lives */
-    bool unsure;
-    const char *words;
-    const char *refusal; /* worker: why it is to be answered and not run (docs/errors.md); NULL: run it */
-    bool own_deadline;   /* worker: deadline_ms is the server's bound, the caller gave none */
-    int64_t deadline_ms; /* crew_now_ms's clock; 0: none */
-    const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */
-    /* worker: what came beside the body, an object in the arena; NULL: nothing */
-    const crew_value *headers;
-    /* worker: whom the answer goes to, in the transport's words: what one caller sends has one origin, and
-     * what others send another; and what else tells one of its requests from the next, if it says. In the
-     * arena. */
+    bool one_way; /* client: nobody waits for a reply; worker: no address to reply to */
+
+    /* client */
+    bool unsure;          /* CREW_EVENT_REFUSED: some of those that it was for may have it */
+    uint32_t correlation; /* the call that it belongs to; 0: told by the body's id */
+    const char *words; /* an event by which a call ends: what more is known of why; for the process's life */
+
+    /* worker */
+    crew_peer *peer;           /* who sent it, with a hold of the message's; NULL: the endpoint's one */
+    const char *refusal;       /* why it is to be answered and not run (docs/errors.md); NULL: run it */
+    bool redelivered;          /* it had been given out before */
+    crew_status status;        /* why it is settled without an answer, if not for having none: CREW_EXPIRED,
+                                  CREW_NO_MEMORY */
+    const crew_value *headers; /* what came beside the body, an object in the arena; NULL: nothing */
+    /* whom the answer goes to, in the transport's words: what one caller sends has one origin, and what
+     * others send another; and what else tells one of its requests from the next, if it says. In the arena.
+     */
     crew_string origin, key;
-    uint64_t number; /* the transport's own, too */
-    void *mine;      /* the transport's own, in the arena: a worker's, where the answer goes */
+
+    /* worker, the core's own */
+    void *endpoint;                              /* where it came in, and its settlement goes */
+    uint32_t epoch;                              /* which opening of that endpoint */
+    uint32_t calls;                              /* that count as in flight for it */
+    size_t charged;                              /* bytes that do; once it is settled, its answer's */
+    bool own_deadline;                           /* deadline_ms is the server's bound, the caller gave none */
+    bool cancelled;                              /* nobody wants it */
+    struct crew_message *next_taken, **at_taken; /* beside others that are in flight */
+    struct crew_job *job;                        /* its calls, once they are known */
+    struct crew_message *heir;                   /* a copy of it that came later, and gets its answer */
+
+    int64_t deadline_ms;      /* crew_now_ms's clock; 0: none */
+    const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */
+    uint64_t number;          /* the transport's own, */
+    void *mine;               /* too, in the arena: a worker's, where the answer goes */
     crew_buffer body;
     crew_buffer reply; /* worker: the answer, in the request's content type */
     crew_arena arena;
