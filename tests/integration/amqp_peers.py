@@ -523,6 +523,29 @@ class BrokerFaults(Amqp):
         eventually(lambda: worker.text().count("connection lost") >= 5)
         self.assertGreater(time.monotonic() - before, 0.3)  # the pauses grow: 25 ms at least, 50, 100, 200
 
+    def test_what_is_too_large_for_the_broker_costs_only_itself(self):
+        def limit(size):  # of channels that are opened from then on: 3.x looks at the one, 4.x at the other
+            self.broker.ctl("eval", f"application:set_env(rabbit, max_message_size, {size}), "
+                            f"persistent_term:put(max_message_size, {size}).")
+        limit(20000)
+        self.addCleanup(limit, 16 << 20)
+        worker = self.serve()
+        lines = [json.dumps({"method": "blob", "params": [30000], "id": 1})]
+        lines += [json.dumps({"method": "echo", "params": ["x" * 30000], "id": 2})]
+        lines += [json.dumps({"method": "sleep_ms", "params": [300], "id": i}) for i in range(3, 9)]
+        lines += [json.dumps({"method": "echo", "params": ["x" * 15000], "id": 9})]
+        got = rpcrew("batch", "-i", "-t", "20", self.url, stdin="\n".join(lines))
+        answers = {answer["id"]: answer for answer in map(json.loads, got.out.splitlines())}
+        self.assertEqual(answers[1]["error"]["code"], -32603, got.err)
+        self.assertEqual(answers[1]["error"]["data"]["rpcrew"], {"executed": "yes", "reason": "too_large"})
+        self.assertEqual((answers[2]["error"]["status"], answers[2]["error"]["executed"]), ("CREW_LIMIT", "no"))
+        self.assertIn("20000", answers[2]["error"]["message"])
+        self.assertEqual([answers[i]["result"] for i in range(3, 9)], [300] * 6)
+        self.assertEqual(answers[9]["result"], "x" * 15000)
+        self.assertFalse(worker.said("connection lost"), worker.text())
+        direct = TutorialClient(self.connect(), self.queue, direct=True)
+        self.assertEqual(direct.call("echo", "y" * 15000)["result"], "y" * 15000)
+
     def test_idle_connections_stay(self):
         worker = self.serve(query="&heartbeat=1")
         self.assertEqual(rpcrew("call", self.url + "&heartbeat=1", "sleep_ms", "4500").out, "4500\n")

@@ -408,6 +408,7 @@ static void received(struct crew_endpoint *endpoint, crew_list *messages)
         case CREW_EVENT_CONFIRMED: on_confirmed(endpoint, m); break;
         case CREW_EVENT_UNROUTABLE: on_not_taken(endpoint, m, CREW_NO_SERVICE, CREW_RETRY_NO_SERVICE); break;
         case CREW_EVENT_REFUSED: on_not_taken(endpoint, m, CREW_OVERLOADED, CREW_RETRY_OVERLOADED); break;
+        case CREW_EVENT_TOO_LARGE: on_not_taken(endpoint, m, CREW_LIMIT, 0); break;
         case CREW_EVENT_STRAY: on_stray(endpoint, m); break;
         default: on_reply(endpoint, m); break;
         }

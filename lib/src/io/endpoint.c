@@ -395,6 +395,12 @@ static void answered(void *context, const crew_message *message, crew_status sta
     e->options.owner->answered(e, message, status);
 }
 
+static bool too_large(void *context, crew_message *message)
+{
+    struct crew_endpoint *e = context;
+    return e->options.owner->too_large(e, message);
+}
+
 static void gone(void *context)
 {
     struct crew_endpoint *e = context;
@@ -425,6 +431,7 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
     const crew_transport_config config = { .host = o->host,
                                            .answered = o->owner->answered ? answered : NULL,
                                            .gone = o->owner->gone ? gone : NULL,
+                                           .too_large = o->owner->too_large ? too_large : NULL,
                                            .context = e,
                                            .brief = o->brief,
                                            .callbacks = o->callbacks,

@@ -25,6 +25,8 @@ struct crew_endpoint_owner {
     void (*sending)(struct crew_endpoint *endpoint, crew_list *messages);
     /* What became of an answer (crew_transport_answered); NULL: nobody cares. */
     void (*answered)(struct crew_endpoint *endpoint, const crew_message *message, crew_status status);
+    /* An answer is too large: puts an error in its place, if it can (crew_transport_shrink). */
+    bool (*too_large)(struct crew_endpoint *endpoint, crew_message *message);
     /* Some peer has gone; NULL: nobody cares. */
     void (*gone)(struct crew_endpoint *endpoint);
     /* There is a peer now where there was none; NULL: nobody cares. */

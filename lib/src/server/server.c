@@ -437,6 +437,35 @@ static void answered(struct crew_endpoint *endpoint, const crew_message *message
              (int64_t)message->charged);
 }
 
+static void nobody_waits(struct crew_job *job)
+{
+    (void)job;
+}
+
+/* The answer's calls have run: each is told that its result cannot be had. */
+static bool too_large(struct crew_endpoint *endpoint, crew_message *message)
+{
+    crew_string bytes = crew_buffer_string(&message->body);
+    crew_arena scratch = { 0 };
+    struct crew_job job = { .group = { .protocol = crew_protocol_of(message->content_type, bytes),
+                                       .answerable = true,
+                                       .shed = CREW_REASON_TOO_LARGE },
+                            .dispatcher = server_of(endpoint)->dispatcher,
+                            .limits = &endpoint->options.limits,
+                            .errors = endpoint->options.errors,
+                            .bytes = bytes,
+                            .arena = &message->arena,
+                            .reply = &message->reply,
+                            .done = nobody_waits };
+    crew_buffer_clear(&message->reply);
+    if (!job.group.protocol || crew_job_decode(&job) != CREW_OK)
+        return false;
+    for (size_t i = 0, count = job.wire.count; i < count; i++)
+        crew_job_run(&job, i, &scratch);
+    crew_arena_fini(&scratch);
+    return message->reply.size && !message->reply.failed;
+}
+
 static void gone(struct crew_endpoint *endpoint)
 {
     crew_tokens_raise(&server_of(endpoint)->tokens, false);
@@ -488,6 +517,7 @@ static const struct crew_endpoint_owner owner = {
     .received = received,
     .sending = sending,
     .answered = answered,
+    .too_large = too_large,
     .gone = gone,
     .changed = changed,
     .due = due,

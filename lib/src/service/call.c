@@ -230,24 +230,29 @@ crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data)
     return crew_call_fail(call, code, crew_str(crew_code_text(code)), data);
 }
 
-/* By the reason why a call is not run. */
-static int shed_code(const char *reason)
-{
-    if (strcmp(reason, CREW_REASON_REDELIVERED) == 0)
-        return CREW_CODE_REDELIVERED;
-    return strcmp(reason, CREW_REASON_CANCELLED) == 0 ? CREW_CODE_CANCELLED : CREW_CODE_OVERLOADED;
-}
+/* What a reason means, for the caller. */
+static const struct shed {
+    const char *reason; /* NULL: any other */
+    int code;
+    crew_executed executed;
+} sheds[] = {
+    { CREW_REASON_REDELIVERED, CREW_CODE_REDELIVERED, CREW_EXECUTED_UNKNOWN },
+    { CREW_REASON_CANCELLED, CREW_CODE_CANCELLED, CREW_EXECUTED_NO },
+    { CREW_REASON_TOO_LARGE, CREW_CODE_INTERNAL_ERROR, CREW_EXECUTED_YES },
+    { NULL, CREW_CODE_OVERLOADED, CREW_EXECUTED_NO },
+};
 
 crew_status crew_call_shed(crew_call *call, const char *reason)
 {
-    int code = shed_code(reason);
-    crew_executed executed = code == CREW_CODE_REDELIVERED ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_NO;
+    const struct shed *shed = sheds;
     const crew_value *data = NULL;
+    while (shed->reason && strcmp(reason, shed->reason) != 0)
+        shed++;
     atomic_fetch_add(&call->group->shed_count, 1);
-    if (crew_pack(&call->arena, &data, "{s:{s:s,s:s}}", "rpcrew", "executed", crew_executed_name(executed),
-                  "reason", reason) != CREW_OK)
+    if (crew_pack(&call->arena, &data, "{s:{s:s,s:s}}", "rpcrew", "executed",
+                  crew_executed_name(shed->executed), "reason", reason) != CREW_OK)
         data = NULL;
-    return crew_call_refuse(call, code, data);
+    return crew_call_refuse(call, shed->code, data);
 }
 
 void crew_call_settle(crew_call *call, crew_status returned)

@@ -3,6 +3,48 @@
 #include "transport/amqp_end.h"
 #include "transport/transports.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
+void amqp_sizes_open(struct amqp_sizes *sizes, const struct amqp_link *link)
+{
+    bool can_try = amqp_link_has(link, AMQP_LARGE);
+    if (sizes->taken < AMQP_SMALL)
+        sizes->taken = AMQP_SMALL;
+    if (!can_try)
+        sizes->taken = SIZE_MAX;
+    sizes->busy = false;
+}
+
+/* RabbitMQ: message size N is larger than configured max size M. */
+static bool learn(struct amqp_sizes *sizes, const char *words)
+{
+    const char *mark = strstr(words, "max size ");
+    unsigned long long most = mark ? strtoull(mark + strlen("max size "), NULL, 10) : 0;
+    if (most)
+        sizes->most = (size_t)most;
+    return most > 0;
+}
+
+void amqp_sizes_note(struct amqp_sizes *sizes, const struct amqp_event *e, const crew_error *why)
+{
+    sizes->busy = false;
+    if (e->kind == AMQP_EVENT_LARGE && e->taken) {
+        sizes->taken = sizes->size > sizes->taken ? sizes->size : sizes->taken;
+    } else if (e->kind == AMQP_EVENT_TOO_LARGE) {
+        (void)learn(sizes, why->message);
+        (void)snprintf(sizes->words, sizeof sizes->words, "%.*s", (int)sizeof sizes->words - 1, why->message);
+    }
+}
+
+void amqp_sizes_note_loss(struct amqp_sizes *sizes, const char *words)
+{
+    if (!learn(sizes, words))
+        return;
+    (void)snprintf(sizes->words, sizeof sizes->words, "%.*s", (int)sizeof sizes->words - 1, words);
+    sizes->taken = AMQP_SMALL;
+}
+
 static crew_status check(const crew_url *url, bool server, crew_error *why)
 {
     static const char *const names[] = { "queue", "exchange", "routing_key" };

@@ -7,6 +7,7 @@
 enum { BURST_BYTES = 256 << 10, SILENCE_KNOWN_MS = 5000 };
 
 static const char direct_reply_to[] = AMQP_DIRECT_REPLY_TO;
+static const char refused[] = "the broker refused it: its queue is full, or without a server";
 
 static const char *option_or(const crew_transport_config *config, const char *name, const char *fallback)
 {
@@ -18,6 +19,7 @@ static const char *option_or(const crew_transport_config *config, const char *na
 struct sending {
     uint64_t end;         /* where its bytes end in the stream */
     crew_message *ticket; /* what its confirm will be told by; NULL: it gets none */
+    bool large;           /* it is told by the channel for those */
 };
 
 struct caller {
@@ -33,12 +35,16 @@ struct caller {
     char silence[320]; /* what the last inquiry found wrong with the queue */
     int64_t silence_at_ms;
     bool no_memory; /* for a request: recv says so */
+    struct amqp_sizes sizes;
+    uint32_t large;     /* the correlation of the one that may be too large, */
+    bool large_is_told; /* whose being taken is told */
+    bool stalled;       /* the next request has to wait for that one */
 };
 
 static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct caller *c = state;
-    *c = (struct caller){ .config = config, .one_way_channel = AMQP_CALLS };
+    *c = (struct caller){ .config = config, .one_way_channel = AMQP_CALLS, .sizes = c->sizes };
     c->exchange = option_or(config, "exchange", "");
     c->routing_key = option_or(config, "routing_key", option_or(config, "queue", ""));
     c->confirms_one_way = !crew_url_option_is(config->url, "confirm", "no");
@@ -49,6 +55,11 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     crew_status status = amqp_link_open(&c->link, config, c->confirms_one_way ? c->one_way_channel : 0, why);
     if (status != CREW_OK)
         return status;
+    if (!amqp_link_has(c->link, c->one_way_channel)) { /* one channel for all, which is confirmed */
+        c->one_way_channel = AMQP_CALLS;
+        c->confirms_calls = true;
+    }
+    amqp_sizes_open(&c->sizes, c->link);
     c->reply_to = direct_reply_to;
     if (*c->exchange)
         status = amqp_link_check_exchange(c->link, c->exchange, why);
@@ -69,7 +80,7 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
     return amqp_leave_to_recv(amqp_link_wait(c->link, wake_fd, c->events.count ? 0 : timeout_ms));
 }
 
-static bool publish_request(struct caller *c, const crew_message *m)
+static bool publish_request(struct caller *c, const crew_message *m, bool large)
 {
     char id[16];
     (void)snprintf(id, sizeof id, "%u", m->correlation);
@@ -79,7 +90,9 @@ static bool publish_request(struct caller *c, const crew_message *m)
         left = 0;
     return amqp_link_publish(
         c->link,
-        &(struct amqp_publish){ .channel = m->one_way ? c->one_way_channel : AMQP_CALLS,
+        &(struct amqp_publish){ .channel = large        ? AMQP_LARGE
+                                           : m->one_way ? c->one_way_channel
+                                                        : AMQP_CALLS,
                                 .exchange = c->exchange,
                                 .routing_key = crew_str(c->routing_key),
                                 .content_type = crew_str(m->content_type),
@@ -115,29 +128,59 @@ static uint64_t tag_of(const crew_message *ticket)
 }
 
 /* Puts a request into the outbox; false without memory: then it is not. */
-static bool encode_one(struct caller *c, crew_message *m)
+static bool encode_one(struct caller *c, crew_message *m, bool large)
 {
-    bool confirmed = m->one_way ? c->confirms_one_way : c->confirms_calls;
+    bool confirmed = (m->one_way ? c->confirms_one_way : c->confirms_calls) && !large;
     struct sending *sending = crew_arena_zalloc(&m->arena, sizeof *sending);
     if (sending && confirmed)
         sending->ticket = new_ticket(c, m);
-    if (!sending || (confirmed && !sending->ticket) || !publish_request(c, m)) {
+    if (!sending || (confirmed && !sending->ticket) || !publish_request(c, m, large)) {
         if (sending)
             crew_message_give(c->config->messages, sending->ticket);
         return false;
     }
     c->last_tag += confirmed;
     sending->end = amqp_link_queued(c->link);
+    sending->large = large;
     m->mine = sending;
+    if (large) {
+        c->sizes.busy = true;
+        c->sizes.size = m->body.size;
+        c->large = m->correlation;
+        c->large_is_told = m->one_way ? c->confirms_one_way : c->confirms_calls;
+    }
     return true;
+}
+
+/* The next request goes out, or ends, or has to wait: false then, and without memory. */
+static bool take_one(struct caller *c, crew_list *messages)
+{
+    crew_message *m = messages->head;
+    bool large = m->body.size > c->sizes.taken;
+    if (c->sizes.most && m->body.size > c->sizes.most) {
+        m->kind = CREW_EVENT_TOO_LARGE;
+        m->words = c->sizes.words;
+        crew_list_append(&c->events, crew_list_take(messages));
+        return true;
+    }
+    c->stalled = large && c->sizes.busy;
+    if (c->stalled)
+        return false;
+    c->no_memory = !encode_one(c, m, large);
+    if (!c->no_memory)
+        crew_list_append(&c->encoded, crew_list_take(messages));
+    return !c->no_memory;
 }
 
 /* Requests that are written, or will be without our doing: they may be executed from now on. */
 static void note_written(struct caller *c, uint64_t up_to)
 {
     while (c->encoded.head && ((const struct sending *)c->encoded.head->mine)->end <= up_to) {
-        crew_message *m = crew_list_take(&c->encoded), *ticket = ((const struct sending *)m->mine)->ticket;
-        m->kind = m->one_way && !ticket ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
+        crew_message *m = crew_list_take(&c->encoded);
+        const struct sending *sending = m->mine;
+        crew_message *ticket = sending->ticket;
+        bool is_told = ticket || (sending->large && c->large_is_told);
+        m->kind = m->one_way && !is_told ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
         crew_list_append(&c->events, m);
         if (ticket)
             crew_list_append(&c->unconfirmed, ticket);
@@ -150,26 +193,23 @@ static crew_status caller_send(void *state, crew_list *messages)
 {
     struct caller *c = state;
     crew_status status = amqp_link_flush(c->link);
-    while (status == CREW_OK && messages->head && amqp_link_writable(c->link)) {
+    bool more = true;
+    while (status == CREW_OK && more && messages->head && amqp_link_writable(c->link)) {
         uint64_t before = amqp_link_queued(c->link);
-        while (status == CREW_OK && messages->head && amqp_link_queued(c->link) - before < BURST_BYTES) {
-            if (encode_one(c, messages->head))
-                crew_list_append(&c->encoded, crew_list_take(messages));
-            else
-                status = CREW_NO_MEMORY;
-        }
-        if (status == CREW_OK)
+        while (more && messages->head && amqp_link_queued(c->link) - before < BURST_BYTES)
+            more = take_one(c, messages);
+        if (!c->no_memory)
             status = amqp_link_flush(c->link);
-        note_written(c, status == CREW_OK ? UINT64_MAX : amqp_link_written(c->link));
+        bool whole = status == CREW_OK && !c->no_memory;
+        note_written(c, whole ? UINT64_MAX : amqp_link_written(c->link));
     }
-    c->no_memory = status == CREW_NO_MEMORY;
     return CREW_OK;
 }
 
 static bool caller_ready(const void *state)
 {
     const struct caller *c = state;
-    return amqp_link_writable(c->link);
+    return amqp_link_writable(c->link) && !c->stalled;
 }
 
 /* Ids that are not ours are 0. */
@@ -194,7 +234,7 @@ static void on_confirm(struct caller *c, const struct amqp_event *e)
         if (meant && e->kind == AMQP_EVENT_NACK) {
             ticket->kind = CREW_EVENT_REFUSED;
             ticket->unsure = *c->exchange != '\0'; /* of the queues behind it some may have it */
-            ticket->words = "the broker refused it: its queue is full, or without a server";
+            ticket->words = refused;
         }
         crew_list_append(meant ? &c->events : &earlier, ticket);
     }
@@ -217,6 +257,26 @@ static void forget_ticket(struct caller *c, uint32_t correlation)
     }
     crew_list_move(&earlier, &c->unconfirmed);
     c->unconfirmed = earlier;
+}
+
+/* The one that may be too large is through; false without memory. */
+static bool on_large(struct caller *c, const struct amqp_event *e, const crew_error *why)
+{
+    amqp_sizes_note(&c->sizes, e, why);
+    c->stalled = false;
+    if (e->kind == AMQP_EVENT_LARGE && e->taken && !c->large_is_told)
+        return true;
+    crew_message *m = crew_message_take(c->config->messages);
+    if (!m)
+        return false;
+    m->kind = e->kind == AMQP_EVENT_TOO_LARGE ? CREW_EVENT_TOO_LARGE
+              : e->taken                      ? CREW_EVENT_CONFIRMED
+                                              : CREW_EVENT_REFUSED;
+    m->words = e->kind == AMQP_EVENT_TOO_LARGE ? c->sizes.words : refused;
+    m->unsure = m->kind == CREW_EVENT_REFUSED && *c->exchange;
+    m->correlation = c->large;
+    crew_list_append(&c->events, m);
+    return true;
 }
 
 static bool on_return(struct caller *c, const struct amqp_event *e)
@@ -279,8 +339,10 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
         case AMQP_EVENT_ACK:
         case AMQP_EVENT_NACK: on_confirm(c, &e); break;
         case AMQP_EVENT_QUEUE: on_queue(c, &e); break;
-        case AMQP_EVENT_CANCEL:
-        case AMQP_EVENT_LOST: status = amqp_lost(c->config, &e, &why); break;
+        case AMQP_EVENT_LARGE:
+        case AMQP_EVENT_TOO_LARGE: status = on_large(c, &e, &why) ? CREW_OK : CREW_NO_MEMORY; break;
+        case AMQP_EVENT_LOST: amqp_sizes_note_loss(&c->sizes, why.message); /* fall through */
+        case AMQP_EVENT_CANCEL: status = amqp_lost(c->config, &e, &why); break;
         case AMQP_EVENT_CANCELLED: break;
         case AMQP_EVENT_NONE: more = false; break;
         }

@@ -8,6 +8,26 @@ enum { AMQP_EVENTS_MOST = 1000 }; /* in one round */
 
 #define AMQP_DIRECT_REPLY_TO "amq.rabbitmq.reply-to"
 
+/* What the broker is known to take. A size that it has not been seen to take goes alone, on AMQP_LARGE: one
+ * that is too large for the broker closes its channel, and would take others with it. Kept from one opening
+ * to the next. */
+struct amqp_sizes {
+    size_t taken;    /* has been, or is small enough for any */
+    size_t most;     /* the broker's limit, once it is known; 0: not yet */
+    char words[200]; /* in which it said so */
+    bool busy;       /* one is on its way, */
+    size_t size;     /* of this size */
+};
+
+enum { AMQP_SMALL = 512 };
+
+/* At an opening. */
+void amqp_sizes_open(struct amqp_sizes *sizes, const struct amqp_link *link);
+/* By AMQP_EVENT_LARGE and AMQP_EVENT_TOO_LARGE: the one on its way is through. */
+void amqp_sizes_note(struct amqp_sizes *sizes, const struct amqp_event *e, const crew_error *why);
+/* Another channel was closed: whether for a size, so that none is known to be taken any more. */
+void amqp_sizes_note_loss(struct amqp_sizes *sizes, const char *words);
+
 extern const struct crew_transport_ops crew_amqp_worker_ops, crew_amqp_caller_ops;
 
 /* A loss is recv's to tell, which reads what has come before it. */

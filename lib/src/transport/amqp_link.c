@@ -178,14 +178,23 @@ static crew_status login(struct amqp_link *link, const crew_url *url, crew_error
     if (reply.reply_type != AMQP_RESPONSE_NORMAL)
         return explain(&reply, "login", why);
     link->frame_max = amqp_get_frame_max(link->connection);
+    int channel_max = amqp_get_channel_max(link->connection);
+    link->channel_max = channel_max > 0 ? (unsigned)channel_max : UINT16_MAX;
     link->heartbeat_s = amqp_get_heartbeat(link->connection);
     /* The broker beats as agreed; rabbitmq-c itself shall send none: they go through the outbox. */
     (void)amqp_tune_connection(link->connection, amqp_get_channel_max(link->connection), link->frame_max, 0);
     return CREW_OK;
 }
 
+bool amqp_link_has(const struct amqp_link *link, unsigned channel)
+{
+    return channel <= link->channel_max;
+}
+
 static crew_status open_channels(struct amqp_link *link, unsigned confirm_channel, crew_error *why)
 {
+    if (!amqp_link_has(link, confirm_channel))
+        confirm_channel = AMQP_CALLS;
     amqp_channel_open(link->connection, AMQP_CALLS);
     if (succeeded(link) && confirm_channel == AMQP_CONFIRMS)
         amqp_channel_open(link->connection, AMQP_CONFIRMS);
@@ -427,12 +436,38 @@ static void begin_content(struct amqp_link *link, const amqp_frame_t *frame, enu
     link->event = (struct amqp_event){ 0 };
 }
 
+/* On the channel for what may be too large, beside returns. */
+static void on_large(struct amqp_link *link, const amqp_frame_t *frame, struct amqp_event *out,
+                     crew_error *why)
+{
+    const void *decoded = frame->payload.method.decoded;
+    switch (frame->payload.method.id) {
+    case AMQP_BASIC_RETURN_METHOD: begin_content(link, frame, AMQP_EVENT_RETURN); break;
+    case AMQP_BASIC_ACK_METHOD: *out = (struct amqp_event){ .kind = AMQP_EVENT_LARGE, .taken = true }; break;
+    case AMQP_BASIC_NACK_METHOD: *out = (struct amqp_event){ .kind = AMQP_EVENT_LARGE }; break;
+    case AMQP_CHANNEL_CLOSE_METHOD: {
+        const amqp_channel_close_t *m = decoded;
+        amqp_channel_close_ok_t ok = { 0 };
+        (void)amqp_link_append_method(link, AMQP_LARGE, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
+        link->large_open = false;
+        *out = (struct amqp_event){ .kind = AMQP_EVENT_TOO_LARGE };
+        crew_error_set(why, CREW_LIMIT, "%.*s", (int)m->reply_text.len, (const char *)m->reply_text.bytes);
+        break;
+    }
+    default: break;
+    }
+}
+
 static void on_method(struct amqp_link *link, const amqp_frame_t *frame, struct amqp_event *out,
                       crew_error *why)
 {
     const void *decoded = frame->payload.method.decoded;
     if (frame->channel == AMQP_INQUIRIES) {
         on_inquiry(link, frame, out);
+        return;
+    }
+    if (frame->channel == AMQP_LARGE) {
+        on_large(link, frame, out, why);
         return;
     }
     switch (frame->payload.method.id) {

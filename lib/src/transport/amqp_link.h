@@ -21,13 +21,15 @@ enum amqp_event_kind {
     AMQP_EVENT_QUEUE,     /* what an inquiry found */
     AMQP_EVENT_CANCEL,    /* the consumer is gone */
     AMQP_EVENT_CANCELLED, /* as we wanted; no more comes */
+    AMQP_EVENT_LARGE,     /* the one on the channel for those was taken (ack) or not */
+    AMQP_EVENT_TOO_LARGE, /* it is beyond the broker's limit, and the channel closed; why says it */
     AMQP_EVENT_LOST       /* the connection or channel is; why says it */
 };
 
 struct amqp_event {
     enum amqp_event_kind kind;
     uint64_t tag;
-    bool multiple, redelivered;
+    bool multiple, redelivered, taken;
     bool incomplete; /* there was no memory for all of it */
     bool exists;     /* an inquiry's queue; and what waits in it, and who consumes it */
     uint32_t messages, consumers;
@@ -49,11 +51,11 @@ struct amqp_publish {
     crew_string body;
 };
 
-enum { AMQP_CALLS = 1, AMQP_CONFIRMS = 2, AMQP_INQUIRIES = 3 }; /* the channels */
+enum { AMQP_CALLS = 1, AMQP_CONFIRMS = 2, AMQP_INQUIRIES = 3, AMQP_LARGE = 4 }; /* the channels */
 
 /* Connects and logs in, to the first of the URL's hosts that takes us; opens the channel of calls, and
- * confirm_channel (0: none), the same or another, with confirms. Blocks up to the
- * config's connect_timeout_ms a host. CREW_NO_SERVICE: refused or not found; CREW_BAD_ARGUMENT: vhost or
+ * confirm_channel (0: none), the same or another, with confirms; the same, if there is no other. Blocks up to
+ * the config's connect_timeout_ms a host. CREW_NO_SERVICE: refused or not found; CREW_BAD_ARGUMENT: vhost or
  * login. */
 crew_status amqp_link_open(struct amqp_link **link, const crew_transport_config *config,
                            unsigned confirm_channel, crew_error *why);
@@ -72,7 +74,11 @@ crew_status amqp_link_check_exchange(struct amqp_link *link, const char *exchang
 crew_status amqp_link_consume(struct amqp_link *link, const char *queue, unsigned prefetch, bool no_ack,
                               crew_error *why);
 
-/* Into the outbox; false without memory. */
+/* Whether the broker allows a connection that many channels. */
+bool amqp_link_has(const struct amqp_link *link, unsigned channel);
+
+/* Into the outbox; false without memory. On AMQP_LARGE, which there must be, what is published is confirmed
+ * by AMQP_EVENT_LARGE, or refused by AMQP_EVENT_TOO_LARGE, which costs nothing else; one at a time. */
 bool amqp_link_publish(struct amqp_link *link, const struct amqp_publish *publish);
 bool amqp_link_ack(struct amqp_link *link, uint64_t tag);
 bool amqp_link_reject(struct amqp_link *link, uint64_t tag, bool requeue);
@@ -80,7 +86,8 @@ bool amqp_link_reject(struct amqp_link *link, uint64_t tag, bool requeue);
 bool amqp_link_cancel(struct amqp_link *link, bool told);
 /* After the broker has cancelled the consumer: declares the queue, if declare, and consumes it again. */
 bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool declare, bool quorum);
-/* Asks how the queue is (AMQP_EVENT_QUEUE), unless that was asked and not answered yet. */
+/* Asks how the queue is (AMQP_EVENT_QUEUE), unless that was asked and not answered yet, or there is no
+ * channel for it. */
 bool amqp_link_inquire(struct amqp_link *link, const char *queue);
 
 unsigned amqp_link_heartbeat_ms(const struct amqp_link *link); /* as agreed; 0: none */

@@ -27,6 +27,8 @@ struct amqp_link {
     uint64_t body_left;
     crew_buffer body;
     crew_arena texts;
+    unsigned channel_max;
+    bool large_open;   /* the channel of what may be too large */
     bool inquiry_open; /* the channel of inquiries */
     bool inquiring;    /* an answer is on its way */
     bool close_answered;

@@ -209,8 +209,18 @@ static bool append_header(struct amqp_link *link, const struct amqp_publish *p)
     return true;
 }
 
+static bool open_large(struct amqp_link *link)
+{
+    amqp_channel_open_t open = { .out_of_band = amqp_empty_bytes };
+    amqp_confirm_select_t confirm = { .nowait = 1 };
+    return amqp_link_append_method(link, AMQP_LARGE, AMQP_CHANNEL_OPEN_METHOD, &open) &&
+           amqp_link_append_method(link, AMQP_LARGE, AMQP_CONFIRM_SELECT_METHOD, &confirm);
+}
+
 bool amqp_link_publish(struct amqp_link *link, const struct amqp_publish *p)
 {
+    if (p->channel == AMQP_LARGE && !link->large_open && !(link->large_open = open_large(link)))
+        return false;
     size_t before = link->outbox.size;
     uint64_t queued = link->queued;
     amqp_basic_publish_t method = { .exchange = amqp_link_bytes(crew_str(p->exchange)),
@@ -265,7 +275,7 @@ bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool dec
 
 bool amqp_link_inquire(struct amqp_link *link, const char *queue)
 {
-    if (link->inquiring)
+    if (link->inquiring || !amqp_link_has(link, AMQP_INQUIRIES))
         return true;
     amqp_channel_open_t open = { .out_of_band = amqp_empty_bytes };
     amqp_queue_declare_t declare = { .queue = amqp_link_bytes(crew_str(queue)), .passive = 1 };

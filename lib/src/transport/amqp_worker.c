@@ -6,8 +6,6 @@
 
 #include <stdlib.h>
 
-static const char direct_reply_to[] = AMQP_DIRECT_REPLY_TO;
-
 struct worker {
     const crew_transport_config *config;
     struct amqp_link *link;
@@ -18,6 +16,8 @@ struct worker {
     bool clocks_disagree; /* ours and the callers', by the latest request that can tell */
     crew_list ready;      /* received, and not handed out for want of room */
     crew_list answered;   /* answers in the outbox, in order */
+    crew_list large;      /* that may be too large for the broker; the first is on its way */
+    struct amqp_sizes sizes;
 
     /* whether the broker still knows our consumer */
     size_t unsettled;
@@ -55,12 +55,14 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
 {
     struct worker *w = state;
     *w = (struct worker){ .config = config,
+                          .sizes = w->sizes,
                           .ack_early = crew_url_option_is(config->url, "ack", "early"),
                           .refuses = crew_url_option_is(config->url, "redelivered", "refuse"),
                           .requeue = worker_requeue(config->url) };
     crew_status status = amqp_link_open(&w->link, config, 0, why);
     if (status != CREW_OK)
         return status;
+    amqp_sizes_open(&w->sizes, w->link);
     unsigned prefetch = (unsigned)crew_url_number(config->url, "prefetch", config->in_flight_max);
     status = declare(config, w->link, why);
     if (status == CREW_OK)
@@ -219,6 +221,109 @@ static void tell_answered(struct worker *w, uint64_t written, crew_status others
     }
 }
 
+static bool publish_answer(struct worker *w, const crew_message *m, unsigned channel)
+{
+    const struct route *route = m->mine;
+    return amqp_link_publish(w->link, &(struct amqp_publish){ .channel = channel,
+                                                              .exchange = "",
+                                                              .routing_key = m->origin,
+                                                              .content_type = crew_str(m->content_type),
+                                                              .correlation_id = route->correlation_id,
+                                                              .expiration_ms = -1,
+                                                              .body = crew_buffer_string(&m->reply) });
+}
+
+/* RabbitMQ's, and LavinMQ's. */
+static bool is_direct(crew_string reply_to)
+{
+    static const char *const prefixes[] = { AMQP_DIRECT_REPLY_TO, "amq.direct.reply-to" };
+    bool is = false;
+    for (size_t i = 0; i < 2; i++) {
+        size_t size = strlen(prefixes[i]);
+        is = is || (reply_to.size > size && memcmp(reply_to.data, prefixes[i], size) == 0);
+    }
+    return is;
+}
+
+static bool settle_one(struct worker *w, const crew_message *m)
+{
+    const struct route *route = m->mine;
+    bool answers = m->kind == CREW_SETTLE_REPLY;
+    /* A malformed address of this kind makes the broker close the connection; the request must not come
+     * round again, so its ack goes first. */
+    bool ack_first = is_direct(m->origin);
+    bool good = true;
+    if (m->kind == CREW_SETTLE_REQUEUE || m->kind == CREW_SETTLE_REJECT)
+        return w->ack_early || amqp_link_reject(w->link, route->tag, m->kind == CREW_SETTLE_REQUEUE);
+    if (answers && !ack_first)
+        good = publish_answer(w, m, AMQP_CALLS);
+    if (!w->ack_early)
+        good = good && amqp_link_ack(w->link, route->tag);
+    if (answers && ack_first)
+        good = good && publish_answer(w, m, AMQP_CALLS);
+    return good;
+}
+
+/* An answer that the broker will not take is an error instead. */
+static void shrink(struct worker *w, crew_message *m)
+{
+    size_t bytes = m->reply.size;
+    bool is_left = crew_transport_shrink(w->config, m) && m->reply.size <= w->sizes.most;
+    crew_log(CREW_LOG_WARN, "an answer is too large for the broker", "{s:s,s:I,s:s}", "endpoint",
+             crew_url_text(w->config->url), "bytes", (int64_t)bytes, "why", w->sizes.words);
+    if (!is_left)
+        m->kind = CREW_SETTLE_DONE;
+}
+
+/* Settles it, and keeps its answer until that is written. */
+static bool settle_and_keep(struct worker *w, crew_message *m)
+{
+    bool good = settle_one(w, m);
+    m->number = amqp_link_queued(w->link);
+    if (good && m->kind == CREW_SETTLE_REPLY) {
+        crew_list_append(&w->answered, m);
+        return true;
+    }
+    crew_transport_answered(w->config, m, CREW_NO_MEMORY);
+    crew_message_give(w->config->messages, m);
+    return good;
+}
+
+/* Of the answers that may be too large those go out that no longer may be, and the next one. */
+static bool publish_large(struct worker *w)
+{
+    bool good = true;
+    while (good && !w->sizes.busy && w->large.head) {
+        const crew_message *m = w->large.head;
+        bool may_be = m->reply.size > w->sizes.taken;
+        if (may_be) {
+            w->sizes.busy = true;
+            w->sizes.size = m->reply.size;
+            good = publish_answer(w, m, AMQP_LARGE);
+        } else {
+            good = settle_and_keep(w, crew_list_take(&w->large));
+        }
+    }
+    return good;
+}
+
+/* The one on its way is through: acknowledged now, or answered otherwise. */
+static bool on_large(struct worker *w, const struct amqp_event *e, const crew_error *why)
+{
+    crew_message *m = crew_list_take(&w->large);
+    bool good = true;
+    amqp_sizes_note(&w->sizes, e, why);
+    if (m && e->kind == AMQP_EVENT_TOO_LARGE) {
+        shrink(w, m);
+        good = settle_and_keep(w, m);
+    } else if (m) { /* what the broker does not take has nowhere to go */
+        good = w->ack_early || amqp_link_ack(w->link, ((const struct route *)m->mine)->tag);
+        crew_transport_answered(w->config, m, e->taken ? CREW_OK : CREW_LIMIT);
+        crew_message_give(w->config->messages, m);
+    }
+    return good && publish_large(w);
+}
+
 static crew_status worker_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct worker *w = state;
@@ -235,7 +340,11 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
             break;
         case AMQP_EVENT_CANCEL: good = consume_again(w, true); break;
         case AMQP_EVENT_CANCELLED: w->cancelling = false; break;
-        case AMQP_EVENT_LOST: return amqp_lost(w->config, &e, &why);
+        case AMQP_EVENT_LARGE:
+        case AMQP_EVENT_TOO_LARGE: good = on_large(w, &e, &why); break;
+        case AMQP_EVENT_LOST:
+            amqp_sizes_note_loss(&w->sizes, why.message);
+            return amqp_lost(w->config, &e, &why);
         case AMQP_EVENT_NONE: more = false; break;
         default: break;
         }
@@ -248,39 +357,6 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
             good = good && amqp_link_ack(w->link, ((const struct route *)m->mine)->tag);
     }
     return good ? amqp_link_flush(w->link) : CREW_NO_MEMORY;
-}
-
-static bool publish_answer(struct worker *w, const crew_message *m)
-{
-    const struct route *route = m->mine;
-    return amqp_link_publish(w->link, &(struct amqp_publish){ .channel = AMQP_CALLS,
-                                                              .exchange = "",
-                                                              .routing_key = m->origin,
-                                                              .content_type = crew_str(m->content_type),
-                                                              .correlation_id = route->correlation_id,
-                                                              .expiration_ms = -1,
-                                                              .body = crew_buffer_string(&m->reply) });
-}
-
-static bool settle_one(struct worker *w, const crew_message *m)
-{
-    const struct route *route = m->mine;
-    crew_string reply_to = m->origin;
-    bool answers = m->kind == CREW_SETTLE_REPLY;
-    /* A malformed address of this shape makes the broker close the connection; the request must not come
-     * round again, so its ack goes first. */
-    bool ack_first = reply_to.size > sizeof direct_reply_to - 1 &&
-                     memcmp(reply_to.data, direct_reply_to, sizeof direct_reply_to - 1) == 0;
-    bool good = true;
-    if (m->kind == CREW_SETTLE_REQUEUE || m->kind == CREW_SETTLE_REJECT)
-        return w->ack_early || amqp_link_reject(w->link, route->tag, m->kind == CREW_SETTLE_REQUEUE);
-    if (answers && !ack_first)
-        good = publish_answer(w, m);
-    if (!w->ack_early)
-        good = good && amqp_link_ack(w->link, route->tag);
-    if (answers && ack_first)
-        good = good && publish_answer(w, m);
-    return good;
 }
 
 /* Of an answer that waits in the outbox only where it ends there is needed. */
@@ -300,16 +376,19 @@ static crew_status worker_send(void *state, crew_list *messages)
     bool good = true, waits = !amqp_link_writable(w->link);
     w->unsettled -= messages->count;
     for (crew_message *m; (m = crew_list_take(messages));) {
-        good = good && settle_one(w, m);
-        if (good && m->kind == CREW_SETTLE_REPLY) {
-            m->number = amqp_link_queued(w->link);
-            if (waits) /* for long, perhaps */
+        if (m->kind == CREW_SETTLE_REPLY && w->sizes.most && m->reply.size > w->sizes.most)
+            shrink(w, m);
+        if (good && m->kind == CREW_SETTLE_REPLY && m->reply.size > w->sizes.taken && !is_direct(m->origin)) {
+            crew_list_append(&w->large, m);
+            good = publish_large(w);
+        } else if (good) {
+            good = settle_and_keep(w, m);
+            if (waits && w->answered.tail == m) /* for long, perhaps */
                 forget_content(m);
-            crew_list_append(&w->answered, m);
-            continue;
+        } else {
+            crew_transport_answered(w->config, m, CREW_NO_MEMORY);
+            crew_message_give(w->config->messages, m);
         }
-        crew_transport_answered(w->config, m, CREW_NO_MEMORY);
-        crew_message_give(w->config->messages, m);
     }
     if (!good)
         return CREW_NO_MEMORY;
@@ -335,14 +414,31 @@ static void worker_pause(void *state)
 static bool worker_pending(const void *state)
 {
     const struct worker *w = state;
-    return w->ready.count || (w->cancelling && !amqp_link_is_blocked(w->link));
+    return w->ready.count || w->large.count || (w->cancelling && !amqp_link_is_blocked(w->link));
+}
+
+/* Waits for what the broker says of the answers that go one at a time; false when it says no more. */
+static bool linger_over_one(struct worker *w, int64_t until_ms)
+{
+    crew_error why;
+    if (amqp_link_wait(w->link, -1, (int)(until_ms - crew_now_ms())) != CREW_OK)
+        return false;
+    struct amqp_event e = amqp_link_next(w->link, &why);
+    if (e.kind == AMQP_EVENT_LARGE || e.kind == AMQP_EVENT_TOO_LARGE)
+        return on_large(w, &e, &why) && amqp_link_flush(w->link) == CREW_OK;
+    return e.kind != AMQP_EVENT_LOST;
 }
 
 static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
 {
     struct worker *w = state;
+    int64_t until = crew_now_ms() + linger_ms;
     (void)unsent;
     crew_list_free(&w->ready);
+    while (w->large.count && crew_now_ms() < until && linger_over_one(w, until))
+        continue;
+    for (crew_message *m; (m = crew_list_take(&w->large)); crew_message_free(m))
+        crew_transport_answered(w->config, m, CREW_DISCONNECTED);
     tell_answered(w, amqp_link_close(w->link, linger_ms), CREW_DISCONNECTED);
 }
 

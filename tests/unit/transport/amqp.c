@@ -24,6 +24,17 @@ static crew_status add(crew_call *call)
     return crew_reply_int(call, crew_arg_int(call, 0) + crew_arg_int(call, 1));
 }
 
+static crew_status echo(crew_call *call)
+{
+    return crew_reply_value(call, crew_arg(call, 0));
+}
+
+static crew_status thrice(crew_call *call)
+{
+    const crew_value *one = crew_arg(call, 0);
+    return crew_reply(call, "[ooo]", one, one, one);
+}
+
 static crew_status pass(crew_call *call)
 {
     gate_pass(&gate);
@@ -43,6 +54,8 @@ static crew_status until_cancelled(crew_call *call)
 static const crew_method methods[] = {
     { "add", add, "a:int b:int" },
     { "pass", pass, "" },
+    { "echo", echo, "value:any" },
+    { "thrice", thrice, "value:any" },
     { "until_cancelled", until_cancelled, "" },
     { 0 },
 };
@@ -334,6 +347,119 @@ static void a_nack_says_not_executed_only_of_a_single_queue(void **state)
     assert_true(stats.retried > 0);
 }
 
+/* ---- what is too large for the broker ---- */
+
+enum { BROKER_MOST = 20000 };
+
+static void note_end(void *context, crew_result *result, const crew_error *error)
+{
+    atomic_store((atomic_int *)context, (int)error->status + 1);
+    crew_result_free(result);
+}
+
+static bool has_ended(void *status)
+{
+    return atomic_load((atomic_int *)status) != 0;
+}
+
+static crew_status call_with(const char *method, size_t size, crew_result **result)
+{
+    crew_arena *arena;
+    const crew_value *params;
+    char *text = calloc(1, size + 1);
+    memset(text, 'x', size);
+    assert_ok(crew_arena_new(&arena));
+    assert_ok(crew_pack(arena, &params, "[s]", text));
+    const crew_call_options options = { .idempotent = true, .timeout_ms = 20000 };
+    crew_status status = crew_client_call_value(client, method, params, &options, result, &why);
+    crew_arena_free(arena);
+    free(text);
+    return status;
+}
+
+static void a_request_that_is_too_large_costs_only_itself(void **state)
+{
+    (void)state;
+    static atomic_int other;
+    atomic_store(&other, 0);
+    start_broker(&(struct fake_options){ .max_message_size = BROKER_MOST });
+    serve(NULL);
+    connect_client();
+    assert_ok_why(crew_client_start(client, "pass", note_end, &other, &why, NULL), why);
+    assert_true(gate_await(&gate, 1));
+    for (int times = 0; times < 3; times++) {
+        assert_status(call_with("echo", BROKER_MOST, NULL), CREW_LIMIT);
+        assert_int_equal(why.executed, CREW_EXECUTED_NO);
+        assert_contains(why.message, "configured max size 20000");
+    }
+    assert_int_equal(fake_count(broker, AMQP_CHANNEL_CLOSE_OK_METHOD),
+                     1); /* from then on the limit is known */
+    assert_int_equal(fake_count(broker, AMQP_CONNECTION_OPEN_METHOD), 2);
+    assert_ok_why(call_with("echo", BROKER_MOST / 2, NULL), why);
+    gate_open(&gate);
+    assert_true(eventually(has_ended, &other));
+    assert_int_equal(atomic_load(&other), CREW_OK + 1);
+    crew_client_stats stats;
+    crew_client_stats_get(client, &stats);
+    assert_int_equal(stats.resent, 0);
+}
+
+static void an_answer_that_is_too_large_is_an_error_once(void **state)
+{
+    (void)state;
+    static atomic_int other;
+    atomic_store(&other, 0);
+    start_broker(&(struct fake_options){ .max_message_size = BROKER_MOST });
+    serve(NULL);
+    connect_client();
+    assert_ok_why(crew_client_start(client, "pass", note_end, &other, &why, NULL), why);
+    assert_true(gate_await(&gate, 1));
+    for (int times = 0; times < 3; times++) {
+        crew_result *result;
+        crew_string reason;
+        assert_status(call_with("thrice", BROKER_MOST / 2, &result), CREW_REMOTE_ERROR);
+        assert_int_equal(why.code, CREW_CODE_INTERNAL_ERROR);
+        assert_int_equal(why.executed, CREW_EXECUTED_YES);
+        assert_ok(crew_value_string(
+            crew_value_get(crew_value_get(crew_result_error_data(result), "rpcrew"), "reason"), &reason));
+        assert_true(crew_string_equal(reason, crew_str("too_large")));
+        crew_result_free(result);
+    }
+    gate_open(&gate);
+    assert_true(eventually(has_ended, &other));
+    assert_int_equal(atomic_load(&other), CREW_OK + 1);
+    assert_int_equal(fake_count(broker, AMQP_CHANNEL_CLOSE_OK_METHOD), 1);
+    assert_int_equal(fake_count(broker, AMQP_CONNECTION_OPEN_METHOD), 2);
+    assert_true(eventually(is_empty, NULL));
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
+    assert_int_equal(stats.redelivered, 0);
+}
+
+static void with_one_channel_all_goes_over_it(void **state)
+{
+    (void)state;
+    for (unsigned channels = 1; channels <= 3; channels++) {
+        start_broker(&(struct fake_options){ .channel_max = channels });
+        serve(NULL);
+        connect_client();
+        assert_ok_why(call_with("echo", BROKER_MOST, NULL), why);
+        assert_ok_why(crew_client_notify(client, "add", &why, "[ii]", 1, 2), why);
+        const crew_call_options brief = { .timeout_ms = 300 }; /* so that the queue is asked after */
+        assert_status(crew_client_call_value(client, "pass", NULL, &brief, NULL, &why), CREW_TIMEOUT);
+        gate_open(&gate);
+        assert_ok_why(call_with("echo", 1, NULL), why);
+        assert_int_equal(fake_count(broker, AMQP_CONNECTION_OPEN_METHOD), 2);
+        crew_client_free(client);
+        crew_server_free(server);
+        fake_stop(broker);
+        client = NULL;
+        server = NULL;
+        broker = NULL;
+        gate_reset(&gate);
+    }
+}
+
 /* ---- clocks ---- */
 
 static void put_with_deadline(unsigned id, int64_t unix_ms, bool as_double, const char *expiration)
@@ -431,6 +557,9 @@ int main(void)
         TEST(what_the_drain_s_time_does_not_reach_is_given_back_once),
         TEST(a_classic_queue_gets_back_what_nobody_has_started_behind_the_cancel),
         TEST(a_nack_says_not_executed_only_of_a_single_queue),
+        TEST(a_request_that_is_too_large_costs_only_itself),
+        TEST(an_answer_that_is_too_large_is_an_error_once),
+        TEST(with_one_channel_all_goes_over_it),
         TEST(a_clock_that_disagrees_drops_nothing),
         TEST(a_second_stop_does_not_linger_over_an_alarm),
     };

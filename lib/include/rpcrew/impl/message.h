@@ -9,6 +9,8 @@
 #define CREW_REASON_REDELIVERED "redelivered"
 /* Another: its peer has sent more than there is room for, while others wait. */
 #define CREW_REASON_ROOM "room"
+/* No refusal: an answer was too large for whoever was to carry it. */
+#define CREW_REASON_TOO_LARGE "too_large"
 
 /* What a message is at the moment: which of these a transport gets and gives is in impl/transport.h. */
 typedef enum crew_message_kind {
@@ -25,6 +27,7 @@ typedef enum crew_message_kind {
     CREW_EVENT_CONFIRMED,  /* the one-way request itself, given back: handed over */
     CREW_EVENT_UNROUTABLE, /* nobody is there to take it: not executed */
     CREW_EVENT_REFUSED,    /* the broker has no room: not executed */
+    CREW_EVENT_TOO_LARGE,  /* for whoever carries it: not executed */
     CREW_EVENT_REPLY,      /* an answer, in body */
     CREW_EVENT_STRAY       /* an answer of nobody's */
 } crew_message_kind;
@@ -37,7 +40,8 @@ typedef struct crew_message {
     /* client */
     bool unsure;          /* CREW_EVENT_REFUSED: some of those that it was for may have it */
     uint32_t correlation; /* the call that it belongs to; 0: told by the body's id */
-    const char *words; /* an event by which a call ends: what more is known of why; for the process's life */
+    const char
+        *words; /* an event by which a call ends: what more is known of why; until the next operation */
 
     /* worker */
     crew_peer *peer;           /* who sent it, with a hold of the message's; NULL: the endpoint's one */

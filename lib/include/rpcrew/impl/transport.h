@@ -31,11 +31,11 @@
  * transport's to send. What close gives back it does not send: a request that is told as not executed and
  * arrives would run twice.
  * 4. Each request that send has taken is told exactly once, with its body still in it: recv gives it back as
- *    CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED or (one_way) CONFIRMED, which is as sure as the transport can be
- * that it was handed over; or close gives it back as unsent, if it was not begun. After WRITTEN the others
- * may follow, as messages of their own with nothing but the correlation, which is the client's for one call.
- * What is never told leaves its call to its deadline; events that close still has it frees, since by then the
- * calls have ended.
+ *    CREW_EVENT_WRITTEN, UNROUTABLE, REFUSED, TOO_LARGE or (one_way) CONFIRMED, which is as sure as the
+ * transport can be that it was handed over; or close gives it back as unsent, if it was not begun. After
+ * WRITTEN the others may follow, as messages of their own with nothing but the correlation, which is the
+ * client's for one call. What is never told leaves its call to its deadline; events that close still has it
+ * frees, since by then the calls have ended.
  * 5. recv alone reports a loss, after it has given all that had come by then; wait and send leave it to the
  * next recv. They may return other failures (CREW_NO_MEMORY, CREW_SYSTEM); after those, too, a client's recv
  * is called once more before close. So an answer that has arrived is never lost to the news that its
@@ -97,9 +97,10 @@ typedef struct crew_transport_config {
     crew_opening *opening;       /* open's own; NULL: it is never ended early */
     struct crew_queue *queue; /* the endpoint's: what wakes wait; for a task that opens a further connection
                                  (core/task.h) */
-    /* worker, NULL: nobody asks. By crew_transport_answered and crew_transport_gone */
+    /* worker, NULL: nobody asks. By crew_transport_answered, _gone and _shrink */
     void (*answered)(void *context, const crew_message *message, crew_status status);
     void (*gone)(void *context);
+    bool (*too_large)(void *context, crew_message *message);
     void *context;
     crew_message_pool *messages; /* where new messages come from and those that are finished go to */
 } crew_transport_config;
@@ -113,6 +114,13 @@ static inline void crew_transport_answered(const crew_transport_config *config, 
 {
     if (config->answered && message->kind == CREW_SETTLE_REPLY)
         config->answered(config->context, message, status);
+}
+
+/* An answer turns out to be too large for whoever carries it: puts an error in its place, which is then to be
+ * sent. False: it cannot. */
+static inline bool crew_transport_shrink(const crew_transport_config *config, crew_message *message)
+{
+    return config->too_large && config->too_large(config->context, message);
 }
 
 /* Tells that a peer has gone, as soon as it is known: its calls that have not begun are not run any more, and
