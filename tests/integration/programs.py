@@ -569,7 +569,7 @@ class Documents(Case):
         loop = subprocess.Popen([program("poll_loop"), url])
         self.addCleanup(loop.wait)
         self.addCleanup(loop.kill)
-        eventually(lambda: int(rpcrew("call", "-t", "20", url, "ticks").out) > 0)
+        eventually(lambda: int(rpcrew("call", "--retry", "-t", "20", url, "ticks").out) > 0)
         self.assertEqual(rpcrew("call", url, "reset").out, "null\n")
         loop.terminate()
         self.assertEqual(loop.wait(30), 0)

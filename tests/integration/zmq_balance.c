@@ -157,10 +157,11 @@ static bool five_lost(void *context)
     return atomic_load(&((struct count *)context)->lost) == 5;
 }
 
-static void start_ten(struct count *count)
+static void start_ten(struct count *count, unsigned retry)
 {
+    const crew_call_options options = { .retry = retry };
     for (int i = 0; i < 10; i++)
-        assert_ok(crew_client_start(client, "pass", note, count, NULL, NULL));
+        assert_ok(crew_client_start_value(client, "pass", NULL, &options, note, count, NULL, NULL));
 }
 
 static void calls_are_spread_by_how_many_are_outstanding(void **state)
@@ -168,7 +169,7 @@ static void calls_are_spread_by_how_many_are_outstanding(void **state)
     (void)state;
     struct count count = { 0 };
     connect_both();
-    start_ten(&count);
+    start_ten(&count, 0);
     assert_true(gate_await(&gate, 10));
     gate_open(&gate);
     assert_true(eventually(ten_ended, &count));
@@ -181,7 +182,7 @@ static void a_worker_that_goes_takes_only_its_own_calls_and_is_left_out(void **s
     (void)state;
     struct count count = { 0 };
     connect_both();
-    start_ten(&count);
+    start_ten(&count, 0);
     assert_true(gate_await(&gate, 10));
     crew_server_stop(servers[0]);
     crew_server_stop(servers[0]);
@@ -206,10 +207,33 @@ static void what_waits_goes_to_the_first_that_appears(void **state)
     crew_client_free(client);
     assert_ok(crew_client_new(&client, all, NULL, NULL));
     gate_open(&gate);
-    start_ten(&count);
+    start_ten(&count, CREW_RETRY_NO_SERVICE);
     serve(2);
     assert_true(eventually(ten_ended, &count));
     assert_int_equal(atomic_load(&count.of['c']), 10);
+}
+
+static void ends_at_once(const char *url)
+{
+    crew_error why;
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, url, NULL, NULL));
+    assert_status(crew_client_call(client, "who", NULL, &why, NULL), CREW_NO_SERVICE);
+    assert_int_equal(why.executed, CREW_EXECUTED_NO);
+    assert_true(why.elapsed_ms < 15000); /* of thirty seconds */
+    assert_contains(why.message, "refused");
+}
+
+static void where_nobody_listens_a_call_ends_at_once(void **state)
+{
+    (void)state;
+    ends_at_once(addresses[2]);
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, all, NULL, NULL));
+    assert_int_not_equal(answerer(), '?'); /* one of several is enough */
+    end(0, 1);
+    end(1, 1);
+    ends_at_once(all);
 }
 
 static void note_slowly(void *context, crew_result *result, const crew_error *why)
@@ -284,6 +308,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(calls_are_spread_by_how_many_are_outstanding),
         TEST(a_worker_that_goes_takes_only_its_own_calls_and_is_left_out),
+        TEST(where_nobody_listens_a_call_ends_at_once),
         TEST(what_waits_goes_to_the_first_that_appears),
         TEST(what_one_worker_has_no_room_for_another_gets),
         TEST(answers_that_have_arrived_count_although_the_worker_has_gone),

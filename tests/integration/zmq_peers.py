@@ -152,6 +152,35 @@ class TheirClients(Peer):
         if "asan" not in os.environ["RPCREW_BIN"] and "tsan" not in os.environ["RPCREW_BIN"]:
             self.assertLess(resident, 60000, "kB")
 
+    def test_a_client_that_comes_back_under_its_id_is_heard(self):
+        self.serve()
+        first = self.connected(zmq.DEALER, routing_id=b"fixed")
+        first.send_multipart([b"", request("sleep_ms", [500], 1)])
+        first.send_multipart([b"", request("add", [1, 2], 2)])
+        self.assertEqual(answer(first)["id"], 2)
+        second = self.connected(zmq.DEALER, routing_id=b"fixed")  # the first one's host may have vanished
+        for i in range(20):
+            second.send_multipart([b"", request("add", [i, 1], 10 + i)])
+            self.assertEqual(answer(second)["id"], 10 + i)
+        self.assertFalse(second.poll(1000))  # what the first one asked for is not the second one's
+        third = self.connected(zmq.DEALER, routing_id=b"fixed")
+        third.probe_router = 1
+        third.send_multipart([b"", request("add", [1, 1], 5)])
+        self.assertEqual(answer(third)["id"], 5)
+
+    def test_the_empty_message_of_probe_router_is_no_request(self):
+        self.serve()
+        dealer = self.connected(zmq.DEALER, probe_router=1)
+        dealer.send_multipart([b"", request("add", [1, 2], 1)])
+        self.assertEqual(answer(dealer)["result"], 3)
+        self.assertFalse(dealer.poll(300))
+
+    def test_an_abstract_name(self):
+        url = f"zmq+ipc://@rpcrew-{os.getpid()}"
+        self.worker("conformance", "--listen", url)
+        self.assertEqual(rpcrew("call", url, "add", "1", "2").out, "3\n")
+        self.assertEqual(rpcrew("call", url + "-nobody", "add", "1", "2").code, 3)
+
     def test_a_client_that_leaves_costs_nothing(self):
         self.serve()
         for _ in range(20):

@@ -303,6 +303,8 @@ static struct crew_pending *match(struct crew_link *link, const crew_message *me
     if (!id && reply->id_kind == CREW_ID_NUMBER)
         id = reply->id;
     struct crew_pending *call = id ? find(client, id) : NULL;
+    if (call && call->link != link) /* asked of another worker: only that one's answer counts */
+        call = NULL;
     bool of_nobody = reply->id_kind == CREW_ID_NULL && (reply->is_error || !reply->valid);
     if (!id && of_nobody && link->due.count == 1)
         call = crew_due_first(&link->due); /* the sole one outstanding there: most likely that */
@@ -490,6 +492,16 @@ static void became_ready(struct crew_endpoint *endpoint)
             crew_queue_wake(&client->links[i].endpoint.queue);
 }
 
+/* Whether another of the client's workers is there, or has not been looked for. Under the lock. */
+static bool some_other_may_be_there(const struct crew_link *link)
+{
+    const crew_client *client = link->endpoint.options.context;
+    bool may = false;
+    for (size_t i = 0; i < client->link_count; i++)
+        may = may || (&client->links[i] != link && !client->links[i].absent);
+    return may;
+}
+
 /* The connection is gone. What was written may have been executed; what was not is in unsent, and stays. If
  * there has never been one, nothing serves this endpoint. Under the lock; returns the calls that have ended.
  */
@@ -498,6 +510,8 @@ static struct crew_pending *settle(struct crew_link *link, crew_list *unsent)
     crew_client *client = client_of(&link->endpoint);
     bool lost = link->endpoint.ever_open;
     struct crew_pending *ended = NULL;
+    if (!lost && some_other_may_be_there(link))
+        return NULL;
     for (size_t i = 0; i < client->table.room; i++) {
         struct crew_pending *call = client->table.slots[i];
         if (!call || call->link != link || call->state == CREW_CALL_STARTING)
@@ -519,6 +533,9 @@ static struct crew_pending *settle(struct crew_link *link, crew_list *unsent)
 static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent)
 {
     crew_client *client = client_of(endpoint);
+    pthread_mutex_lock(&client->mutex);
+    link_of(endpoint)->absent = why->status != CREW_OK;
+    pthread_mutex_unlock(&client->mutex);
     if (why->status == CREW_OK)
         return;
     pthread_mutex_lock(&client->mutex);

@@ -602,7 +602,8 @@ static void close_in_order(struct amqp_link *link, unsigned linger_ms)
     crew_error why;
     if (link->fd < 0 || !amqp_link_append_method(link, 0, AMQP_CONNECTION_CLOSE_METHOD, &method))
         return;
-    while (!link->close_answered && crew_now_ms() < until) {
+    while (!link->close_answered && !link->blocked &&
+           crew_now_ms() < until) { /* an alarm lets nothing through */
         if (amqp_link_wait(link, -1, (int)(until - crew_now_ms())) != CREW_OK ||
             amqp_link_next(link, &why).kind == AMQP_EVENT_LOST)
             return;

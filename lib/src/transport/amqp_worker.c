@@ -414,7 +414,8 @@ static void worker_pause(void *state)
 static bool worker_pending(const void *state)
 {
     const struct worker *w = state;
-    return w->ready.count || w->large.count || (w->cancelling && !amqp_link_is_blocked(w->link));
+    return w->ready.count || w->large.count || w->answered.count ||
+           (w->cancelling && !amqp_link_is_blocked(w->link));
 }
 
 /* Waits for what the broker says of the answers that go one at a time; false when it says no more. */

@@ -10,9 +10,6 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
     if (server && crew_url_host_count(url) != 1)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': a worker wants one host",
                               crew_url_text(url));
-    if (crew_url_user(url))
-        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': ZeroMQ asks for no user",
-                              crew_url_text(url));
     crew_status status = CREW_OK;
     for (size_t i = 0; i < crew_url_host_count(url) && status == CREW_OK; i++)
         status = zmq_end_address(url, i, address, sizeof address, why);

@@ -1,48 +1,22 @@
 /* A caller on ZeroMQ: a DEALER that sends REQ's envelope, ["", body]; answers are matched by the protocol's
  * id. With headers=yes it puts a frame with its deadline before the body, which workers echo as envelope. */
-#include "transport/zmq_end.h"
+#include "transport/zmq_watch.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 
 struct caller {
     struct zmq_end end;
-    void *monitor;
+    struct zmq_watch watch;
     bool headers;
-    unsigned peers;    /* connections with their handshake done */
-    unsigned failures; /* handshakes that failed, and whose end is still to be told */
-    bool lost, full;   /* the peers' queues are, as far as we know */
+    bool full; /* the peers' queues are, as far as we know */
     crew_list events;
 };
 
-enum {
-    RECEIVE_MARK = 128, /* answers of a peer that libzmq queues, of whatever size */
-    HANDSHAKE_FAILED = ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                       ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
-};
-
-static crew_status start_monitor(struct caller *c, crew_error *why)
-{
-    static atomic_uint count; /* a name that was used may still be bound for a moment */
-    char address[64];
-    (void)snprintf(address, sizeof address, "inproc://rpcrew-monitor-%u", atomic_fetch_add(&count, 1));
-    int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED | ZMQ_EVENT_DISCONNECTED;
-    if (zmq_socket_monitor(c->end.socket, address, events) != 0)
-        return zmq_end_failed(&c->end, "monitoring", why);
-    c->monitor = zmq_end_socket(ZMQ_PAIR);
-    if (!c->monitor)
-        return zmq_end_failed(&c->end, "monitoring", why);
-    zmq_end_set(c->monitor, ZMQ_LINGER, 0);
-    return zmq_connect(c->monitor, address) == 0 ? CREW_OK : zmq_end_failed(&c->end, "monitoring", why);
-}
+enum { RECEIVE_MARK = 128 }; /* answers of a peer that libzmq queues, of whatever size */
 
 static void close_caller(struct caller *c, unsigned linger_ms)
 {
-    int result = zmq_socket_monitor(c->end.socket, NULL, 0);
-    (void)result;
-    if (c->monitor)
-        zmq_close(c->monitor);
-    c->monitor = NULL;
+    zmq_watch_stop(&c->watch, &c->end);
     zmq_end_close(&c->end, linger_ms);
 }
 
@@ -55,7 +29,9 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
         return status;
     zmq_end_set(c->end.socket, ZMQ_RCVHWM, RECEIVE_MARK);
     c->headers = crew_url_option_is(config->url, "headers", "yes");
-    status = start_monitor(c, why);
+    status = zmq_watch_start(&c->watch, &c->end, why);
+    if (status == CREW_OK && c->end.connects)
+        status = zmq_end_reach(&c->end, why);
     if (status == CREW_OK)
         status = c->end.connects ? zmq_end_connect(&c->end, why) : zmq_end_bind(&c->end, why);
     if (status != CREW_OK)
@@ -68,7 +44,7 @@ static bool has_peer(const struct caller *c)
 {
     if (c->end.inproc) /* nothing is heard of its peers */
         return !c->end.connects || c->end.number;
-    return c->peers > 0 && !c->lost;
+    return c->watch.peers > 0 && !c->watch.lost;
 }
 
 static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
@@ -78,12 +54,12 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
     bool tick = c->end.inproc && c->end.connects;
     if (tick && (timeout_ms < 0 || timeout_ms > ZMQ_END_INPROC_TICK_MS))
         timeout_ms = ZMQ_END_INPROC_TICK_MS;
-    if (c->events.count || c->lost)
+    if (c->events.count || c->watch.lost)
         timeout_ms = 0;
     short events = (short)(c->full && has_peer(c) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
     zmq_pollitem_t items[] = { { .fd = wake_fd, .events = ZMQ_POLLIN },
                                { .socket = c->end.socket, .events = events },
-                               { .socket = c->monitor, .events = ZMQ_POLLIN } };
+                               { .socket = c->watch.monitor, .events = ZMQ_POLLIN } };
     crew_status status = zmq_end_poll(items, 3, timeout_ms);
     if (items[1].revents & ZMQ_POLLOUT)
         c->full = false;
@@ -127,38 +103,10 @@ static crew_message *receive_answer(struct caller *c, crew_room *room)
     return m;
 }
 
-static bool more_frames(void *socket)
-{
-    int more = 0;
-    size_t size = sizeof more;
-    return zmq_getsockopt(socket, ZMQ_RCVMORE, &more, &size) == 0 && more;
-}
-
-/* Reads what the monitor tells: [event and value, address]. */
-static void read_monitor(struct caller *c)
-{
-    unsigned char event[6];
-    while (zmq_recv(c->monitor, event, sizeof event, ZMQ_DONTWAIT) == (int)sizeof event) {
-        uint16_t what;
-        memcpy(&what, event, sizeof what);
-        while (more_frames(c->monitor))
-            if (zmq_recv(c->monitor, event, 0, ZMQ_DONTWAIT) < 0)
-                break;
-        if (what == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
-            c->peers++;
-        else if (what & HANDSHAKE_FAILED)
-            c->failures++;
-        else if (what == ZMQ_EVENT_DISCONNECTED && c->failures)
-            c->failures--;
-        else if (what == ZMQ_EVENT_DISCONNECTED && c->peers)
-            c->lost |= --c->peers == 0;
-    }
-}
-
 static crew_status caller_send(void *state, crew_list *messages)
 {
     struct caller *c = state;
-    read_monitor(c);
+    zmq_watch_read(&c->watch);
     for (crew_message *m; !c->full && (m = messages->head);) {
         c->full = !write_request(c, m);
         if (c->full)
@@ -173,8 +121,8 @@ static crew_status caller_send(void *state, crew_list *messages)
 static crew_status caller_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct caller *c = state;
-    read_monitor(c);
-    bool lost = c->lost || zmq_end_lost(&c->end);
+    zmq_watch_read(&c->watch);
+    bool lost = c->watch.lost || zmq_end_lost(&c->end);
     if (c->end.inproc && c->end.connects && !c->end.number)
         (void)zmq_end_connect(&c->end, NULL);
     crew_list_move(messages, &c->events);
@@ -182,7 +130,8 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
         crew_list_append(messages, m);     /* what came before the loss counts */
     if (!lost || !crew_room_is_left(room)) /* else there may be more of it */
         return CREW_OK;
-    return crew_error_set(c->end.config->lost, CREW_DISCONNECTED, "the worker's connection was lost");
+    return crew_error_set(c->end.config->lost, CREW_DISCONNECTED, "%s",
+                          c->watch.lost ? c->watch.lost : "the worker has gone");
 }
 
 static bool caller_ready(const void *state)

@@ -1,8 +1,13 @@
 /* The context, shared by all endpoints of the process, and what both ends do with their sockets. */
 #include "transport/zmq_end.h"
 
+#include "transport/dial.h"
+
 #include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -114,10 +119,14 @@ crew_status zmq_end_address(const crew_url *url, size_t index, char *address, si
 {
     const char *scheme = crew_url_scheme(url) + strlen("zmq+"), *wants = NULL;
     const char *host = crew_url_host(url, index), *path = crew_url_path(url);
+    /* zmq+ipc://@name has an empty user, by the grammar of URLs. */
+    bool is_abstract = crew_url_user(url) && !*crew_url_user(url) && *host && !*path;
     int size = 0;
-    if (strcmp(scheme, "ipc") == 0) {
-        wants = *host || !*path ? "wants zmq+ipc:///path" : NULL;
-        size = snprintf(address, room, "ipc://%s", path);
+    if (crew_url_user(url) && !(is_abstract && strcmp(scheme, "ipc") == 0)) {
+        wants = "asks for no user: ZeroMQ has none";
+    } else if (strcmp(scheme, "ipc") == 0) {
+        wants = !is_abstract && (*host || !*path) ? "wants zmq+ipc:///path, or zmq+ipc://@name" : NULL;
+        size = snprintf(address, room, is_abstract ? "ipc://@%s" : "ipc://%s", is_abstract ? host : path);
     } else if (strcmp(scheme, "inproc") == 0) {
         wants = !*host || *path ? "wants zmq+inproc://name" : NULL;
         size = snprintf(address, room, "inproc://%s", host);
@@ -187,7 +196,7 @@ static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
     return CREW_OK;
 }
 
-/* Of an ipc address, NULL for others. */
+/* Of an ipc address, NULL for others. It begins with '@' where it is an abstract name. */
 static const char *path_of(const struct zmq_end *end)
 {
     return strncmp(end->address, "ipc://", 6) == 0 ? end->address + 6 : NULL;
@@ -197,7 +206,8 @@ static const char *path_of(const struct zmq_end *end)
 static ino_t file_of(const struct zmq_end *end)
 {
     struct stat file;
-    return path_of(end) && lstat(path_of(end), &file) == 0 ? file.st_ino : 0;
+    const char *path = path_of(end);
+    return path && *path != '@' && lstat(path, &file) == 0 ? file.st_ino : 0;
 }
 
 void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
@@ -226,7 +236,7 @@ static crew_status check_path(const struct zmq_end *end, crew_error *why)
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     const char *path = path_of(end);
     struct stat file;
-    if (!path || lstat(path, &file) != 0)
+    if (!path || *path == '@' || lstat(path, &file) != 0)
         return CREW_OK;
     if (!S_ISSOCK(file.st_mode))
         return crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: there is something that is no socket",
@@ -265,6 +275,55 @@ crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
         end->number = name_add(end->address);
     end->file = file_of(end);
     return end->inproc && !end->number ? crew_error_set(why, CREW_NO_MEMORY, "no memory") : CREW_OK;
+}
+
+static crew_status reach_path(const struct zmq_end *end, crew_error *why)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    const char *path = path_of(end);
+    size_t size = strlen(path);
+    if (size >= sizeof address.sun_path)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "connecting to %s: the path is too long", end->address);
+    memcpy(address.sun_path, path, size + 1);
+    if (*path == '@') /* an abstract name, as libzmq writes it */
+        address.sun_path[0] = '\0';
+    socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size + (*path != '@'));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error = fd < 0 || connect(fd, (const struct sockaddr *)&address, length) == 0 ? 0 : errno;
+    if (fd >= 0)
+        close(fd);
+    if (!error || error == EAGAIN) /* somebody is there, and busy */
+        return CREW_OK;
+    return crew_error_set(why, CREW_NO_SERVICE, "connecting to %s: %s", end->address, strerror(error));
+}
+
+crew_status zmq_end_reach(struct zmq_end *end, crew_error *why)
+{
+    const crew_transport_config *config = end->config;
+    const char *host = crew_url_host(config->url, config->host);
+    unsigned port = crew_url_port(config->url, config->host);
+    struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+    socklen_t size = sizeof address;
+    char number[INET6_ADDRSTRLEN];
+    if (end->inproc)
+        return CREW_OK;
+    if (path_of(end))
+        return reach_path(end, why);
+    int fd = dial_tcp(host, port, config->connect_timeout_ms, config->opening, why);
+    if (fd < 0)
+        return why->status;
+    bool known = getpeername(fd, (struct sockaddr *)&address, &size) == 0 &&
+                 getnameinfo((const struct sockaddr *)&address, size, number, sizeof number, NULL, 0,
+                             NI_NUMERICHOST) == 0;
+    (void)crew_opening_waits_for(config->opening, -1);
+    close(fd);
+    if (known && address.ss_family == AF_INET6) {
+        (void)snprintf(end->address, sizeof end->address, "tcp://[%s]:%u", number, port);
+        zmq_end_set(end->socket, ZMQ_IPV6, 1);
+    } else if (known) {
+        (void)snprintf(end->address, sizeof end->address, "tcp://%s:%u", number, port);
+    }
+    return CREW_OK;
 }
 
 /* An inproc end connects when there is something to connect to; the others leave that to libzmq. */

@@ -36,6 +36,10 @@ crew_status zmq_end_bind(struct zmq_end *end, crew_error *why);
 crew_status zmq_end_connect(struct zmq_end *end, crew_error *why);
 void zmq_end_close(struct zmq_end *end, unsigned linger_ms);
 
+/* Whether somebody takes connections where this end is to connect to: else CREW_NO_SERVICE. Of a name with
+ * addresses of both families it becomes the one that answers. For open. */
+crew_status zmq_end_reach(struct zmq_end *end, crew_error *why);
+
 /* Whether the binding that an inproc end is connected to has gone. */
 bool zmq_end_lost(const struct zmq_end *end);
 void zmq_end_set(void *socket, int option, int value);

@@ -12,7 +12,8 @@ struct zmq_peer {
     crew_list parked;  /* requests that have come and there is no room for */
     crew_list waiting; /* answers, in order, that it has not read those before of */
     size_t parked_bytes, waiting_bytes;
-    int64_t last_ms;                          /* when its last request came */
+    int64_t last_ms;                          /* when its last request came, */
+    uint64_t connection;                      /* and over which; 0: not known */
     int64_t since_ms;                         /* that it has read nothing, while answers wait */
     bool full;                                /* answers wait, or have been lost lately */
     struct zmq_peer *next_parked, *next_full; /* in the rounds of those that have some */

@@ -11,6 +11,7 @@
  * Meanwhile no more is taken from that peer, and nobody else waits for it. */
 #include "transport/zmq_end.h"
 #include "transport/zmq_peers.h"
+#include "transport/zmq_watch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -43,12 +44,26 @@ struct route {
 
 struct worker {
     struct zmq_end end;
+    struct zmq_watch watch; /* of one that connects */
     bool settle_empty;
     unsigned send_timeout_ms;
     size_t send_bytes;
     int64_t peek_at_ms;
     struct zmq_peers peers;
 };
+
+/* inproc's peers are not told of. */
+static bool watches(const struct worker *w)
+{
+    return w->end.connects && !w->end.inproc;
+}
+
+static void close_socket(struct worker *w, unsigned linger_ms)
+{
+    if (watches(w))
+        zmq_watch_stop(&w->watch, &w->end);
+    zmq_end_close(&w->end, linger_ms);
+}
 
 static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
 {
@@ -65,10 +80,16 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     unsigned mark = config->in_flight_max < RECEIVE_LEAST ? RECEIVE_LEAST : config->in_flight_max;
     mark = (unsigned)crew_url_number(config->url, "receive_queue", mark < MARK_MOST ? mark : MARK_MOST);
     zmq_end_set(w->end.socket, ZMQ_RCVHWM, (int)mark);
+    /* A caller with an id of its own that comes back is served, also while the end of its old connection is
+     * not noticed. */
+    zmq_end_set(w->end.socket, ZMQ_ROUTER_HANDOVER, 1);
     zmq_end_set(w->end.socket, ZMQ_SNDHWM, (int)crew_url_number(config->url, "send_queue", SEND_QUEUE));
-    status = w->end.connects ? zmq_end_connect(&w->end, why) : zmq_end_bind(&w->end, why);
+    if (watches(w))
+        status = zmq_watch_start(&w->watch, &w->end, why);
+    if (status == CREW_OK)
+        status = w->end.connects ? zmq_end_connect(&w->end, why) : zmq_end_bind(&w->end, why);
     if (status != CREW_OK)
-        zmq_end_close(&w->end, 0);
+        close_socket(w, 0);
     return status;
 }
 
@@ -125,9 +146,13 @@ static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const c
         timeout_ms = sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
     if (!take && peeks(w, room))
         timeout_ms = sooner(timeout_ms, peek_interval_ms(w));
-    zmq_pollitem_t items[] = { { .fd = wake_fd, .events = ZMQ_POLLIN },
-                               { .socket = w->end.socket, .events = ZMQ_POLLIN } };
-    return zmq_end_poll(items, take ? 2 : 1, timeout_ms);
+    zmq_pollitem_t items[3] = { { .fd = wake_fd, .events = ZMQ_POLLIN } };
+    int count = 1;
+    if (watches(w))
+        items[count++] = (zmq_pollitem_t){ .socket = w->watch.monitor, .events = ZMQ_POLLIN };
+    if (take)
+        items[count++] = (zmq_pollitem_t){ .socket = w->end.socket, .events = ZMQ_POLLIN };
+    return zmq_end_poll(items, count, timeout_ms);
 }
 
 /* Who sent it: the first frame, and behind a proxy, which all its callers share, those up to the empty one.
@@ -150,6 +175,15 @@ static bool keep_origin(crew_message *m, const struct route *route)
     return joined != NULL;
 }
 
+enum { SOURCE = 2 }; /* ZMQ_SRCFD, which headers call deprecated, and nothing else tells */
+
+/* An id that the peer has chosen, and may come back with; libzmq's own begin with a NUL, and are used once.
+ */
+static bool is_chosen(crew_string id)
+{
+    return id.size && id.data && *id.data;
+}
+
 /* Receives one message's frames; NULL when there is none, or it was not worth keeping (*again is true then).
  */
 static crew_message *receive_request(struct worker *w, bool *again)
@@ -158,6 +192,7 @@ static crew_message *receive_request(struct worker *w, bool *again)
     crew_string frames[ZMQ_END_ENVELOPE_MOST];
     crew_message *m = crew_message_take(w->end.config->messages);
     size_t count = 0, bytes = 0;
+    int connection = -1;
     bool good = m != NULL;
     zmq_msg_t part;
     zmq_msg_init(&part);
@@ -170,6 +205,8 @@ static crew_message *receive_request(struct worker *w, bool *again)
         *again = true;
         more = zmq_msg_more(&part) != 0;
         crew_string frame = { zmq_msg_data(&part), zmq_msg_size(&part) };
+        if (!more && count && is_chosen(frames[0]))
+            connection = zmq_msg_get(&part, SOURCE);
         if (!more && good)
             crew_buffer_append(&m->body, frame.data, frame.size);
         bytes += more ? frame.size : 0;
@@ -188,11 +225,13 @@ static crew_message *receive_request(struct worker *w, bool *again)
     }
     if (route)
         route->count = count;
-    if (!route || !keep_origin(m, route)) {
+    /* An empty message without an envelope is what ZMQ_PROBE_ROUTER sends first, and no request. */
+    if (!route || (count == 1 && !m->body.size) || !keep_origin(m, route)) {
         crew_message_give(w->end.config->messages, m);
         return NULL;
     }
     m->kind = CREW_MESSAGE_REQUEST;
+    m->number = connection < 0 ? 0 : (uint64_t)connection + 1;
     m->mine = route;
     return m;
 }
@@ -430,10 +469,15 @@ static bool refuses(const struct worker *w, const struct zmq_peer *peer, size_t 
 static void place(struct worker *w, crew_message *m, int64_t now_ms, crew_list *messages, crew_room *room)
 {
     struct zmq_peer *peer = zmq_peers_find(&w->peers, ((const struct route *)m->mine)->frames[0]);
+    if (peer && m->number && peer->connection && m->number != peer->connection) { /* it has come back */
+        note_gone(w, peer);
+        peer = zmq_peers_find(&w->peers, ((const struct route *)m->mine)->frames[0]);
+    }
     if (!peer) { /* without memory; or what no ROUTER gives */
         drop(w, m);
         return;
     }
+    peer->connection = m->number;
     m->peer = crew_peer_hold(peer->core);
     peer->last_ms = now_ms;
     bool in_turn = !peer->parked.count && peer->waiting_bytes <= HELD_BYTES;
@@ -467,6 +511,10 @@ static void receive_requests(struct worker *w, crew_list *messages, crew_room *r
 static crew_status worker_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct worker *w = state;
+    if (watches(w))
+        zmq_watch_read(&w->watch);
+    if (w->watch.lost)
+        return crew_error_set(w->end.config->lost, CREW_DISCONNECTED, "%s", w->watch.lost);
     if (zmq_end_lost(&w->end))
         return CREW_DISCONNECTED;
     if (w->end.inproc && w->end.connects && !w->end.number)
@@ -490,7 +538,7 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
         while (peer->waiting.head)
             take_waiting(w, peer, zmq_end_lost(&w->end) ? CREW_DISCONNECTED : CREW_TIMEOUT);
     zmq_peers_fini(&w->peers);
-    zmq_end_close(&w->end, linger_ms);
+    close_socket(w, linger_ms);
 }
 
 const struct crew_transport_ops crew_zmq_worker_ops = {

@@ -138,11 +138,6 @@ static void who_waits_for_a_token_is_told_of_a_lost_connection(void **state)
 
 /* ---- what comes again ---- */
 
-static bool is_again_here(void *unacked)
-{
-    return fake_unacked(broker, QUEUE) == *(size_t *)unacked;
-}
-
 static bool has_redelivered(void *count)
 {
     crew_server_stats stats;
@@ -186,14 +181,14 @@ static void what_still_runs_is_not_run_beside_itself(void **state)
 static void equal_requests_of_one_delivery_are_two(void **state)
 {
     (void)state;
-    size_t two = 2;
+    uint64_t two = 2;
     start_broker(NULL);
     put("pass", 1);
     put("pass", 1);
     serve(&(crew_server_options){ .threads = 4 });
     assert_true(gate_await(&gate, 2));
     fake_each(broker, drop, NULL);
-    assert_true(eventually(is_again_here, &two));
+    assert_true(eventually(has_redelivered, &two));
     gate_open(&gate);
     assert_true(eventually(is_empty, NULL));
     assert_int_equal(gate_entered(&gate), 2);
@@ -377,6 +372,12 @@ static crew_status call_with(const char *method, size_t size, crew_result **resu
     return status;
 }
 
+static bool has_closed_a_channel(void *unused)
+{
+    (void)unused;
+    return fake_count(broker, AMQP_CHANNEL_CLOSE_OK_METHOD) > 0;
+}
+
 static void a_request_that_is_too_large_costs_only_itself(void **state)
 {
     (void)state;
@@ -392,6 +393,7 @@ static void a_request_that_is_too_large_costs_only_itself(void **state)
         assert_int_equal(why.executed, CREW_EXECUTED_NO);
         assert_contains(why.message, "configured max size 20000");
     }
+    assert_true(eventually(has_closed_a_channel, NULL));
     assert_int_equal(fake_count(broker, AMQP_CHANNEL_CLOSE_OK_METHOD),
                      1); /* from then on the limit is known */
     assert_int_equal(fake_count(broker, AMQP_CONNECTION_OPEN_METHOD), 2);
@@ -428,9 +430,9 @@ static void an_answer_that_is_too_large_is_an_error_once(void **state)
     gate_open(&gate);
     assert_true(eventually(has_ended, &other));
     assert_int_equal(atomic_load(&other), CREW_OK + 1);
+    assert_true(eventually(is_empty, NULL));
     assert_int_equal(fake_count(broker, AMQP_CHANNEL_CLOSE_OK_METHOD), 1);
     assert_int_equal(fake_count(broker, AMQP_CONNECTION_OPEN_METHOD), 2);
-    assert_true(eventually(is_empty, NULL));
     crew_server_stats stats;
     crew_server_stats_get(server, &stats);
     assert_int_equal(stats.redelivered, 0);
@@ -511,6 +513,14 @@ static bool block_at_the_ack(void *context, const struct fake_event *event)
     return false;
 }
 
+static bool has_received_one(void *unused)
+{
+    (void)unused;
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
+    return stats.received == 1;
+}
+
 static void *stop_twice(void *unused)
 {
     (void)unused;
@@ -526,6 +536,7 @@ static void a_second_stop_does_not_linger_over_an_alarm(void **state)
     start_broker(&(struct fake_options){ .script = block_at_the_ack });
     put("add", 1);
     serve(&(crew_server_options){ .drain_ms = 600000 });
+    assert_true(eventually(has_received_one, NULL));
     assert_int_equal(pthread_create(&thread, NULL, stop_twice, NULL), 0);
     assert_status(crew_server_wait(server), CREW_TIMEOUT); /* else this would take ten minutes */
     pthread_join(thread, NULL);
