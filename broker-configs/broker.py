@@ -103,18 +103,18 @@ def rabbitmqctl(environment, node, *words):
 class Broker:
     """Not started yet. stop() and start() again keep its data, ports and URL."""
 
-    def __init__(self):
+    def __init__(self, plugins=()):
         self.room = tempfile.mkdtemp(prefix="rpcrew-broker-")
-        self.port, self.tls_port, distribution, self.epmd_port = free_ports(4)
+        self.port, self.tls_port, distribution, self.epmd_port, self.mqtt_port = free_ports(5)
         self.url = f"amqp://rpcrew:rpcrew@127.0.0.1:{self.port}/"
         certificate = os.path.join(self.room, "certificate.pem")
         self.tls_url = f"amqps://rpcrew:rpcrew@localhost:{self.tls_port}/?cacertfile={certificate}"
         self.node = f"rpcrew-{self.port}@localhost"
         self.pids = {}
         self.log = os.path.join(self.room, "log")
-        self.configure(certificate, os.path.join(self.room, "key.pem"))
-        with open(os.path.join(self.room, "enabled_plugins"), "w", encoding="ascii") as plugins:
-            plugins.write("[].\n")
+        self.configure(certificate, os.path.join(self.room, "key.pem"), "rabbitmq_mqtt" in plugins)
+        with open(os.path.join(self.room, "enabled_plugins"), "w", encoding="ascii") as enabled:
+            enabled.write(f"[{','.join(plugins)}].\n")
         self.environment = {
             "PATH": os.environ["PATH"], "HOME": self.room, "LANG": "C.UTF-8",
             "RPCREW_DEFINITIONS": os.path.join(HERE, "definitions.json"),
@@ -128,7 +128,7 @@ class Broker:
             "ERL_EPMD_PORT": str(self.epmd_port), "ERL_EPMD_ADDRESS": "127.0.0.1",
         }
 
-    def configure(self, certificate, key):
+    def configure(self, certificate, key, mqtt):
         """The shared configuration, and TLS with a certificate that signs itself."""
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                         "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
@@ -137,6 +137,8 @@ class Broker:
              open(os.path.join(self.room, "rabbitmq.conf"), "w", encoding="utf-8") as own:
             own.write(shared.read() + f"listeners.ssl.default = 127.0.0.1:{self.tls_port}\n"
                       f"ssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n")
+            if mqtt:
+                own.write(f"mqtt.listeners.tcp.1 = 127.0.0.1:{self.mqtt_port}\n")
 
     def spawn(self, name, *command):
         with open(self.log, "ab") as log:

@@ -4,14 +4,21 @@ import datetime
 import decimal
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import uuid
 
+import paho.mqtt.client
+import paho.mqtt.packettypes
+import paho.mqtt.properties
 import pika
+import proton
+import proton.utils
 
 from support import PATIENCE, Case, eventually, main, program, request, rpcrew
 
@@ -664,6 +671,65 @@ class BrokerFaults(Amqp):
         self.serve()
         eventually(lambda: rpcrew("call", "-t", "5", self.url, "add", "1", "2").out == "3\n")
 
+
+
+class OtherProtocols(Amqp):
+    """Requesters that speak AMQP 1.0 and MQTT 5, to a broker that has the plugins."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.broker = Broker(("rabbitmq_amqp1_0", "rabbitmq_mqtt")).start()
+        cls.addClassCleanup(cls.broker.close)
+        cls.broker_url = cls.broker.url
+        cls.since_4 = not cls.broker.ctl("version").startswith("3.")
+
+    def address(self, queue):
+        return "/queues/" + urllib.parse.quote(queue, safe="") if self.since_4 else "/amq/queue/" + queue
+
+    def test_amqp_1_0(self):
+        self.serve()
+        answers = self.queue + "-answers" + ("/of me" if self.since_4 else "")
+        self.connect().queue_declare(answers, durable=True)
+        connection = proton.utils.BlockingConnection(f"amqp://127.0.0.1:{self.broker.port}", timeout=PATIENCE,
+                                                     user="rpcrew", password="rpcrew", allowed_mechs="PLAIN")
+        self.addCleanup(connection.close)
+        receiver = connection.create_receiver(self.address(answers))
+        sender = connection.create_sender(self.address(self.queue))
+        body = request("add", [1, 2])
+        for message, ident in [(proton.Message(body=body, inferred=True, id="request-1"), "request-1"),
+                               (proton.Message(body=body.decode(), id="a string"), "a string"),
+                               (proton.Message(body=body, inferred=True, id="m", correlation_id="c"), "c")]:
+            message.reply_to = self.address(answers)
+            sender.send(message)
+            answer = receiver.receive(timeout=PATIENCE)
+            receiver.accept()
+            self.assertEqual(json.loads(bytes(answer.body))["result"], 3)
+            self.assertEqual(answer.correlation_id, ident)
+
+    def test_mqtt_5(self):
+        if not self.since_4:
+            return  # its plugin speaks no MQTT 5
+        self.serve(query="&bind=amq.topic:calc.add")
+        answers = queue.Queue()
+        first = [paho.mqtt.client.CallbackAPIVersion.VERSION2] if hasattr(paho.mqtt.client, "CallbackAPIVersion") else []
+        client = paho.mqtt.client.Client(*first, protocol=paho.mqtt.client.MQTTv5)
+        client.username_pw_set("rpcrew", "rpcrew")
+        client.on_message = lambda _client, _data, message: answers.put(message)
+        subscribed = threading.Event()
+        client.on_subscribe = lambda *_: subscribed.set()
+        client.connect("127.0.0.1", self.broker.mqtt_port)
+        client.loop_start()
+        self.addCleanup(client.loop_stop)
+        self.addCleanup(client.disconnect)
+        client.subscribe("answers/me", qos=1)
+        self.assertTrue(subscribed.wait(PATIENCE))
+        properties = paho.mqtt.properties.Properties(paho.mqtt.packettypes.PacketTypes.PUBLISH)
+        properties.ResponseTopic = "answers/me"
+        properties.CorrelationData = b"forty-two"
+        client.publish("calc/add", request("add", [1, 2]), qos=1, properties=properties)
+        answer = answers.get(timeout=PATIENCE)
+        self.assertEqual(json.loads(answer.payload)["result"], 3)
+        self.assertEqual(answer.properties.CorrelationData, b"forty-two")
 
 
 class PrivateBroker(Case):

@@ -913,17 +913,23 @@ size_t fake_unacked(struct fake_broker *broker, const char *queue)
     return count;
 }
 
-void fake_put(struct fake_broker *broker, const char *queue, const amqp_basic_properties_t *properties,
-              const char *body)
+void fake_put_bytes(struct fake_broker *broker, const char *queue, const amqp_basic_properties_t *properties,
+                    amqp_bytes_t body)
 {
     amqp_basic_properties_t copy = *properties;
     struct message *m = new_message();
     encode_properties(&m->header, &copy);
-    crew_buffer_text(&m->body, body);
+    crew_buffer_append(&m->body, body.bytes, body.len);
     pthread_mutex_lock(&broker->mutex);
     put(broker, find_queue(broker, queue, true), m, false);
     wake(broker);
     pthread_mutex_unlock(&broker->mutex);
+}
+
+void fake_put(struct fake_broker *broker, const char *queue, const amqp_basic_properties_t *properties,
+              const char *body)
+{
+    fake_put_bytes(broker, queue, properties, amqp_cstring_bytes(body));
 }
 
 void fake_each(struct fake_broker *broker, void (*what)(struct fake_connection *connection, void *context),

@@ -55,6 +55,8 @@ size_t fake_unacked(struct fake_broker *broker, const char *queue);
 /* Puts a message into a queue, which is made if need be. */
 void fake_put(struct fake_broker *broker, const char *queue, const amqp_basic_properties_t *properties,
               const char *body);
+void fake_put_bytes(struct fake_broker *broker, const char *queue, const amqp_basic_properties_t *properties,
+                    amqp_bytes_t body);
 /* Runs something for each connection that has logged in, on this thread, under the broker's lock. */
 void fake_each(struct fake_broker *broker, void (*what)(struct fake_connection *connection, void *context),
                void *context);

@@ -121,8 +121,9 @@ typedef struct crew_server_stats {
     uint64_t redelivered; /* messages that a worker had had before */
     uint64_t dropped;     /* settled after their connection was lost */
     uint64_t lost;        /* answers that were not written: their peers have gone, or do not read */
-    uint64_t in_flight;   /* messages, now */
-    uint64_t listening;   /* endpoints that are open, now */
+    uint64_t unanswerable; /* messages whose calls want answers, without an address for them */
+    uint64_t in_flight;    /* messages, now */
+    uint64_t listening;    /* endpoints that are open, now */
 } crew_server_stats;
 CREW_API void crew_server_stats_get(const crew_server *server, crew_server_stats *stats);
 

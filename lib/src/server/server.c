@@ -42,6 +42,7 @@ enum count {
     REDELIVERED,
     DROPPED,
     LOST,
+    UNANSWERABLE,
     COUNTS
 };
 
@@ -230,6 +231,19 @@ static void charge_decoded(struct crew_endpoint *endpoint, crew_message *message
         crew_queue_wake(&endpoint->queue);
 }
 
+/* Somebody waits for answers that cannot be given. */
+static void note_unanswerable(const struct crew_endpoint *endpoint, const struct crew_job *job)
+{
+    bool wants = false;
+    for (size_t i = 0; i < job->wire.count; i++)
+        wants = wants || (!job->wire.items[i].one_way && !job->wire.items[i].code);
+    if (!wants)
+        return;
+    count(server_of(endpoint), UNANSWERABLE, 1);
+    crew_log(CREW_LOG_WARN, "a call wants an answer, and says nowhere to send it", "{s:s,s:S}", "endpoint",
+             crew_url_text(endpoint->url), "method", job->wire.items[0].method);
+}
+
 /* Decodes a message, and hands its calls to the pool. */
 static void start(crew_message *message, crew_arena *scratch)
 {
@@ -271,6 +285,8 @@ static void start(crew_message *message, crew_arena *scratch)
         return;
     }
     count(server, CALLS, job->wire.count);
+    if (message->one_way)
+        note_unanswerable(endpoint, job);
     count(server, MALFORMED, job->wire.malformed);
     charge_decoded(endpoint, message, job);
     crew_in_flight_begin(&server->in_flight, message, job);
@@ -804,6 +820,7 @@ void crew_server_stats_get(const crew_server *server, crew_server_stats *stats)
         .redelivered = n[REDELIVERED],
         .dropped = n[DROPPED],
         .lost = n[LOST],
+        .unanswerable = n[UNANSWERABLE],
     };
     for (size_t i = 0; i < server->endpoint_count; i++) {
         stats->in_flight += atomic_load(&server->endpoints[i]->in_flight);

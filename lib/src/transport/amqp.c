@@ -58,6 +58,8 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
         wants = "a worker wants ?queue=NAME";
     else if (!server && !crew_url_option(url, "queue") && !crew_url_option(url, "routing_key"))
         wants = "a caller wants ?queue=NAME, or ?exchange=NAME&routing_key=KEY";
+    if (crew_url_option(url, "bind") && strcspn(crew_url_option(url, "bind"), ":") - 1 > 254)
+        wants = "bind wants EXCHANGE:KEY";
     if (!crew_url_option(url, "certfile") != !crew_url_option(url, "keyfile"))
         wants = "certfile and keyfile go together";
     return wants ? crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': %s", crew_url_text(url), wants)
@@ -71,6 +73,7 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
         { "routing_key", NULL, 0, 0, "caller: with which key; the queue's name" },                       \
         { "heartbeat", NULL, 1, 3600, "seconds" }, { "prefetch", NULL, 1, 65535, "worker: in_flight" },  \
         { "ack", "reply|early", 0, 0, "worker: with the answer, or on receipt (at most once)" },         \
+        { "bind", NULL, 0, 0, "worker: EXCHANGE:KEY, to which the queue is bound" },                     \
         { "redelivered", "run|refuse", 0, 0, "worker: what to do with what a worker had before" },       \
         { "reply", "queue|direct", 0, 0, "caller: an exclusive queue for answers, or direct reply-to" }, \
         { "declare", "yes|passive|no", 0, 0, "worker: declares the queue, only checks it, neither" },    \

@@ -275,6 +275,15 @@ crew_status amqp_link_declare(struct amqp_link *link, const char *queue, bool pa
     return succeeded(link) ? CREW_OK : failed(link, "declaring the queue", why);
 }
 
+crew_status amqp_link_bind(struct amqp_link *link, const char *queue, const struct amqp_binding *binding,
+                           crew_error *why)
+{
+    amqp_queue_bind(link->connection, AMQP_CALLS, amqp_cstring_bytes(queue),
+                    amqp_cstring_bytes(binding->exchange), amqp_cstring_bytes(binding->key),
+                    amqp_empty_table);
+    return succeeded(link) ? CREW_OK : failed(link, "binding the queue", why);
+}
+
 crew_status amqp_link_declare_exclusive(struct amqp_link *link, const char **queue, crew_error *why)
 {
     const amqp_queue_declare_ok_t *ok = amqp_queue_declare(link->connection, AMQP_CALLS, amqp_empty_bytes,
@@ -402,6 +411,7 @@ static void on_header(struct amqp_link *link, const amqp_frame_t *frame)
     e->reply_to = keep_text(link, p->reply_to, p->_flags & AMQP_BASIC_REPLY_TO_FLAG);
     e->expiration = keep_text(link, p->expiration, p->_flags & AMQP_BASIC_EXPIRATION_FLAG);
     e->message_id = keep_text(link, p->message_id, p->_flags & AMQP_BASIC_MESSAGE_ID_FLAG);
+    e->type = keep_text(link, p->type, p->_flags & AMQP_BASIC_TYPE_FLAG);
     read_deadline(e, p);
     if (link->content == AMQP_EVENT_DELIVER)
         e->incomplete |= !amqp_link_headers(&link->texts, p, &e->headers);

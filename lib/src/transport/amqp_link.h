@@ -33,7 +33,7 @@ struct amqp_event {
     bool incomplete; /* there was no memory for all of it */
     bool exists;     /* an inquiry's queue; and what waits in it, and who consumes it */
     uint32_t messages, consumers;
-    crew_string content_type, correlation_id, reply_to, expiration, message_id; /* data NULL: absent */
+    crew_string content_type, correlation_id, reply_to, expiration, message_id, type; /* data NULL: absent */
     const crew_value *headers; /* a delivery's, without rpcrew's own; NULL: none */
     int64_t deadline_unix_ms;  /* the header rpcrew-deadline; 0: absent */
     int64_t timeout_ms;        /* the header rpcrew-timeout; -1: absent */
@@ -49,6 +49,11 @@ struct amqp_publish {
     int64_t deadline_unix_ms, timeout_ms;               /* 0: none */
     bool mandatory, persistent;
     crew_string body;
+};
+
+/* exchange NULL: there is none. */
+struct amqp_binding {
+    const char *exchange, *key;
 };
 
 enum { AMQP_CALLS = 1, AMQP_CONFIRMS = 2, AMQP_INQUIRIES = 3, AMQP_LARGE = 4 }; /* the channels */
@@ -69,6 +74,9 @@ uint64_t amqp_link_close(struct amqp_link *link, unsigned linger_ms);
 crew_status amqp_link_declare(struct amqp_link *link, const char *queue, bool passive, bool quorum,
                               crew_error *why);
 crew_status amqp_link_declare_exclusive(struct amqp_link *link, const char **queue, crew_error *why);
+/* The queue to an exchange, by a key. */
+crew_status amqp_link_bind(struct amqp_link *link, const char *queue, const struct amqp_binding *binding,
+                           crew_error *why);
 /* CREW_NO_SERVICE if there is no such exchange. */
 crew_status amqp_link_check_exchange(struct amqp_link *link, const char *exchange, crew_error *why);
 crew_status amqp_link_consume(struct amqp_link *link, const char *queue, unsigned prefetch, bool no_ack,
@@ -84,8 +92,10 @@ bool amqp_link_ack(struct amqp_link *link, uint64_t tag);
 bool amqp_link_reject(struct amqp_link *link, uint64_t tag, bool requeue);
 /* told: AMQP_EVENT_CANCELLED comes when it is done. */
 bool amqp_link_cancel(struct amqp_link *link, bool told);
-/* After the broker has cancelled the consumer: declares the queue, if declare, and consumes it again. */
-bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool declare, bool quorum);
+/* After the broker has cancelled the consumer: declares the queue, if declare, binds it, if there is a
+ * binding, and consumes it again. */
+bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool declare, bool quorum,
+                             const struct amqp_binding *binding);
 /* Asks how the queue is (AMQP_EVENT_QUEUE), unless that was asked and not answered yet, or there is no
  * channel for it. */
 bool amqp_link_inquire(struct amqp_link *link, const char *queue);

@@ -259,7 +259,8 @@ bool amqp_link_cancel(struct amqp_link *link, bool told)
     return amqp_link_append_method(link, AMQP_CALLS, AMQP_BASIC_CANCEL_METHOD, &method);
 }
 
-bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool declare, bool quorum)
+bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool declare, bool quorum,
+                             const struct amqp_binding *binding)
 {
     amqp_table_entry_t type = amqp_link_quorum_type();
     amqp_queue_declare_t declaration = { .queue = amqp_link_bytes(crew_str(queue)),
@@ -269,7 +270,13 @@ bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool dec
     amqp_basic_consume_t consume = { .queue = amqp_link_bytes(crew_str(queue)),
                                      .consumer_tag = amqp_link_bytes(crew_str(link->consumer_tag)),
                                      .nowait = 1 };
+    amqp_queue_bind_t bind = { .queue = declaration.queue, .nowait = 1 };
+    if (binding->exchange) {
+        bind.exchange = amqp_link_bytes(crew_str(binding->exchange));
+        bind.routing_key = amqp_link_bytes(crew_str(binding->key));
+    }
     return (!declare || amqp_link_append_method(link, AMQP_CALLS, AMQP_QUEUE_DECLARE_METHOD, &declaration)) &&
+           (!binding->exchange || amqp_link_append_method(link, AMQP_CALLS, AMQP_QUEUE_BIND_METHOD, &bind)) &&
            amqp_link_append_method(link, AMQP_CALLS, AMQP_BASIC_CONSUME_METHOD, &consume);
 }
 

@@ -4,6 +4,7 @@
 
 #include <rpcrew/log.h>
 
+#include <ctype.h>
 #include <stdlib.h>
 
 struct worker {
@@ -18,6 +19,8 @@ struct worker {
     crew_list answered;   /* answers in the outbox, in order */
     crew_list large;      /* that may be too large for the broker; the first is on its way */
     struct amqp_sizes sizes;
+    char exchange[256]; /* that the queue is bound to */
+    struct amqp_binding binding;
 
     /* whether the broker still knows our consumer */
     size_t unsettled;
@@ -29,6 +32,8 @@ struct worker {
 struct route {
     uint64_t tag;
     crew_string correlation_id;
+    const char *exchange; /* where the answer is published, and with which key */
+    crew_string key;
 };
 
 static crew_status declare(const crew_transport_config *config, struct amqp_link *link, crew_error *why)
@@ -51,6 +56,19 @@ static crew_requeue worker_requeue(const crew_url *url)
     return crew_url_option_is(url, "queue_type", "classic") ? CREW_REQUEUE_FIRST : CREW_REQUEUE_LAST;
 }
 
+/* bind=EXCHANGE:KEY */
+static void read_binding(struct worker *w)
+{
+    const char *text = crew_url_option(w->config->url, "bind");
+    size_t size = text ? strcspn(text, ":") : 0;
+    w->binding = (struct amqp_binding){ NULL, NULL };
+    if (!text || size >= sizeof w->exchange)
+        return;
+    memcpy(w->exchange, text, size);
+    w->exchange[size] = '\0';
+    w->binding = (struct amqp_binding){ w->exchange, text[size] ? text + size + 1 : "" };
+}
+
 static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct worker *w = state;
@@ -65,6 +83,9 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     amqp_sizes_open(&w->sizes, w->link);
     unsigned prefetch = (unsigned)crew_url_number(config->url, "prefetch", config->in_flight_max);
     status = declare(config, w->link, why);
+    read_binding(w);
+    if (status == CREW_OK && w->binding.exchange)
+        status = amqp_link_bind(w->link, crew_url_option(config->url, "queue"), &w->binding, why);
     if (status == CREW_OK)
         status = amqp_link_consume(w->link, crew_url_option(config->url, "queue"), prefetch, false, why);
     if (status != CREW_OK)
@@ -123,13 +144,90 @@ static bool keep_text(crew_message *m, crew_string text, crew_string *kept)
     return kept->data || !text.data;
 }
 
-/* The properties of a delivery, in the message's arena; false without memory. */
+/* Percent escapes; what is none stays. False without memory. */
+static bool unescape(crew_message *m, crew_string *text)
+{
+    char *out = crew_arena_alloc(&m->arena, text->size + 1);
+    size_t size = 0;
+    if (!out)
+        return false;
+    for (size_t i = 0; i < text->size; i++) {
+        char digits[3] = { 0 };
+        if (text->data[i] == '%' && text->size - i > 2)
+            memcpy(digits, text->data + i + 1, 2);
+        bool escaped = isxdigit((unsigned char)digits[0]) && isxdigit((unsigned char)digits[1]);
+        out[size] = text->data[i];
+        if (escaped)
+            out[size] = (char)(unsigned char)strtoul(digits, NULL, 16);
+        size++;
+        i += escaped ? 2 : 0;
+    }
+    *text = (crew_string){ out, size };
+    return true;
+}
+
+/* A body that is a string, in the encoding of AMQP 1.0 (part 1, 1.6.20; part 3, 3.2.8), as the broker leaves
+ * it; another one stays as it is. */
+static crew_string text_of_amqp10(crew_string body)
+{
+    static const char value[] = { 0x00, 0x53, 0x77 };
+    if (body.size < sizeof value + 2 || memcmp(body.data, value, sizeof value) != 0)
+        return body;
+    const unsigned char *at = (const unsigned char *)body.data + sizeof value;
+    size_t left = body.size - sizeof value, head = *at == 0xA1 ? 2 : 5;
+    if ((*at != 0xA1 && *at != 0xB1) || left < head)
+        return body;
+    size_t size = head == 2 ? at[1] : (size_t)at[1] << 24 | (size_t)at[2] << 16 | (size_t)at[3] << 8 | at[4];
+    return size == left - head ? (crew_string){ (const char *)at + head, size } : body;
+}
+
+/* A header that is a text or bytes, as those of other protocols come through the broker's plugins. */
+static crew_string header_of(const struct amqp_event *e, const char *name)
+{
+    crew_string text = { 0 };
+    if (crew_value_bytes(crew_value_get(e->headers, name), &text) != CREW_OK)
+        text = (crew_string){ 0 };
+    return text;
+}
+
+/* Where the answer goes; false without memory. AMQP 1.0 has addresses: /queues/NAME (percent-encoded, since
+ * RabbitMQ 4), /queue/NAME and /amq/queue/NAME before that. MQTT 5 has a topic, which is a key of amq.topic.
+ */
+static bool read_address(crew_message *m, struct route *route, const struct amqp_event *e)
+{
+    static const char *const prefixes[] = { "/queues/", "/queue/", "/amq/queue/" };
+    crew_string topic = header_of(e, "x-reply-to-topic"), name = e->reply_to;
+    route->exchange = "";
+    if (!e->reply_to.size && topic.size) {
+        route->exchange = "amq.topic";
+        name = topic;
+    }
+    m->one_way = name.size == 0;
+    if (!keep_text(m, name, &m->origin))
+        return false;
+    route->key = m->origin;
+    for (size_t i = 0; i < 3 && *route->exchange == '\0'; i++) {
+        size_t size = strlen(prefixes[i]);
+        if (m->origin.size > size && memcmp(m->origin.data, prefixes[i], size) == 0) {
+            route->key = (crew_string){ m->origin.data + size, m->origin.size - size };
+            return i > 0 || unescape(m, &route->key);
+        }
+    }
+    return true;
+}
+
+/* The properties of a delivery, in the message's arena; false without memory. Who names only the message
+ * wants that name as the answer's correlation id, as AMQP 1.0 has it. */
 static bool keep_properties(crew_message *m, struct route *route, const struct amqp_event *e)
 {
-    crew_string content_type;
-    bool good = keep_text(m, e->content_type, &content_type) && keep_text(m, e->reply_to, &m->origin) &&
-                keep_text(m, e->correlation_id, &route->correlation_id) &&
-                keep_key(m, route->correlation_id, e->message_id);
+    const crew_string ids[] = { e->correlation_id, header_of(e, "x-correlation-id"), e->message_id,
+                                header_of(e, "x-message-id") };
+    crew_string content_type, id = { 0 };
+    for (size_t i = 0; i < 4 && !id.size; i++)
+        if (ids[i].size <= 255)
+            id = ids[i];
+    bool good = keep_text(m, e->content_type, &content_type) && read_address(m, route, e) &&
+                keep_text(m, id, &route->correlation_id) && keep_key(m, route->correlation_id, e->message_id);
     m->content_type = content_type.data;
     return good && (!e->headers || crew_value_copy(&m->arena, e->headers, &m->headers) == CREW_OK);
 }
@@ -142,15 +240,15 @@ static crew_message *make_request(struct worker *w, const struct amqp_event *e)
         crew_message_give(w->config->messages, m);
         return NULL;
     }
+    crew_string body = crew_string_equal(e->type, crew_str("amqp-1.0")) ? text_of_amqp10(e->body) : e->body;
     route->tag = e->tag;
-    crew_buffer_append(&m->body, e->body.data, e->body.size);
+    crew_buffer_append(&m->body, body.data, body.size);
     if (!keep_properties(m, route, e) || m->body.failed) {
         crew_message_give(w->config->messages, m);
         return NULL;
     }
     m->kind = CREW_MESSAGE_REQUEST;
     m->mine = route;
-    m->one_way = e->reply_to.size == 0;
     m->redelivered = e->redelivered;
     m->refusal = e->redelivered && w->refuses ? CREW_REASON_REDELIVERED : NULL;
     m->deadline_ms = deadline_of(w, e);
@@ -205,7 +303,7 @@ static bool consume_again(struct worker *w, bool certain)
              crew_url_text(url));
     bool declare = !crew_url_option(url, "declare") || crew_url_option_is(url, "declare", "yes");
     return amqp_link_consume_again(w->link, crew_url_option(url, "queue"), declare,
-                                   crew_url_option_is(url, "queue_type", "quorum"));
+                                   crew_url_option_is(url, "queue_type", "quorum"), &w->binding);
 }
 
 /* Tells of the answers that are written up to there, or of all the others that they never will be. */
@@ -225,8 +323,8 @@ static bool publish_answer(struct worker *w, const crew_message *m, unsigned cha
 {
     const struct route *route = m->mine;
     return amqp_link_publish(w->link, &(struct amqp_publish){ .channel = channel,
-                                                              .exchange = "",
-                                                              .routing_key = m->origin,
+                                                              .exchange = route->exchange,
+                                                              .routing_key = route->key,
                                                               .content_type = crew_str(m->content_type),
                                                               .correlation_id = route->correlation_id,
                                                               .expiration_ms = -1,

@@ -372,6 +372,11 @@ static crew_status call_with(const char *method, size_t size, crew_result **resu
     return status;
 }
 
+static bool has_published(void *count)
+{
+    return fake_count(broker, AMQP_BASIC_PUBLISH_METHOD) >= *(unsigned *)count;
+}
+
 static bool has_closed_a_channel(void *unused)
 {
     (void)unused;
@@ -460,6 +465,146 @@ static void with_one_channel_all_goes_over_it(void **state)
         broker = NULL;
         gate_reset(&gate);
     }
+}
+
+/* ---- requesters of other protocols, through the broker's plugins ---- */
+
+struct answer {
+    char exchange[100], key[100], correlation_id[100], body[200];
+};
+
+static bool note_answer(void *context, const struct fake_event *event)
+{
+    struct answer *answer = context;
+    const amqp_basic_publish_t *m = event->decoded;
+    if (event->method != AMQP_BASIC_PUBLISH_METHOD)
+        return false;
+    const amqp_basic_properties_t *p = event->properties;
+    bool has_id = p->_flags & AMQP_BASIC_CORRELATION_ID_FLAG;
+    (void)snprintf(answer->exchange, sizeof answer->exchange, "%.*s", (int)m->exchange.len,
+                   (const char *)m->exchange.bytes);
+    (void)snprintf(answer->key, sizeof answer->key, "%.*s", (int)m->routing_key.len,
+                   (const char *)m->routing_key.bytes);
+    (void)snprintf(answer->correlation_id, sizeof answer->correlation_id, "%.*s",
+                   has_id ? (int)p->correlation_id.len : 0, (const char *)p->correlation_id.bytes);
+    (void)snprintf(answer->body, sizeof answer->body, "%.*s", (int)event->body.len,
+                   (const char *)event->body.bytes);
+    return false;
+}
+
+static void answers_go_where_other_protocols_want_them(void **state)
+{
+    (void)state;
+    static const char body[] = "{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":1}";
+    static const struct {
+        const char *reply_to, *correlation_id, *message_id, *header, *value; /* NULL: absent */
+        const char *exchange, *key, *id;
+    } cases[] = {
+        { "plain", "c", "m", NULL, NULL, "", "plain", "c" },
+        { "/queues/a%2Fb%20c", NULL, "m", NULL, NULL, "", "a/b c", "m" },
+        { "/queue/old%20", "c", NULL, NULL, NULL, "", "old%20", "c" },
+        { "/amq/queue/x", NULL, NULL, "x-message-id", "long", "", "x", "long" },
+        { "/queues/x", NULL, "m", "x-correlation-id", "binary", "", "x", "binary" },
+        { NULL, "c", NULL, "x-reply-to-topic", "replies.me", "amq.topic", "replies.me", "c" },
+        { "/queues/100%", NULL, "m", NULL, NULL, "", "100%", "m" },
+    };
+    struct answer answer;
+    start_broker(&(struct fake_options){ .script = note_answer, .context = &answer });
+    serve(NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        amqp_table_entry_t entry = { .value = { .kind = AMQP_FIELD_KIND_UTF8 } };
+        amqp_basic_properties_t p = { ._flags = 0 };
+        if (cases[i].reply_to)
+            p._flags |= AMQP_BASIC_REPLY_TO_FLAG;
+        if (cases[i].correlation_id)
+            p._flags |= AMQP_BASIC_CORRELATION_ID_FLAG;
+        if (cases[i].message_id)
+            p._flags |= AMQP_BASIC_MESSAGE_ID_FLAG;
+        p.reply_to = amqp_cstring_bytes(cases[i].reply_to ? cases[i].reply_to : "");
+        p.correlation_id = amqp_cstring_bytes(cases[i].correlation_id ? cases[i].correlation_id : "");
+        p.message_id = amqp_cstring_bytes(cases[i].message_id ? cases[i].message_id : "");
+        if (cases[i].header) {
+            p._flags |= AMQP_BASIC_HEADERS_FLAG;
+            entry.key = amqp_cstring_bytes(cases[i].header);
+            entry.value.value.bytes = amqp_cstring_bytes(cases[i].value);
+            p.headers = (amqp_table_t){ 1, &entry };
+        }
+        unsigned published = fake_count(broker, AMQP_BASIC_PUBLISH_METHOD) + 1;
+        fake_put(broker, QUEUE, &p, body);
+        assert_true(eventually(has_published, &published));
+        assert_string_equal(answer.exchange, cases[i].exchange);
+        assert_string_equal(answer.key, cases[i].key);
+        assert_string_equal(answer.correlation_id, cases[i].id);
+        assert_contains(answer.body, "\"result\":3");
+    }
+    crew_server_stats stats;
+    const amqp_basic_properties_t nowhere = { ._flags = 0 };
+    fake_put(broker, QUEUE, &nowhere, body);
+    assert_true(eventually(is_empty, NULL));
+    crew_server_stats_get(server, &stats);
+    assert_int_equal(stats.unanswerable, 1);
+}
+
+static void a_string_of_amqp_1_0_is_read(void **state)
+{
+    (void)state;
+    static const char json[] = "{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":1}";
+    struct answer answer = { .body = "" };
+    crew_buffer body = { 0 };
+    unsigned published = 1;
+    const amqp_basic_properties_t p = { ._flags = AMQP_BASIC_REPLY_TO_FLAG | AMQP_BASIC_TYPE_FLAG,
+                                        .reply_to = amqp_cstring_bytes("x"),
+                                        .type = amqp_cstring_bytes("amqp-1.0") };
+    start_broker(&(struct fake_options){ .script = note_answer, .context = &answer });
+    serve(NULL);
+    for (; published <= 2; published++) {
+        crew_buffer_clear(&body);
+        crew_buffer_append(&body, "\0\x53\x77", 3);
+        crew_buffer_append(&body, published == 1 ? "\xA1" : "\xB1\0\0\0", published == 1 ? 1 : 4);
+        crew_buffer_append(&body, &(char){ (char)(sizeof json - 1) }, 1);
+        crew_buffer_append(&body, json, sizeof json - 1);
+        fake_put_bytes(broker, QUEUE, &p, (amqp_bytes_t){ body.size, body.data });
+        assert_true(eventually(has_published, &published));
+        assert_contains(answer.body, "\"result\":3");
+        answer.body[0] = '\0';
+    }
+    crew_buffer_fini(&body);
+}
+
+static bool note_binding(void *context, const struct fake_event *event)
+{
+    const amqp_queue_bind_t *m = event->decoded;
+    if (event->method == AMQP_QUEUE_BIND_METHOD && fake_is(m->exchange, "amq.topic") &&
+        fake_is(m->routing_key, "calc.#") && fake_is(m->queue, QUEUE))
+        ++*(unsigned *)context;
+    return false;
+}
+
+static void cancel(struct fake_connection *connection, void *context)
+{
+    (void)context;
+    amqp_basic_cancel_t method = { .consumer_tag = amqp_cstring_bytes("any"), .nowait = 1 };
+    fake_send(connection, 1, AMQP_BASIC_CANCEL_METHOD, &method);
+}
+
+static bool is_bound_twice(void *bound)
+{
+    (void)bound;
+    return fake_count(broker, AMQP_QUEUE_BIND_METHOD) == 2;
+}
+
+static void a_queue_is_bound_and_bound_again(void **state)
+{
+    (void)state;
+    unsigned bound = 0;
+    start_broker(&(struct fake_options){ .script = note_binding, .context = &bound });
+    (void)snprintf(url + strlen(url), sizeof url - strlen(url), "&bind=amq.topic:calc.%%23");
+    serve(NULL);
+    fake_each(broker, cancel, NULL);
+    assert_true(eventually(is_bound_twice, NULL));
+    fake_stop(broker);
+    broker = NULL;
+    assert_int_equal(bound, 2);
 }
 
 /* ---- clocks ---- */
@@ -571,6 +716,9 @@ int main(void)
         TEST(a_request_that_is_too_large_costs_only_itself),
         TEST(an_answer_that_is_too_large_is_an_error_once),
         TEST(with_one_channel_all_goes_over_it),
+        TEST(answers_go_where_other_protocols_want_them),
+        TEST(a_string_of_amqp_1_0_is_read),
+        TEST(a_queue_is_bound_and_bound_again),
         TEST(a_clock_that_disagrees_drops_nothing),
         TEST(a_second_stop_does_not_linger_over_an_alarm),
     };
