@@ -156,8 +156,10 @@ class Broker:
         limit = time.monotonic() + PATIENCE
         while self.boots() == before or not self.speaks_amqp():
             if time.monotonic() > limit:
+                with open(self.log, encoding="utf-8", errors="replace") as log:
+                    said = log.read()[-3000:]
                 self.close()
-                raise RuntimeError("the broker did not start")
+                raise RuntimeError("the broker did not start:\n" + said)
             time.sleep(0.05)
         return self
 
