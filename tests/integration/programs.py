@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import select
 import signal
 import subprocess
 import time
@@ -15,6 +16,18 @@ import msgpack
 import zmq
 
 from support import PATIENCE, Case, eventually, main, program, request, rpcrew
+
+
+def read_all(terminal):
+    """What has been written to a terminal, which gives it out in pieces."""
+    text = b""
+    while select.select([terminal], [], [], 0.5)[0]:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # its other end has gone
+            break
+        text += piece
+    return text.decode()
 
 
 class CommandLine(Case):
@@ -173,14 +186,14 @@ class CommandLine(Case):
             file.write('{"method":"sleep_ms","params":[60]}\n' * 10)
         subprocess.run([program("rpcrew"), "batch", self.url, path, "-c", "2"], stdout=subprocess.DEVNULL,
                        stderr=terminal, timeout=30, check=True)
-        shown = os.read(main_end, 100000).decode()
+        shown = read_all(main_end)
         self.assertRegex(shown, r"[#.]{40} \d+ calls")
         self.assertEqual(shown.count("\r\033[K"), 1)  # once, at the end: nothing else is on that terminal
         self.assertTrue(shown.endswith("\r\033[K"))
         subprocess.run([program("rpcrew"), "batch", self.url, path, "-c", "2"], stdout=terminal, stderr=terminal,
                        timeout=30, check=True)
         os.close(terminal)
-        shown = os.read(main_end, 100000).decode()
+        shown = read_all(main_end)
         os.close(main_end)
         self.assertRegex(shown, r'"result":60\}\r\n\r[#.]{40} \d+ calls[^\n]*\r\033\[K\{"result":60\}\r\n')
 

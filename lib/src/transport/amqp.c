@@ -78,6 +78,7 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
         { "reply", "queue|direct", 0, 0, "caller: an exclusive queue for answers, or direct reply-to" }, \
         { "declare", "yes|passive|no", 0, 0, "worker: declares the queue, only checks it, neither" },    \
         { "queue_type", "classic|quorum", 0, 0, "worker: as what it is declared" },                      \
+        { "consumer_timeout", NULL, 1, 1U << 31, "worker: ms that a request may take, as declared" },    \
         { "confirm", "yes|no|all", 0, 0,                                                                 \
           "caller: one-way calls are confirmed by the broker; none; all are" }
 

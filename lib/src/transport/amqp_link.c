@@ -258,20 +258,29 @@ crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *
     return CREW_OK;
 }
 
-amqp_table_entry_t amqp_link_quorum_type(void)
+amqp_table_t amqp_link_arguments(const struct amqp_queue *queue,
+                                 amqp_table_entry_t entries[AMQP_QUEUE_ARGUMENTS])
 {
-    return (amqp_table_entry_t){ .key = amqp_cstring_bytes("x-queue-type"),
-                                 .value = { .kind = AMQP_FIELD_KIND_UTF8,
-                                            .value.bytes = amqp_cstring_bytes("quorum") } };
+    amqp_table_t table = { 0, entries };
+    if (queue->type)
+        entries[table.num_entries++] =
+            (amqp_table_entry_t){ .key = amqp_cstring_bytes("x-queue-type"),
+                                  .value = { .kind = AMQP_FIELD_KIND_UTF8,
+                                             .value.bytes = amqp_cstring_bytes(queue->type) } };
+    if (queue->consumer_timeout_ms)
+        entries[table.num_entries++] =
+            (amqp_table_entry_t){ .key = amqp_cstring_bytes("x-consumer-timeout"),
+                                  .value = { .kind = AMQP_FIELD_KIND_I64,
+                                             .value.i64 = queue->consumer_timeout_ms } };
+    return table;
 }
 
-crew_status amqp_link_declare(struct amqp_link *link, const char *queue, bool passive, bool quorum,
+crew_status amqp_link_declare(struct amqp_link *link, const struct amqp_queue *queue, bool passive,
                               crew_error *why)
 {
-    amqp_table_entry_t type = amqp_link_quorum_type();
-    amqp_table_t arguments = quorum ? (amqp_table_t){ 1, &type } : amqp_empty_table;
-    amqp_queue_declare(link->connection, AMQP_CALLS, amqp_cstring_bytes(queue), passive, true, false, false,
-                       arguments);
+    amqp_table_entry_t entries[AMQP_QUEUE_ARGUMENTS];
+    amqp_queue_declare(link->connection, AMQP_CALLS, amqp_cstring_bytes(queue->name), passive, true, false,
+                       false, amqp_link_arguments(queue, entries));
     return succeeded(link) ? CREW_OK : failed(link, "declaring the queue", why);
 }
 

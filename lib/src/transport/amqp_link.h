@@ -51,6 +51,13 @@ struct amqp_publish {
     crew_string body;
 };
 
+/* A queue as it is declared. */
+struct amqp_queue {
+    const char *name;
+    const char *type;            /* x-queue-type; NULL: the virtual host's */
+    int64_t consumer_timeout_ms; /* x-consumer-timeout; 0: the broker's */
+};
+
 /* exchange NULL: there is none. */
 struct amqp_binding {
     const char *exchange, *key;
@@ -71,7 +78,7 @@ uint64_t amqp_link_close(struct amqp_link *link, unsigned linger_ms);
 /* Topology, while opening: these block up to connect_timeout_ms. queue is the name, or for an exclusive queue
  * gets one (in the link's memory). CREW_BAD_ARGUMENT with the broker's words, such as which argument differs.
  */
-crew_status amqp_link_declare(struct amqp_link *link, const char *queue, bool passive, bool quorum,
+crew_status amqp_link_declare(struct amqp_link *link, const struct amqp_queue *queue, bool passive,
                               crew_error *why);
 crew_status amqp_link_declare_exclusive(struct amqp_link *link, const char **queue, crew_error *why);
 /* The queue to an exchange, by a key. */
@@ -94,7 +101,7 @@ bool amqp_link_reject(struct amqp_link *link, uint64_t tag, bool requeue);
 bool amqp_link_cancel(struct amqp_link *link, bool told);
 /* After the broker has cancelled the consumer: declares the queue, if declare, binds it, if there is a
  * binding, and consumes it again. */
-bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool declare, bool quorum,
+bool amqp_link_consume_again(struct amqp_link *link, const struct amqp_queue *queue, bool declare,
                              const struct amqp_binding *binding);
 /* Asks how the queue is (AMQP_EVENT_QUEUE), unless that was asked and not answered yet, or there is no
  * channel for it. */

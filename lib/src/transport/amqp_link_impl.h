@@ -48,7 +48,9 @@ bool amqp_link_headers(crew_arena *arena, const amqp_basic_properties_t *propert
 
 amqp_bytes_t amqp_link_bytes(crew_string text);
 
-/* The argument of quorum queues. */
-amqp_table_entry_t amqp_link_quorum_type(void);
+/* The arguments that a queue is declared with, in entries. */
+enum { AMQP_QUEUE_ARGUMENTS = 2 };
+amqp_table_t amqp_link_arguments(const struct amqp_queue *queue,
+                                 amqp_table_entry_t entries[AMQP_QUEUE_ARGUMENTS]);
 
 #endif

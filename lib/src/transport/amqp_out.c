@@ -259,15 +259,15 @@ bool amqp_link_cancel(struct amqp_link *link, bool told)
     return amqp_link_append_method(link, AMQP_CALLS, AMQP_BASIC_CANCEL_METHOD, &method);
 }
 
-bool amqp_link_consume_again(struct amqp_link *link, const char *queue, bool declare, bool quorum,
+bool amqp_link_consume_again(struct amqp_link *link, const struct amqp_queue *queue, bool declare,
                              const struct amqp_binding *binding)
 {
-    amqp_table_entry_t type = amqp_link_quorum_type();
-    amqp_queue_declare_t declaration = { .queue = amqp_link_bytes(crew_str(queue)),
+    amqp_table_entry_t entries[AMQP_QUEUE_ARGUMENTS];
+    amqp_queue_declare_t declaration = { .queue = amqp_link_bytes(crew_str(queue->name)),
                                          .durable = 1,
                                          .nowait = 1,
-                                         .arguments = { quorum ? 1 : 0, &type } };
-    amqp_basic_consume_t consume = { .queue = amqp_link_bytes(crew_str(queue)),
+                                         .arguments = amqp_link_arguments(queue, entries) };
+    amqp_basic_consume_t consume = { .queue = declaration.queue,
                                      .consumer_tag = amqp_link_bytes(crew_str(link->consumer_tag)),
                                      .nowait = 1 };
     amqp_queue_bind_t bind = { .queue = declaration.queue, .nowait = 1 };

@@ -36,13 +36,19 @@ struct route {
     crew_string key;
 };
 
+static struct amqp_queue queue_of(const crew_url *url)
+{
+    return (struct amqp_queue){ .name = crew_url_option(url, "queue"),
+                                .type = crew_url_option(url, "queue_type"),
+                                .consumer_timeout_ms = (int64_t)crew_url_number(url, "consumer_timeout", 0) };
+}
+
 static crew_status declare(const crew_transport_config *config, struct amqp_link *link, crew_error *why)
 {
+    struct amqp_queue queue = queue_of(config->url);
     if (crew_url_option_is(config->url, "declare", "no"))
         return CREW_OK;
-    return amqp_link_declare(link, crew_url_option(config->url, "queue"),
-                             crew_url_option_is(config->url, "declare", "passive"),
-                             crew_url_option_is(config->url, "queue_type", "quorum"), why);
+    return amqp_link_declare(link, &queue, crew_url_option_is(config->url, "declare", "passive"), why);
 }
 
 /* Where workers refuse what was redelivered, nothing that could still be answered is given back. Each giving
@@ -302,8 +308,8 @@ static bool consume_again(struct worker *w, bool certain)
              "the broker has cancelled or lost the consumer; consuming again", "{s:s}", "endpoint",
              crew_url_text(url));
     bool declare = !crew_url_option(url, "declare") || crew_url_option_is(url, "declare", "yes");
-    return amqp_link_consume_again(w->link, crew_url_option(url, "queue"), declare,
-                                   crew_url_option_is(url, "queue_type", "quorum"), &w->binding);
+    struct amqp_queue queue = queue_of(url);
+    return amqp_link_consume_again(w->link, &queue, declare, &w->binding);
 }
 
 /* Tells of the answers that are written up to there, or of all the others that they never will be. */

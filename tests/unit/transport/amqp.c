@@ -580,6 +580,18 @@ static bool note_binding(void *context, const struct fake_event *event)
     return false;
 }
 
+static bool note_arguments(void *context, const struct fake_event *event)
+{
+    const amqp_queue_declare_t *m = event->decoded;
+    bool right = event->method == AMQP_QUEUE_DECLARE_METHOD && m->arguments.num_entries == 2 &&
+                 fake_is(m->arguments.entries[0].key, "x-queue-type") &&
+                 fake_is(m->arguments.entries[0].value.value.bytes, "quorum") &&
+                 fake_is(m->arguments.entries[1].key, "x-consumer-timeout") &&
+                 m->arguments.entries[1].value.value.i64 == 7200000;
+    *(unsigned *)context += right;
+    return false;
+}
+
 static void cancel(struct fake_connection *connection, void *context)
 {
     (void)context;
@@ -605,6 +617,27 @@ static void a_queue_is_bound_and_bound_again(void **state)
     fake_stop(broker);
     broker = NULL;
     assert_int_equal(bound, 2);
+}
+
+static bool is_declared_twice(void *unused)
+{
+    (void)unused;
+    return fake_count(broker, AMQP_QUEUE_DECLARE_METHOD) == 2;
+}
+
+static void a_queue_is_declared_with_its_arguments(void **state)
+{
+    (void)state;
+    unsigned declared = 0;
+    start_broker(&(struct fake_options){ .script = note_arguments, .context = &declared });
+    (void)snprintf(url + strlen(url), sizeof url - strlen(url),
+                   "&queue_type=quorum&consumer_timeout=7200000");
+    serve(NULL);
+    fake_each(broker, cancel, NULL);
+    assert_true(eventually(is_declared_twice, NULL));
+    fake_stop(broker);
+    broker = NULL;
+    assert_int_equal(declared, 2);
 }
 
 /* ---- clocks ---- */
@@ -719,6 +752,7 @@ int main(void)
         TEST(answers_go_where_other_protocols_want_them),
         TEST(a_string_of_amqp_1_0_is_read),
         TEST(a_queue_is_bound_and_bound_again),
+        TEST(a_queue_is_declared_with_its_arguments),
         TEST(a_clock_that_disagrees_drops_nothing),
         TEST(a_second_stop_does_not_linger_over_an_alarm),
     };
