@@ -114,6 +114,17 @@ static bool read_concurrency(const char *text, unsigned *concurrency)
 
 enum { OPTION_PRETTY = 256, OPTION_COMPACT, OPTION_VERSION, OPTION_RETRY, OPTION_TEXT };
 
+/* Words like -5 are no options: a mark before them keeps getopt off. They are the caller's to unmark. */
+static const char mark = '\1';
+
+/* The option that getopt did not like: a letter may stand in the middle of a word. */
+static const char *wrong_option(const char *word, char *shown, size_t room)
+{
+    bool letter = optopt > ' ' && optopt < 127;
+    (void)snprintf(shown, room, "-%c", optopt);
+    return letter && strncmp(word, "--", 2) != 0 ? shown : crew_redact(word, shown, room);
+}
+
 /* -1 to go on, else the exit status. */
 static int read_options(struct settings *s, int argc, char **argv, bool anywhere)
 {
@@ -140,26 +151,28 @@ static int read_options(struct settings *s, int argc, char **argv, bool anywhere
     };
     const char *letters = anywhere ? ":t:p:vrjbic:d:s:h" : "+:t:p:vrjbic:d:s:h";
     for (int chosen; (chosen = getopt_long(argc, argv, letters, options, NULL)) != -1;) {
+        const char *argument = optarg ? optarg : "";
+        argument += *argument == mark;
         switch (chosen) {
         case 't':
-            if (!read_seconds("timeout", optarg, &seconds))
+            if (!read_seconds("timeout", argument, &seconds))
                 return EXIT_USAGE;
             s->client.timeout_ms = (unsigned)(seconds * 1000 + 0.5);
             break;
         case 'd':
-            if (!read_seconds("duration", optarg, &s->cli.duration_s))
+            if (!read_seconds("duration", argument, &s->cli.duration_s))
                 return EXIT_USAGE;
             break;
         case 'c':
-            if (!read_concurrency(optarg, &s->cli.concurrency))
+            if (!read_concurrency(argument, &s->cli.concurrency))
                 return EXIT_USAGE;
             break;
         case 'b': s->cli.bytes = true; break;
         case OPTION_TEXT: s->text = true; break;
         case 'i': s->cli.call.idempotent = true; break;
-        case 's': s->cli.summary = optarg; break;
+        case 's': s->cli.summary = argument; break;
         case OPTION_RETRY: s->cli.call.retry = CREW_RETRY_NO_SERVICE | CREW_RETRY_OVERLOADED; break;
-        case 'p': s->client.protocol = optarg; break;
+        case 'p': s->client.protocol = argument; break;
         case 'v':
             s->client.trace = show_message;
             s->client.trace_context = &s->client;
@@ -172,7 +185,7 @@ static int read_options(struct settings *s, int argc, char **argv, bool anywhere
         case OPTION_VERSION: puts("rpcrew 0.1.0"); return EXIT_OK;
         default:
             fprintf(stderr, "rpcrew: '%s' %s\nrpcrew --help shows how\n",
-                    crew_redact(argv[optind - 1], shown, sizeof shown),
+                    wrong_option(argv[optind - 1], shown, sizeof shown),
                     chosen == ':' ? "requires an argument" : "is not an option");
             return EXIT_USAGE;
         }
@@ -209,9 +222,6 @@ static int run(int command, struct settings *s, int argc, char **argv)
     crew_client_free(s->cli.client);
     return code;
 }
-
-/* Words like -5 are no options: a mark before them keeps getopt off. They are the caller's to unmark. */
-static const char mark = '\1';
 
 static bool mark_numbers(int argc, char **argv)
 {

@@ -13,7 +13,7 @@
 struct crew_link {
     struct crew_endpoint endpoint; /* first, so that one is found from the other */
     struct crew_due_heap due;      /* under the client's mutex; so is what a call's link is */
-    bool absent;                   /* it could not be opened last time, or was lost; under the mutex */
+    bool absent;                   /* it has never been open, and could not be last time; under the mutex */
 };
 
 struct crew_client {

@@ -534,7 +534,7 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
 {
     crew_client *client = client_of(endpoint);
     pthread_mutex_lock(&client->mutex);
-    link_of(endpoint)->absent = why->status != CREW_OK;
+    link_of(endpoint)->absent = why->status != CREW_OK && !endpoint->ever_open;
     pthread_mutex_unlock(&client->mutex);
     if (why->status == CREW_OK)
         return;

@@ -119,24 +119,36 @@ static void write_json(crew_arena *arena, const char *time, crew_log_level level
     }
 }
 
+static ssize_t write_note(int fd, unsigned long dropped)
+{
+    switch (atomic_load(&log_format)) {
+    case CREW_LOG_LOGFMT: return dprintf(fd, "level=warn msg=\"lines were dropped\" count=%lu\n", dropped);
+    case CREW_LOG_JSON:
+        return dprintf(fd, "{\"level\":\"warn\",\"msg\":\"lines were dropped\",\"count\":%lu}\n", dropped);
+    default: return dprintf(fd, "WARN  %lu lines were dropped: nobody read the log\n", dropped);
+    }
+}
+
 /* Writes it, unless that would block: whoever logs may be an I/O thread. What is not written is counted, and
  * told when there is room again. */
-static void write_line(int fd, crew_string line)
+static void write_line(int fd, crew_buffer *line)
 {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* one looks and writes at a time */
     static unsigned long dropped;
     enum { NOTE = 80 };
     struct pollfd room = { .fd = fd, .events = POLLOUT }; /* a pipe has it for PIPE_BUF bytes */
-    if (line.size > PIPE_BUF - NOTE)
-        line.size = PIPE_BUF - NOTE;
+    if (line->size > PIPE_BUF - NOTE) {
+        line->size = PIPE_BUF - NOTE;
+        line->data[line->size - 1] = '\n';
+    }
     pthread_mutex_lock(&mutex);
     if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT)) {
         dropped++;
     } else {
         ssize_t written = 0; /* there is nowhere to tell of a failure */
         if (dropped)
-            written = dprintf(fd, "%lu lines were dropped: nobody read the log\n", dropped);
-        written += write(fd, line.data, line.size);
+            written = write_note(fd, dropped);
+        written += write(fd, line->data, line->size);
         (void)written;
         dropped = 0;
     }
@@ -171,7 +183,7 @@ void crew_log(crew_log_level level, const char *event, const char *fields, ...)
     }
     crew_buffer_append(&out, "\n", 1);
     if (!out.failed) {
-        write_line(atomic_load(&log_fd), crew_buffer_string(&out));
+        write_line(atomic_load(&log_fd), &out);
     }
     crew_buffer_fini(&out);
     crew_arena_fini(&arena);

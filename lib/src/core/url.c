@@ -151,6 +151,17 @@ static crew_status parse_authority(struct parser *p, crew_string text)
     return status;
 }
 
+/* Whether an option's name looks like one: else it may be a part of a password. */
+static bool looks_right(const char *name)
+{
+    return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == strlen(name);
+}
+
+static const char *shown_name(const char *name)
+{
+    return looks_right(name) ? name : "***";
+}
+
 static crew_status parse_options(struct parser *p, crew_string text)
 {
     crew_url *url = p->url;
@@ -170,7 +181,7 @@ static crew_status parse_options(struct parser *p, crew_string text)
             return status;
         if (crew_url_option(url, option->name))
             return crew_error_set(p->why, CREW_BAD_ARGUMENT, "URL '%s': option '%s' is given twice", p->text,
-                                  option->name);
+                                  shown_name(option->name));
         url->option_count++;
     }
     return CREW_OK;
@@ -255,15 +266,11 @@ const char *crew_redact(const char *text, char *out, size_t room)
     return out;
 }
 
-/* Whether all is as options are named: else it may be a part of a password. */
 static bool options_look_right(const crew_url *url)
 {
     bool right = true;
     for (size_t i = 0; i < url->option_count; i++)
-        right = right &&
-                strspn(url->options[i].name, "abcdefghijklmnopqrstuvwxyz0123456789_-") ==
-                    strlen(url->options[i].name) &&
-                !is_secret(crew_str(url->options[i].name));
+        right = right && looks_right(url->options[i].name) && !is_secret(crew_str(url->options[i].name));
     return right;
 }
 
@@ -445,7 +452,7 @@ crew_status crew_url_check(const crew_url *url, const crew_url_option_spec *spec
             list_names(&names, specs);
             list_names(&names, more);
             crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': no option '%s'; there are %.*s", url->text,
-                           option->name, CREW_STR(crew_buffer_string(&names)));
+                           shown_name(option->name), CREW_STR(crew_buffer_string(&names)));
             crew_buffer_fini(&names);
             return CREW_BAD_ARGUMENT;
         }

@@ -64,7 +64,7 @@ static void schedule_retry(struct crew_endpoint *e, unsigned most_ms)
     unsigned jitter = (unsigned)((now.tv_nsec / 1000 ^ (long)((uintptr_t)e >> 4)) % 1024);
     unsigned backoff_ms = e->backoff_ms < most_ms ? e->backoff_ms : most_ms;
     e->retry_at_ms = crew_now_ms() + backoff_ms / 2 + (int64_t)backoff_ms * jitter / 1024;
-    e->backoff_ms = e->backoff_ms * 2 > BACKOFF_MOST_MS ? BACKOFF_MOST_MS : e->backoff_ms * 2;
+    e->backoff_ms = backoff_ms * 2 > most_ms ? most_ms : backoff_ms * 2;
 }
 
 static void tell_first(struct crew_endpoint *e, const crew_error *why)

@@ -166,6 +166,14 @@ static void print_help(const char *program, const crew_service *service)
 /* What the command line leaves to do. */
 enum outcome { SERVE, FINISHED, WRONG };
 
+/* The option that getopt did not like: a letter may stand in the middle of a word. */
+static const char *wrong_option(const char *word, char *shown, size_t room)
+{
+    bool letter = optopt > ' ' && optopt < 127;
+    (void)snprintf(shown, room, "-%c", optopt);
+    return letter && strncmp(word, "--", 2) != 0 ? shown : crew_redact(word, shown, room);
+}
+
 static enum outcome read_flags(struct settings *s, int argc, char **argv, const crew_service *service)
 {
     struct option options[FLAGS + 4] = { { 0 } };
@@ -189,7 +197,7 @@ static enum outcome read_flags(struct settings *s, int argc, char **argv, const 
             printf("%s %s\n", service->name, service->version ? service->version : "0");
             return FINISHED;
         } else if (chosen < 256) {
-            fprintf(stderr, "%s: '%s' %s\n", argv[0], crew_redact(argv[optind - 1], shown, sizeof shown),
+            fprintf(stderr, "%s: '%s' %s\n", argv[0], wrong_option(argv[optind - 1], shown, sizeof shown),
                     chosen == ':' ? "requires an argument" : "is not an option");
             return WRONG;
         } else if (flags[chosen - 256].set(s, optarg, &why) != CREW_OK) {

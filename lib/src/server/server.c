@@ -125,8 +125,14 @@ static void submit_one(crew_message *message)
  * was not run for that, the copy is run. */
 static void pass_on(crew_message *message, crew_message_kind kind, bool was_told, crew_message *heir)
 {
-    if (kind != CREW_SETTLE_REQUEUE && (was_told || message->status == CREW_EXPIRED)) {
+    const struct crew_endpoint *endpoint = heir->endpoint;
+    bool is_to_run = kind != CREW_SETTLE_REQUEUE && (was_told || message->status == CREW_EXPIRED);
+    if (is_to_run && !atomic_load(&server_of(endpoint)->stopping)) {
         submit_one(heir);
+        return;
+    }
+    if (is_to_run) { /* by another worker */
+        push_settlement(heir, endpoint->requeue ? CREW_SETTLE_REQUEUE : CREW_SETTLE_DONE);
         return;
     }
     crew_buffer reply = heir->reply;
@@ -239,9 +245,11 @@ static void note_unanswerable(const struct crew_endpoint *endpoint, const struct
         wants = wants || (!job->wire.items[i].one_way && !job->wire.items[i].code);
     if (!wants)
         return;
+    crew_string method = job->wire.items[0].method;
     count(server_of(endpoint), UNANSWERABLE, 1);
     crew_log(CREW_LOG_WARN, "a call wants an answer, and says nowhere to send it", "{s:s,s:S}", "endpoint",
-             crew_url_text(endpoint->url), "method", job->wire.items[0].method);
+             crew_url_text(endpoint->url), "method",
+             (crew_string){ method.data, method.size < 100 ? method.size : 100 });
 }
 
 /* Decodes a message, and hands its calls to the pool. */

@@ -57,8 +57,7 @@ int crew_call_cancel_fd(crew_call *call)
     struct crew_call_group *group = call->group;
     if (!group->tokens)
         return -1;
-    bool adopted = atomic_load(&group->adopted);
-    return crew_token_watch(group->tokens, &call->token, adopted ? NULL : group->peer, &group->told,
+    return crew_token_watch(group->tokens, &call->token, group->peer, &group->adopted, &group->told,
                             group->deadline_ms);
 }
 
@@ -248,9 +247,12 @@ crew_status crew_call_shed(crew_call *call, const char *reason)
     const crew_value *data = NULL;
     while (shed->reason && strcmp(reason, shed->reason) != 0)
         shed++;
+    /* Of a batch some may have been refused. */
+    bool doubtful = shed->executed == CREW_EXECUTED_YES && call->group->batch;
+    crew_executed executed = doubtful ? CREW_EXECUTED_UNKNOWN : shed->executed;
     atomic_fetch_add(&call->group->shed_count, 1);
-    if (crew_pack(&call->arena, &data, "{s:{s:s,s:s}}", "rpcrew", "executed",
-                  crew_executed_name(shed->executed), "reason", reason) != CREW_OK)
+    if (crew_pack(&call->arena, &data, "{s:{s:s,s:s}}", "rpcrew", "executed", crew_executed_name(executed),
+                  "reason", reason) != CREW_OK)
         data = NULL;
     return crew_call_refuse(call, shed->code, data);
 }

@@ -23,21 +23,27 @@ static void set_timer(int fd, int64_t at_ms)
     (void)timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
+static bool is_left(const struct crew_token *token)
+{
+    return token->peer && atomic_load(&token->peer->gone) && !atomic_load(token->adopted);
+}
+
 int crew_token_watch(struct crew_tokens *tokens, struct crew_token *token, const crew_peer *peer,
-                     atomic_bool *told, int64_t deadline_ms)
+                     const atomic_bool *adopted, atomic_bool *told, int64_t deadline_ms)
 {
     pthread_mutex_lock(&tokens->mutex);
     if (!token->watched) {
         token->watched = true;
         token->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
         token->peer = peer;
+        token->adopted = adopted;
         token->told = told;
         token->next = tokens->watched;
         token->at = &tokens->watched;
         if (token->next)
             token->next->at = &token->next;
         tokens->watched = token;
-        bool left = peer && atomic_load(&peer->gone);
+        bool left = is_left(token);
         bool now = left || atomic_load(&token->raised) || atomic_load(&tokens->pressing);
         if (left)
             atomic_store(told, true);
@@ -77,7 +83,7 @@ void crew_tokens_raise(struct crew_tokens *tokens, bool all)
 {
     pthread_mutex_lock(&tokens->mutex);
     for (const struct crew_token *token = tokens->watched; token; token = token->next) {
-        bool left = token->peer && atomic_load(&token->peer->gone);
+        bool left = is_left(token);
         if (token->fd < 0 || !(all || left))
             continue;
         if (left)

@@ -20,6 +20,7 @@ struct crew_token {
     atomic_bool raised;            /* its caller takes it back */
     struct crew_token *next, **at; /* in the list */
     const crew_peer *peer;         /* whose going it is told of; NULL: nobody's */
+    const atomic_bool *adopted;    /* while this is true that one's going does not matter */
     atomic_bool *told;             /* set then */
     bool watched;                  /* it has been put there */
     int fd;
@@ -29,9 +30,9 @@ void crew_tokens_init(struct crew_tokens *tokens);
 void crew_tokens_fini(struct crew_tokens *tokens);
 
 /* Makes the token's descriptor, once: a timer that ends at deadline_ms (0: never), or is raised before. It is
- * -1 where none can be had. Any thread; peer and told are borrowed until crew_token_fini. */
+ * -1 where none can be had. Any thread; peer, adopted and told are borrowed until crew_token_fini. */
 int crew_token_watch(struct crew_tokens *tokens, struct crew_token *token, const crew_peer *peer,
-                     atomic_bool *told, int64_t deadline_ms);
+                     const atomic_bool *adopted, atomic_bool *told, int64_t deadline_ms);
 void crew_token_fini(struct crew_tokens *tokens, struct crew_token *token);
 
 /* Raises one. Any thread, before crew_token_fini. */

@@ -8,19 +8,34 @@
 
 void amqp_sizes_open(struct amqp_sizes *sizes, const struct amqp_link *link)
 {
-    bool can_try = amqp_link_has(link, AMQP_LARGE);
-    if (sizes->taken < AMQP_SMALL)
+    if (sizes->taken < AMQP_SMALL || sizes->taken == SIZE_MAX)
         sizes->taken = AMQP_SMALL;
-    if (!can_try)
+    if (!amqp_link_has(link, AMQP_LARGE))
         sizes->taken = SIZE_MAX;
+    sizes->most = 0; /* it may be another broker, or another limit */
     sizes->busy = false;
+}
+
+void amqp_sizes_begin(struct amqp_sizes *sizes, size_t size)
+{
+    sizes->busy = true;
+    sizes->size = size;
+    sizes->since_ms = crew_now_ms();
+}
+
+bool amqp_sizes_give_up(struct amqp_sizes *sizes, struct amqp_link *link)
+{
+    if (!sizes->busy || crew_now_ms() - sizes->since_ms < AMQP_LARGE_MS)
+        return false;
+    sizes->busy = false;
+    return amqp_link_close_large(link);
 }
 
 /* RabbitMQ: message size N is larger than configured max size M. */
 static bool learn(struct amqp_sizes *sizes, const char *words)
 {
-    const char *mark = strstr(words, "max size ");
-    unsigned long long most = mark ? strtoull(mark + strlen("max size "), NULL, 10) : 0;
+    const char *mark = strstr(words, AMQP_MAX_SIZE);
+    unsigned long long most = mark ? strtoull(mark + strlen(AMQP_MAX_SIZE), NULL, 10) : 0;
     if (most)
         sizes->most = (size_t)most;
     return most > 0;
@@ -58,8 +73,10 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
         wants = "a worker wants ?queue=NAME";
     else if (!server && !crew_url_option(url, "queue") && !crew_url_option(url, "routing_key"))
         wants = "a caller wants ?queue=NAME, or ?exchange=NAME&routing_key=KEY";
-    if (crew_url_option(url, "bind") && strcspn(crew_url_option(url, "bind"), ":") - 1 > 254)
-        wants = "bind wants EXCHANGE:KEY";
+    const char *bind = crew_url_option(url, "bind");
+    size_t exchange = bind ? strcspn(bind, ":") : 1;
+    if (!exchange || exchange > 255 || (bind && strlen(bind + exchange) > 256))
+        wants = "bind wants EXCHANGE:KEY, 255 bytes each at most";
     if (!crew_url_option(url, "certfile") != !crew_url_option(url, "keyfile"))
         wants = "certfile and keyfile go together";
     return wants ? crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': %s", crew_url_text(url), wants)

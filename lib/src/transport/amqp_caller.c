@@ -144,8 +144,7 @@ static bool encode_one(struct caller *c, crew_message *m, bool large)
     sending->large = large;
     m->mine = sending;
     if (large) {
-        c->sizes.busy = true;
-        c->sizes.size = m->body.size;
+        amqp_sizes_begin(&c->sizes, m->body.size);
         c->large = m->correlation;
         c->large_is_told = m->one_way ? c->confirms_one_way : c->confirms_calls;
     }
@@ -287,6 +286,8 @@ static bool on_return(struct caller *c, const struct amqp_event *e)
     m->kind = CREW_EVENT_UNROUTABLE;
     m->correlation = parse_id(e->correlation_id);
     forget_ticket(c, m->correlation);
+    if (m->correlation == c->large)
+        c->large_is_told = false; /* by its confirm, which comes as well */
     crew_list_append(&c->events, m);
     return !e->incomplete;
 }
@@ -330,6 +331,8 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
     crew_error why;
     crew_status status = c->no_memory ? CREW_NO_MEMORY : CREW_OK;
     bool more = true;
+    if (amqp_sizes_give_up(&c->sizes, c->link)) /* that call ends by its deadline */
+        c->stalled = false;
     for (int i = 0; i < AMQP_EVENTS_MOST && more && status == CREW_OK && crew_room_is_left(room); i++) {
         struct amqp_event e = amqp_link_next(c->link, &why);
         (void)crew_room_take(room, NULL, e.body.size);

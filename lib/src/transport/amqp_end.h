@@ -16,13 +16,19 @@ struct amqp_sizes {
     size_t most;     /* the broker's limit, once it is known; 0: not yet */
     char words[200]; /* in which it said so */
     bool busy;       /* one is on its way, */
-    size_t size;     /* of this size */
+    size_t size;     /* of this size, */
+    int64_t since_ms;
 };
 
-enum { AMQP_SMALL = 512 };
+enum { AMQP_SMALL = 512, AMQP_LARGE_MS = 10000 };
 
 /* At an opening. */
 void amqp_sizes_open(struct amqp_sizes *sizes, const struct amqp_link *link);
+/* One goes on its way. */
+void amqp_sizes_begin(struct amqp_sizes *sizes, size_t size);
+/* Whether the one on its way has been that for so long that the others are not to wait for it: then it is
+ * given up, on the link too. */
+bool amqp_sizes_give_up(struct amqp_sizes *sizes, struct amqp_link *link);
 /* By AMQP_EVENT_LARGE and AMQP_EVENT_TOO_LARGE: the one on its way is through. */
 void amqp_sizes_note(struct amqp_sizes *sizes, const struct amqp_event *e, const crew_error *why);
 /* Another channel was closed: whether for a size, so that none is known to be taken any more. */

@@ -460,20 +460,24 @@ static void on_large(struct amqp_link *link, const amqp_frame_t *frame, struct a
                      crew_error *why)
 {
     const void *decoded = frame->payload.method.decoded;
-    switch (frame->payload.method.id) {
-    case AMQP_BASIC_RETURN_METHOD: begin_content(link, frame, AMQP_EVENT_RETURN); break;
-    case AMQP_BASIC_ACK_METHOD: *out = (struct amqp_event){ .kind = AMQP_EVENT_LARGE, .taken = true }; break;
-    case AMQP_BASIC_NACK_METHOD: *out = (struct amqp_event){ .kind = AMQP_EVENT_LARGE }; break;
-    case AMQP_CHANNEL_CLOSE_METHOD: {
+    amqp_method_number_t id = frame->payload.method.id;
+    if (link->large_closing) {
+        link->large_closing = id != AMQP_CHANNEL_CLOSE_OK_METHOD;
+    } else if (id == AMQP_BASIC_RETURN_METHOD) {
+        begin_content(link, frame, AMQP_EVENT_RETURN);
+    } else if (id == AMQP_BASIC_ACK_METHOD || id == AMQP_BASIC_NACK_METHOD) {
+        *out = (struct amqp_event){ .kind = AMQP_EVENT_LARGE, .taken = id == AMQP_BASIC_ACK_METHOD };
+    } else if (id == AMQP_CHANNEL_CLOSE_METHOD) {
         const amqp_channel_close_t *m = decoded;
         amqp_channel_close_ok_t ok = { 0 };
-        (void)amqp_link_append_method(link, AMQP_LARGE, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
-        link->large_open = false;
-        *out = (struct amqp_event){ .kind = AMQP_EVENT_TOO_LARGE };
         crew_error_set(why, CREW_LIMIT, "%.*s", (int)m->reply_text.len, (const char *)m->reply_text.bytes);
-        break;
-    }
-    default: break;
+        bool size = m->reply_code == AMQP_PRECONDITION_FAILED && strstr(why->message, AMQP_MAX_SIZE);
+        if (size)
+            (void)amqp_link_append_method(link, AMQP_LARGE, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
+        else
+            crew_error_set(why, CREW_DISCONNECTED, "the broker closed the channel: %s", why->message);
+        link->large_open = false;
+        out->kind = size ? AMQP_EVENT_TOO_LARGE : AMQP_EVENT_LOST;
     }
 }
 
@@ -623,7 +627,8 @@ static void close_in_order(struct amqp_link *link, unsigned linger_ms)
         return;
     while (!link->close_answered && !link->blocked &&
            crew_now_ms() < until) { /* an alarm lets nothing through */
-        if (amqp_link_wait(link, -1, (int)(until - crew_now_ms())) != CREW_OK ||
+        int64_t left = until - crew_now_ms();
+        if (amqp_link_wait(link, -1, left > 0 ? (int)left : 0) != CREW_OK ||
             amqp_link_next(link, &why).kind == AMQP_EVENT_LOST)
             return;
     }

@@ -63,11 +63,14 @@ struct amqp_binding {
     const char *exchange, *key;
 };
 
+/* RabbitMQ's words for its limit: message size N is larger than configured max size M. */
+#define AMQP_MAX_SIZE "max size "
+
 enum { AMQP_CALLS = 1, AMQP_CONFIRMS = 2, AMQP_INQUIRIES = 3, AMQP_LARGE = 4 }; /* the channels */
 
 /* Connects and logs in, to the first of the URL's hosts that takes us; opens the channel of calls, and
  * confirm_channel (0: none), the same or another, with confirms; the same, if there is no other. Blocks up to
- * the config's connect_timeout_ms a host. CREW_NO_SERVICE: refused or not found; CREW_BAD_ARGUMENT: vhost or
+ * the config's connect_timeout_ms a host. CREW_NO_SERVICE: refused or not found, also the vhost or the
  * login. */
 crew_status amqp_link_open(struct amqp_link **link, const crew_transport_config *config,
                            unsigned confirm_channel, crew_error *why);
@@ -103,6 +106,8 @@ bool amqp_link_cancel(struct amqp_link *link, bool told);
  * binding, and consumes it again. */
 bool amqp_link_consume_again(struct amqp_link *link, const struct amqp_queue *queue, bool declare,
                              const struct amqp_binding *binding);
+/* What is on its way on AMQP_LARGE is told of no more. */
+bool amqp_link_close_large(struct amqp_link *link);
 /* Asks how the queue is (AMQP_EVENT_QUEUE), unless that was asked and not answered yet, or there is no
  * channel for it. */
 bool amqp_link_inquire(struct amqp_link *link, const char *queue);

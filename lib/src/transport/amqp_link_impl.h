@@ -28,9 +28,10 @@ struct amqp_link {
     crew_buffer body;
     crew_arena texts;
     unsigned channel_max;
-    bool large_open;   /* the channel of what may be too large */
-    bool inquiry_open; /* the channel of inquiries */
-    bool inquiring;    /* an answer is on its way */
+    bool large_open;    /* the channel of what may be too large */
+    bool large_closing; /* by us: what comes before the answer to that is of what was given up */
+    bool inquiry_open;  /* the channel of inquiries */
+    bool inquiring;     /* an answer is on its way */
     bool close_answered;
     char reply_queue[256];
     char consumer_tag[256];

@@ -217,6 +217,14 @@ static bool open_large(struct amqp_link *link)
            amqp_link_append_method(link, AMQP_LARGE, AMQP_CONFIRM_SELECT_METHOD, &confirm);
 }
 
+bool amqp_link_close_large(struct amqp_link *link)
+{
+    amqp_channel_close_t close = { .reply_code = AMQP_REPLY_SUCCESS };
+    link->large_open = false;
+    link->large_closing = true;
+    return amqp_link_append_method(link, AMQP_LARGE, AMQP_CHANNEL_CLOSE_METHOD, &close);
+}
+
 bool amqp_link_publish(struct amqp_link *link, const struct amqp_publish *p)
 {
     if (p->channel == AMQP_LARGE && !link->large_open && !(link->large_open = open_large(link)))

@@ -204,7 +204,7 @@ static bool read_address(crew_message *m, struct route *route, const struct amqp
     static const char *const prefixes[] = { "/queues/", "/queue/", "/amq/queue/" };
     crew_string topic = header_of(e, "x-reply-to-topic"), name = e->reply_to;
     route->exchange = "";
-    if (!e->reply_to.size && topic.size) {
+    if (!e->reply_to.size && topic.size && topic.size <= 255) {
         route->exchange = "amq.topic";
         name = topic;
     }
@@ -349,13 +349,19 @@ static bool is_direct(crew_string reply_to)
     return is;
 }
 
+/* Whether publishing the answer may cost the channel or the connection, by the requester's doing. */
+static bool goes_astray(const struct route *route)
+{
+    return *route->exchange || is_direct(route->key);
+}
+
 static bool settle_one(struct worker *w, const crew_message *m)
 {
     const struct route *route = m->mine;
     bool answers = m->kind == CREW_SETTLE_REPLY;
-    /* A malformed address of this kind makes the broker close the connection; the request must not come
-     * round again, so its ack goes first. */
-    bool ack_first = is_direct(m->origin);
+    /* A malformed address of this kind makes the broker close the connection, and a key that the requester
+     * has chosen may not be allowed; the request must not come round again, so its ack goes first. */
+    bool ack_first = goes_astray(route);
     bool good = true;
     if (m->kind == CREW_SETTLE_REQUEUE || m->kind == CREW_SETTLE_REJECT)
         return w->ack_early || amqp_link_reject(w->link, route->tag, m->kind == CREW_SETTLE_REQUEUE);
@@ -372,11 +378,13 @@ static bool settle_one(struct worker *w, const crew_message *m)
 static void shrink(struct worker *w, crew_message *m)
 {
     size_t bytes = m->reply.size;
-    bool is_left = crew_transport_shrink(w->config, m) && m->reply.size <= w->sizes.most;
+    bool is_left = crew_transport_shrink(w->config, m) && (!w->sizes.most || m->reply.size <= w->sizes.most);
     crew_log(CREW_LOG_WARN, "an answer is too large for the broker", "{s:s,s:I,s:s}", "endpoint",
              crew_url_text(w->config->url), "bytes", (int64_t)bytes, "why", w->sizes.words);
-    if (!is_left)
-        m->kind = CREW_SETTLE_DONE;
+    if (is_left)
+        return;
+    crew_transport_answered(w->config, m, CREW_LIMIT);
+    m->kind = CREW_SETTLE_DONE;
 }
 
 /* Settles it, and keeps its answer until that is written. */
@@ -401,8 +409,7 @@ static bool publish_large(struct worker *w)
         const crew_message *m = w->large.head;
         bool may_be = m->reply.size > w->sizes.taken;
         if (may_be) {
-            w->sizes.busy = true;
-            w->sizes.size = m->reply.size;
+            amqp_sizes_begin(&w->sizes, m->reply.size);
             good = publish_answer(w, m, AMQP_LARGE);
         } else {
             good = settle_and_keep(w, crew_list_take(&w->large));
@@ -428,11 +435,24 @@ static bool on_large(struct worker *w, const struct amqp_event *e, const crew_er
     return good && publish_large(w);
 }
 
+/* One whose confirm does not come, since its queue has no server perhaps, does not hold up the others. */
+static bool give_up_large(struct worker *w)
+{
+    if (!amqp_sizes_give_up(&w->sizes, w->link))
+        return true;
+    crew_message *m = crew_list_take(&w->large);
+    bool good = !m || w->ack_early || amqp_link_ack(w->link, ((const struct route *)m->mine)->tag);
+    if (m)
+        crew_transport_answered(w->config, m, CREW_TIMEOUT);
+    crew_message_give(w->config->messages, m);
+    return good && publish_large(w);
+}
+
 static crew_status worker_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct worker *w = state;
     crew_error why;
-    bool good = inquire(w), more = true;
+    bool good = inquire(w) && give_up_large(w), more = true;
     tell_answered(w, amqp_link_written(w->link), CREW_OK);
     for (int i = 0; i < AMQP_EVENTS_MOST && more && good; i++) {
         struct amqp_event e = amqp_link_next(w->link, &why);
@@ -482,7 +502,7 @@ static crew_status worker_send(void *state, crew_list *messages)
     for (crew_message *m; (m = crew_list_take(messages));) {
         if (m->kind == CREW_SETTLE_REPLY && w->sizes.most && m->reply.size > w->sizes.most)
             shrink(w, m);
-        if (good && m->kind == CREW_SETTLE_REPLY && m->reply.size > w->sizes.taken && !is_direct(m->origin)) {
+        if (good && m->kind == CREW_SETTLE_REPLY && m->reply.size > w->sizes.taken && !goes_astray(m->mine)) {
             crew_list_append(&w->large, m);
             good = publish_large(w);
         } else if (good) {
@@ -526,7 +546,8 @@ static bool worker_pending(const void *state)
 static bool linger_over_one(struct worker *w, int64_t until_ms)
 {
     crew_error why;
-    if (amqp_link_wait(w->link, -1, (int)(until_ms - crew_now_ms())) != CREW_OK)
+    int64_t left = until_ms - crew_now_ms();
+    if (amqp_link_wait(w->link, -1, left > 0 ? (int)left : 0) != CREW_OK)
         return false;
     struct amqp_event e = amqp_link_next(w->link, &why);
     if (e.kind == AMQP_EVENT_LARGE || e.kind == AMQP_EVENT_TOO_LARGE)

@@ -71,6 +71,9 @@ bool zmq_peers_others_are_active(const struct zmq_peers *peers, const struct zmq
 
 static void push_parked(struct zmq_peers *peers, struct zmq_peer *peer)
 {
+    if (peer->in_round)
+        return;
+    peer->in_round = true;
     peer->next_parked = NULL;
     if (peers->parked)
         peers->last_parked->next_parked = peer;
@@ -84,8 +87,7 @@ void zmq_peers_park(struct zmq_peers *peers, struct zmq_peer *peer, crew_message
     peers->parked_count++;
     peers->parked_bytes += request->body.size;
     peer->parked_bytes += request->body.size;
-    if (!peer->parked.count)
-        push_parked(peers, peer);
+    push_parked(peers, peer);
     crew_list_append(&peer->parked, request);
 }
 
@@ -99,6 +101,7 @@ void zmq_peers_give(struct zmq_peers *peers, crew_list *messages, crew_room *roo
         peers->parked = peers->last_parked = NULL;
         for (; round; round = next) {
             next = round->next_parked;
+            round->in_round = false;
             crew_message *m = round->parked.head;
             if (m && round->waiting_bytes <= held_bytes && crew_room_take(room, round->core, m->body.size)) {
                 more = true;
@@ -116,7 +119,7 @@ void zmq_peers_give(struct zmq_peers *peers, crew_list *messages, crew_room *roo
 
 static bool is_idle(const struct zmq_peer *peer)
 {
-    return !peer->full && !peer->parked.count && atomic_load(&peer->core->holds) == 1;
+    return !peer->full && !peer->in_round && !peer->parked.count && atomic_load(&peer->core->holds) == 1;
 }
 
 static void end(struct zmq_peer *peer)

@@ -17,6 +17,7 @@ struct zmq_peer {
     int64_t since_ms;                         /* that it has read nothing, while answers wait */
     bool full;                                /* answers wait, or have been lost lately */
     struct zmq_peer *next_parked, *next_full; /* in the rounds of those that have some */
+    bool in_round;                            /* of parked ones */
     size_t id_size;
     char id[ZMQ_PEER_ID_MOST];
 };

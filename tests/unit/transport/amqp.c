@@ -640,6 +640,61 @@ static void a_queue_is_declared_with_its_arguments(void **state)
     assert_int_equal(declared, 2);
 }
 
+/* An address like these, if it is malformed, costs the connection: so the request is acknowledged first. */
+struct acks {
+    unsigned acked, astray;
+};
+
+static bool note_acks(void *context, const struct fake_event *event)
+{
+    struct acks *acks = context;
+    acks->acked += event->method == AMQP_BASIC_ACK_METHOD;
+    if (event->method == AMQP_BASIC_PUBLISH_METHOD && event->count > acks->acked)
+        acks->astray++; /* before its ack */
+    return false;
+}
+
+static void what_may_cost_the_connection_is_acknowledged_first(void **state)
+{
+    (void)state;
+    static const char *const addresses[] = { "amq.rabbitmq.reply-to.bad", "amq.direct.reply-to.bad",
+                                             "/queues/amq.rabbitmq.reply-to.bad",
+                                             "/queues/amq%2Erabbitmq.reply-to.x",
+                                             "/queue/amq.rabbitmq.reply-to.bad" };
+    struct acks acks = { 0, 0 };
+    start_broker(&(struct fake_options){ .script = note_acks, .context = &acks });
+    serve(NULL);
+    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
+        unsigned published = (unsigned)i + 1;
+        const amqp_basic_properties_t p = { ._flags = AMQP_BASIC_REPLY_TO_FLAG,
+                                            .reply_to = amqp_cstring_bytes(addresses[i]) };
+        fake_put(broker, QUEUE, &p, "{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":1}");
+        assert_true(eventually(has_published, &published));
+    }
+    fake_stop(broker);
+    broker = NULL;
+    assert_int_equal(acks.astray, 0);
+    assert_int_equal(acks.acked, sizeof addresses / sizeof *addresses);
+}
+
+static void a_large_note_that_nobody_takes_is_not_confirmed(void **state)
+{
+    (void)state;
+    crew_arena *arena;
+    const crew_value *params;
+    char text[2000];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    start_broker(NULL);
+    connect_client();
+    assert_ok(crew_arena_new(&arena));
+    assert_ok(crew_pack(arena, &params, "[s]", text));
+    const crew_call_options once = { 0 }, again = { .retry = CREW_RETRY_NO_SERVICE, .timeout_ms = 300 };
+    assert_status(crew_client_notify_value(client, "x", params, &once, &why), CREW_NO_SERVICE);
+    assert_status(crew_client_notify_value(client, "x", params, &again, &why), CREW_NO_SERVICE);
+    crew_arena_free(arena);
+}
+
 /* ---- clocks ---- */
 
 static void put_with_deadline(unsigned id, int64_t unix_ms, bool as_double, const char *expiration)
@@ -753,6 +808,8 @@ int main(void)
         TEST(a_string_of_amqp_1_0_is_read),
         TEST(a_queue_is_bound_and_bound_again),
         TEST(a_queue_is_declared_with_its_arguments),
+        TEST(what_may_cost_the_connection_is_acknowledged_first),
+        TEST(a_large_note_that_nobody_takes_is_not_confirmed),
         TEST(a_clock_that_disagrees_drops_nothing),
         TEST(a_second_stop_does_not_linger_over_an_alarm),
     };

@@ -1,6 +1,8 @@
 /* The ends of ZeroMQ against plain sockets of libzmq. */
 #include "support/raw.h"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
 #include <zmq.h>
 
 static char url[200];
@@ -53,6 +55,59 @@ static void callers_behind_a_proxy_have_origins_of_their_own(void **state)
     for (size_t i = 0; i < COUNT; i++)
         raw_settle(&worker, got[i], CREW_SETTLE_DONE, NULL);
     zmq_close(proxy);
+    raw_close(&worker, NULL);
+}
+
+static void *fixed(const char *id)
+{
+    void *socket = zmq_socket(context, ZMQ_DEALER);
+    int none = 0;
+    assert_int_equal(zmq_setsockopt(socket, ZMQ_ROUTING_ID, id, strlen(id)), 0);
+    assert_int_equal(zmq_setsockopt(socket, ZMQ_LINGER, &none, sizeof none), 0);
+    assert_int_equal(zmq_connect(socket, address), 0);
+    return socket;
+}
+
+/* Reads what there is, of which there is room for none. */
+static void park(struct raw_end *worker)
+{
+    int wake = eventfd(0, EFD_CLOEXEC);
+    for (int i = 0; i < 20; i++) {
+        const crew_room none = { .reserve = 1, .each = 0 };
+        crew_room room = none;
+        crew_list got = { 0 };
+        assert_ok(worker->ops->wait(worker->state, wake, 5, &none));
+        assert_ok(worker->ops->recv(worker->state, &got, &room));
+        assert_int_equal(got.count, 0);
+    }
+    close(wake);
+}
+
+static void who_comes_back_while_its_requests_are_parked_holds_nobody_up(void **state)
+{
+    (void)state;
+    struct raw_end worker;
+    raw_open(&worker, url, true);
+    void *first = fixed("mine"), *other = fixed("other");
+    send_frames(first, (const char *const[]){ "", "old", NULL });
+    park(&worker);
+    send_frames(other, (const char *const[]){ "", "other", NULL });
+    park(&worker);
+    void *second = fixed("mine"); /* the first one's requests are nobody's now */
+    send_frames(second, (const char *const[]){ "", "new", NULL });
+    park(&worker);
+    bool got_new = false, got_other = false;
+    for (int i = 0; i < 2; i++) {
+        crew_message *m = raw_next(&worker);
+        got_new = got_new || m->body.data[0] == 'n';
+        got_other = got_other || (m->body.size == 5 && m->body.data[1] == 't');
+        raw_settle(&worker, m, CREW_SETTLE_REPLY, "answer");
+    }
+    assert_true(got_new && got_other);
+    raw_nothing(&worker);
+    zmq_close(first);
+    zmq_close(second);
+    zmq_close(other);
     raw_close(&worker, NULL);
 }
 
@@ -134,6 +189,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(callers_behind_a_proxy_have_origins_of_their_own, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_comes_back_while_its_requests_are_parked_holds_nobody_up, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(empty_answers_end_a_round_as_others_do, setup, teardown),
         cmocka_unit_test_setup_teardown(a_loss_is_told_when_the_last_answer_has_used_the_room, setup,
                                         teardown),
