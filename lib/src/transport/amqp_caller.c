@@ -100,7 +100,6 @@ static bool publish_request(struct caller *c, const crew_message *m, bool large)
                                 .reply_to = crew_str(m->one_way ? NULL : c->reply_to),
                                 .expiration_ms = kept ? -1 : left,
                                 .deadline_unix_ms = m->one_way || left < 0 ? 0 : crew_unix_ms() + left,
-                                .timeout_ms = left,
                                 .mandatory = true,
                                 .persistent = kept,
                                 .body = crew_buffer_string(&m->body) });

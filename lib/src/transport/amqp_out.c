@@ -176,12 +176,9 @@ static amqp_bytes_t optional(crew_string text, amqp_flags_t *flags, amqp_flags_t
 static bool append_header(struct amqp_link *link, const struct amqp_publish *p)
 {
     char payload[CODEC_ROOM], expiration[24];
-    amqp_table_entry_t deadline[] = {
-        { .key = amqp_cstring_bytes("rpcrew-deadline"),
-          .value = { .kind = AMQP_FIELD_KIND_I64, .value.i64 = p->deadline_unix_ms } },
-        { .key = amqp_cstring_bytes("rpcrew-timeout"),
-          .value = { .kind = AMQP_FIELD_KIND_I64, .value.i64 = p->timeout_ms } }
-    };
+    amqp_table_entry_t deadline = { .key = amqp_cstring_bytes("rpcrew-deadline"),
+                                    .value = { .kind = AMQP_FIELD_KIND_I64,
+                                               .value.i64 = p->deadline_unix_ms } };
     amqp_basic_properties_t properties = { ._flags = AMQP_BASIC_DELIVERY_MODE_FLAG };
     properties.delivery_mode = p->persistent ? AMQP_DELIVERY_PERSISTENT : AMQP_DELIVERY_NONPERSISTENT;
     properties.content_type = optional(p->content_type, &properties._flags, AMQP_BASIC_CONTENT_TYPE_FLAG);
@@ -194,7 +191,7 @@ static bool append_header(struct amqp_link *link, const struct amqp_publish *p)
             optional(crew_str(expiration), &properties._flags, AMQP_BASIC_EXPIRATION_FLAG);
     }
     if (p->deadline_unix_ms) {
-        properties.headers = (amqp_table_t){ 2, deadline };
+        properties.headers = (amqp_table_t){ 1, &deadline };
         properties._flags |= AMQP_BASIC_HEADERS_FLAG;
     }
     put_u16(payload, AMQP_BASIC_CLASS);
