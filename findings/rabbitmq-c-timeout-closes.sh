@@ -61,6 +61,12 @@ cat > client.c <<'C'
 #include <string.h>
 #include <sys/time.h>
 
+static int failed(const char *what, const amqp_rpc_reply_t *reply)
+{
+    printf("%s: %s\n", what, amqp_error_string2(reply->library_error));
+    return reply->library_error;
+}
+
 int main(int argc, char **argv)
 {
     struct timeval timeout = { .tv_usec = 300000 };
@@ -77,12 +83,11 @@ int main(int argc, char **argv)
     printf("descriptor before: %s\n", amqp_get_sockfd(connection) >= 0 ? "open" : "none");
     amqp_queue_declare(connection, 1, amqp_cstring_bytes("q"), 0, 0, 0, 0, amqp_empty_table);
     amqp_rpc_reply_t reply = amqp_get_rpc_reply(connection);
-    printf("queue.declare: %s\n", amqp_error_string2(reply.library_error));
+    int timed_out = failed("queue.declare", &reply) == AMQP_STATUS_TIMEOUT;
     printf("descriptor after: %d\n", amqp_get_sockfd(connection));
-    int timed_out = reply.library_error == AMQP_STATUS_TIMEOUT, closed = amqp_get_sockfd(connection) == -1;
+    int closed = amqp_get_sockfd(connection) == -1;
     reply = amqp_channel_close(connection, 1, AMQP_REPLY_SUCCESS);
-    printf("channel.close: %s\n", amqp_error_string2(reply.library_error));
-    return timed_out && closed && reply.library_error != AMQP_STATUS_OK ? 0 : 1;
+    return failed("channel.close", &reply) != AMQP_STATUS_OK && timed_out && closed ? 0 : 1;
 }
 C
 cc -Wno-deprecated-declarations -I usr/include client.c -o client "$lib/librabbitmq.so.4" -lssl -lcrypto

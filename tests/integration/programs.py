@@ -9,7 +9,6 @@ import resource
 import select
 import signal
 import subprocess
-import time
 import zlib
 
 import msgpack
@@ -360,8 +359,11 @@ class WorkerProgram(Case):
         worker, _ = self.sleeping_worker(3600000, "--drain-ms", "3600000")
         worker.process.send_signal(signal.SIGINT)
         eventually(lambda: worker.said("draining"))
-        time.sleep(0.2)  # what comes within a tenth of a second is the same one
-        self.assertEqual(worker.stop(signal.SIGTERM), 3)
+        def has_ended():  # what comes within a tenth of a second of the first is the same one
+            worker.process.send_signal(signal.SIGTERM)
+            return worker.process.poll() is not None
+        eventually(has_ended)
+        self.assertEqual(worker.process.wait(PATIENCE), 3)
 
     def test_signals_that_come_together_are_one_and_sighup_drains(self):
         worker, dealer = self.sleeping_worker(1000)

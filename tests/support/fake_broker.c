@@ -895,22 +895,28 @@ unsigned fake_count(struct fake_broker *broker, amqp_method_number_t method)
     return count;
 }
 
+/* Of a queue: what waits there, and what is with its consumers. */
+static void count_messages(struct fake_broker *b, const char *name, size_t *ready, size_t *unacked)
+{
+    pthread_mutex_lock(&b->mutex);
+    const struct queue *queue = find_queue(b, name, false);
+    *ready = queue ? queue->length : 0;
+    *unacked = queue ? queue->unacked : 0;
+    pthread_mutex_unlock(&b->mutex);
+}
+
 size_t fake_ready(struct fake_broker *broker, const char *queue)
 {
-    pthread_mutex_lock(&broker->mutex);
-    const struct queue *found = find_queue(broker, queue, false);
-    size_t count = found ? found->length : 0;
-    pthread_mutex_unlock(&broker->mutex);
-    return count;
+    size_t ready, unacked;
+    count_messages(broker, queue, &ready, &unacked);
+    return ready;
 }
 
 size_t fake_unacked(struct fake_broker *broker, const char *queue)
 {
-    pthread_mutex_lock(&broker->mutex);
-    const struct queue *found = find_queue(broker, queue, false);
-    size_t count = found ? found->unacked : 0;
-    pthread_mutex_unlock(&broker->mutex);
-    return count;
+    size_t ready, unacked;
+    count_messages(broker, queue, &ready, &unacked);
+    return unacked;
 }
 
 void fake_put_bytes(struct fake_broker *broker, const char *queue, const amqp_basic_properties_t *properties,
