@@ -2,9 +2,11 @@
 import json
 import os
 import signal
+import socket
 import threading
 import time
 
+import msgpack
 import zmq
 
 from support import PATIENCE, Case, eventually, main, program, request, rpcrew
@@ -38,6 +40,11 @@ def answer(socket):
     return json.loads(socket.recv_multipart()[-1])
 
 
+def deadline(left_ms):
+    """What a caller of ours says beside the body."""
+    return b"RPCREW2" + msgpack.packb({"left": max(left_ms, 0), "deadline": int(time.time() * 1000) + left_ms})
+
+
 class TheirClients(Peer):
     def serve(self, query="", *flags):
         return self.worker("conformance", "--listen", self.url + query, *flags)
@@ -54,6 +61,16 @@ class TheirClients(Peer):
         self.assertEqual(answer(req)["error"]["code"], -32700)
         req.send(request("nobody"))
         self.assertEqual(answer(req)["error"]["code"], -32601)
+
+    def test_a_worker_listens_on_a_name(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.worker("conformance", "--listen", f"zmq+tcp://localhost:{port}")
+        req = self.socket(zmq.REQ)
+        req.connect(f"tcp://127.0.0.1:{port}")
+        req.send(request("add", [1, 1]))
+        self.assertEqual(answer(req)["result"], 2)
+        self.assertEqual(rpcrew("call", f"zmq+tcp://localhost:{port}", "add", "1", "1").out, "2\n")
 
     def test_req_with_correlation(self):
         self.serve()
@@ -206,19 +223,18 @@ class TheirClients(Peer):
     def test_a_passed_deadline_in_the_header_is_not_run(self):
         self.serve("", "--threads", "1")
         dealer = self.connected(zmq.DEALER)
-        now = int(time.time() * 1000)
-        dealer.send_multipart([b"", f"RPCREW1 {now - 1000}".encode(), request("update", [], None)])
-        dealer.send_multipart([b"", f"RPCREW1 {now + 60000}".encode(), request("update", [], None)])
-        dealer.send_multipart([b"", f"RPCREW1 {now + 60000}".encode(), request("count", None, 7)])
+        dealer.send_multipart([b"", deadline(-1000), request("update", [], None)])
+        dealer.send_multipart([b"", deadline(60000), request("update", [], None)])
+        dealer.send_multipart([b"", deadline(60000), request("count", None, 7)])
         frames = dealer.recv_multipart()
-        self.assertTrue(frames[1].startswith(b"RPCREW1 "))
+        self.assertTrue(frames[1].startswith(b"RPCREW2"))
         self.assertEqual(json.loads(frames[-1])["result"], 1)
 
     def test_the_rest_of_a_batch_is_not_run_after_the_deadline(self):
         self.serve("", "--threads", "1")
         dealer = self.connected(zmq.DEALER)
         calls = [request("sleep_ms", [600], 1), request("update", [], None), request("add", [1, 2], 2)]
-        header = f"RPCREW1 {int(time.time() * 1000) + 300}".encode()
+        header = deadline(300)
         dealer.send_multipart([b"", header, b"[" + b",".join(calls) + b"]"])
         first, second = answer(dealer)
         self.assertEqual(first["result"], 600)
@@ -304,8 +320,9 @@ class TheirServices(Peer):
         self.assertEqual(seen[0], [b"", b'{"jsonrpc":"2.0","method":"m","params":[1],"id":1}'])
         self.assertEqual(rpcrew("call", "-t", "30", self.url + "?headers=yes", "m", "1").out, "[1]\n")
         self.assertEqual(len(seen[1]), 3)
-        left = int(seen[1][1].removeprefix(b"RPCREW1 ")) - time.time() * 1000
-        self.assertTrue(0 < left <= 30000)
+        deadline = msgpack.unpackb(seen[1][1].removeprefix(b"RPCREW2"))
+        self.assertTrue(0 < deadline["left"] <= 30000)
+        self.assertTrue(0 < deadline["deadline"] - time.time() * 1000 <= 30000)
 
     def test_an_empty_answer_to_a_notification_is_passed_over(self):
         seen = []
@@ -342,10 +359,123 @@ class TheirServices(Peer):
         self.serve(zmq.ROUTER, lambda frames: [frames[:-1] + [self.result(frames, result="x" * 5000)]])
         self.assertEqual(rpcrew("call", self.url + "?max_bytes=1000", "m").code, 7)
 
+    def test_what_speaks_another_protocol_is_no_service(self):
+        for said in b"SSH-2.0-OpenSSH_9.2\r\n", b"":
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                def accept(said=said, listener=listener):
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.sendall(said)
+                        connection.shutdown(socket.SHUT_WR)
+                        connection.recv(100)
+                thread = threading.Thread(target=accept)
+                thread.start()
+                got = rpcrew("call", f"zmq+tcp://127.0.0.1:{listener.getsockname()[1]}", "m")
+                thread.join(PATIENCE)
+            self.assertEqual(got.code, 3)
+            self.assertIn("speak" if said else "greet", got.err)
+
     def test_a_service_that_comes_later_gets_the_call(self):
         caller = subprocess.Popen([program("rpcrew"), "call", self.url, "m", "1"], stdout=subprocess.PIPE, text=True)
         self.serve(zmq.REP, lambda frames: [[self.result(frames)]])
         self.assertEqual(caller.communicate(timeout=PATIENCE)[0], "[1]\n")
+
+
+class OlderServices(Case):
+    """Services of older ZMTP, by hand: no libzmq speaks it any more."""
+
+    SIGNATURE = b"\xff" + b"\0" * 8 + b"\x7f"
+    ROUTER = 6
+
+    def setUp(self):
+        super().setUp()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listener.close)
+        self.url = f"zmq+tcp://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.commands = []
+
+    def serve(self, shake, before_the_answer=lambda connection: None):
+        """Serves one call, on whichever connection brings one."""
+        def loop():
+            for _ in range(2):  # the first only looks
+                connection, _ = self.listener.accept()
+                connection.settimeout(PATIENCE)
+                with connection, connection.makefile("rb") as stream:
+                    try:
+                        shake(connection, stream)
+                        frame = self.frame(stream)
+                    except (EOFError, OSError):
+                        continue
+                    while frame != b"":
+                        frame = self.frame(stream)
+                    body = self.frame(stream)
+                    before_the_answer(connection)
+                    answer = json.dumps({"jsonrpc": "2.0", "result": "old", "id": json.loads(body)["id"]}).encode()
+                    connection.sendall(b"\1\0" + b"\0" + bytes([len(answer)]) + answer)
+                    self.commands_until_the_end(stream)
+        thread = threading.Thread(target=loop, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join, PATIENCE)
+
+    @staticmethod
+    def exactly(stream, size):
+        got = stream.read(size)
+        if len(got) < size:
+            raise EOFError
+        return got
+
+    def frame(self, stream):
+        """The next frame's body; commands are put aside."""
+        while True:
+            flags, size = self.exactly(stream, 2)
+            if flags & 2:
+                size = int.from_bytes(bytes([size]) + self.exactly(stream, 7), "big")
+            body = self.exactly(stream, size)
+            if not flags & 4:
+                return body
+            self.commands.append(body)
+
+    def commands_until_the_end(self, stream):
+        try:
+            self.frame(stream)
+        except (EOFError, OSError):
+            pass
+
+    def zmtp_2(self, connection, stream):
+        connection.sendall(self.SIGNATURE)
+        greeting = self.exactly(stream, 11)
+        self.assertEqual((greeting[0], greeting[9] & 1), (0xff, 1))
+        connection.sendall(bytes([1, self.ROUTER]) + b"\0\0")  # an anonymous one's identity
+        self.exactly(stream, 3)  # its type, and an identity
+
+    def zmtp_3(self, connection, stream, minor=0):
+        connection.sendall(self.SIGNATURE + bytes([3, minor]) + b"NULL".ljust(20, b"\0") + b"\0" * 32)
+        self.exactly(stream, 64)
+        ready = b"\x05READY\x0bSocket-Type\0\0\0\x06ROUTER"
+        connection.sendall(bytes([4, len(ready)]) + ready)
+
+    def test_zmtp_2(self):
+        self.serve(self.zmtp_2)
+        self.assertEqual(rpcrew("call", self.url, "m").out, '"old"\n')
+
+    def test_a_peer_that_knows_no_ping_is_sent_none(self):
+        pings = {}
+
+        def look(name, minor):
+            def during(connection):
+                connection.settimeout(6)  # one would come after 5
+                try:
+                    pings[name] = connection.recv(100)
+                except socket.timeout:
+                    pings[name] = b""
+                connection.settimeout(PATIENCE)
+            return lambda: self.serve(lambda c, s: self.zmtp_3(c, s, minor), during)
+        for name, minor, query in ("3.0", 0, ""), ("3.1", 1, ""), ("asked for", 0, "?heartbeat=1"):
+            look(name, minor)()
+            self.assertEqual(rpcrew("call", "-t", "15", self.url + query, "m").out, '"old"\n')
+        self.assertEqual(pings["3.0"], b"")
+        self.assertIn(b"PING", pings["3.1"])
+        self.assertIn(b"PING", pings["asked for"])
 
 
 if __name__ == "__main__":

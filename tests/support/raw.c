@@ -149,6 +149,7 @@ void raw_request(struct raw_end *end, crew_string body, uint32_t correlation, bo
     message->kind = CREW_MESSAGE_REQUEST;
     message->correlation = correlation;
     message->one_way = one_way;
+    message->deadline_ms = end->timeout_ms ? crew_now_ms() + end->timeout_ms : 0;
     message->content_type = end->content_type;
     crew_buffer_append(&message->body, body.data, body.size);
     send_one(end, message);

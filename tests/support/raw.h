@@ -15,6 +15,7 @@ struct raw_end {
     crew_message_pool messages;
     crew_error lost;
     const char *content_type; /* of requests */
+    unsigned timeout_ms;      /* of requests; 0: they have no deadline */
     crew_list received;
     crew_list outgoing;   /* not taken yet */
     size_t answers;       /* a server's: that it was given by raw_settle */

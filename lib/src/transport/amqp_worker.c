@@ -118,9 +118,7 @@ static int64_t deadline_of(struct worker *w, const struct amqp_event *e)
     int64_t deadline = crew_travelled_deadline(e->deadline_unix_ms, left,
                                                first || w->clocks_disagree ? left : INT64_MAX, &disagree);
     if (disagree && !w->clocks_disagree)
-        crew_log(CREW_LOG_WARN,
-                 "a caller's clock disagrees with this one; the time left is counted from receipt", "{s:s}",
-                 "endpoint", crew_url_text(w->config->url));
+        crew_log(CREW_LOG_WARN, CREW_CLOCKS_DISAGREE, "{s:s}", "endpoint", crew_url_text(w->config->url));
     if (first || disagree)
         w->clocks_disagree = disagree;
     return deadline;

@@ -27,6 +27,21 @@ static int await_connection(int fd, int64_t until_ms)
     return ETIMEDOUT;
 }
 
+bool dial_met_itself(int fd)
+{
+    const struct linger reset = { .l_onoff = 1 };
+    struct sockaddr_storage own, peer;
+    socklen_t own_size = sizeof own, peer_size = sizeof peer;
+    memset(&own, 0, sizeof own);
+    memset(&peer, 0, sizeof peer);
+    if (getsockname(fd, (struct sockaddr *)&own, &own_size) != 0 ||
+        getpeername(fd, (struct sockaddr *)&peer, &peer_size) != 0 || own.ss_family == AF_UNIX ||
+        own_size != peer_size || memcmp(&own, &peer, own_size) != 0)
+        return false;
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    return true;
+}
+
 /* 0, or errno; *wanted is false once nobody wants it any more. */
 static int connect_address(const struct addrinfo *address, int64_t until_ms, crew_opening *opening, int *out,
                            bool *wanted)
@@ -41,6 +56,8 @@ static int connect_address(const struct addrinfo *address, int64_t until_ms, cre
     *wanted = crew_opening_waits_for(opening, fd);
     if (error == EINPROGRESS && *wanted)
         error = await_connection(fd, until_ms);
+    if (!error && dial_met_itself(fd))
+        error = ECONNREFUSED;
     if (!error) {
         *out = fd;
         return 0;

@@ -10,4 +10,8 @@
  * still waits for the socket. */
 int dial_tcp(const char *host, unsigned port, unsigned timeout_ms, crew_opening *opening, crew_error *why);
 
+/* Where nobody listens on an ephemeral port, a connection to it can meet itself. One that has ends without a
+ * trace when it is closed: in TIME_WAIT it would keep the port from the service whose it is. */
+bool dial_met_itself(int fd);
+
 #endif

@@ -19,7 +19,10 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
 static const crew_url_option_spec options[] = {
     { "mode", "bind|connect", 0, 0, "worker: bind, caller: connect, unless it says otherwise" },
     { "settle", "none|empty", 0, 0, "worker: answers notifications with an empty body, for REQ callers" },
-    { "headers", "yes|no", 0, 0, "caller: sends its deadline in a frame before the body" },
+    { "headers", "yes|no", 0, 0,
+      "caller: a frame with its deadline before the body; else to workers of ours" },
+    { "heartbeat", NULL, 0, 3600,
+      "seconds; caller: of ZMTP's heartbeats, 0: TCP's keepalive does; worker: of that" },
     { "send_timeout_ms", NULL, 1, 3600000, "worker: how long answers wait for a peer that does not read" },
     { "send_bytes", NULL, 1, 1 << 30, "worker: bytes of answers that wait for a peer" },
     { "send_queue", NULL, 1, 1 << 20, "worker: answers that libzmq queues for a peer" },

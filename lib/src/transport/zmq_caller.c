@@ -1,14 +1,14 @@
 /* A caller on ZeroMQ: a DEALER that sends REQ's envelope, ["", body]; answers are matched by the protocol's
- * id. With headers=yes it puts a frame with its deadline before the body, which workers echo as envelope. */
+ * id. Once the worker has shown itself to be one of ours, a frame with the call's deadline is before the body
+ * (zmq_frame.h). */
+#include "transport/zmq_frame.h"
 #include "transport/zmq_watch.h"
-
-#include <stdio.h>
 
 struct caller {
     struct zmq_end end;
     struct zmq_watch watch;
-    bool headers;
-    bool full; /* the peers' queues are, as far as we know */
+    enum { ASKS, SENDS, SENDS_NOT } frame; /* ASKS: it depends on what the first answer says */
+    bool full;                             /* the peers' queues are, as far as we know */
     crew_list events;
 };
 
@@ -28,7 +28,11 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     if (status != CREW_OK)
         return status;
     zmq_end_set(c->end.socket, ZMQ_RCVHWM, RECEIVE_MARK);
-    c->headers = crew_url_option_is(config->url, "headers", "yes");
+    const char *headers = crew_url_option(config->url, "headers");
+    /* Of several workers behind a socket that is bound the next one may be another. */
+    c->frame = headers           ? (strcmp(headers, "yes") == 0 ? SENDS : SENDS_NOT)
+               : c->end.connects ? ASKS
+                                 : SENDS_NOT;
     status = zmq_watch_start(&c->watch, &c->end, why);
     if (status == CREW_OK && c->end.connects)
         status = zmq_end_reach(&c->end, why);
@@ -44,16 +48,17 @@ static bool has_peer(const struct caller *c)
 {
     if (c->end.inproc) /* nothing is heard of its peers */
         return !c->end.connects || c->end.number;
-    return c->watch.peers > 0 && !c->watch.lost;
+    return zmq_watch_has_peer(&c->watch);
 }
 
 static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct caller *c = state;
     (void)room;
-    bool tick = c->end.inproc && c->end.connects;
-    if (tick && (timeout_ms < 0 || timeout_ms > ZMQ_END_INPROC_TICK_MS))
-        timeout_ms = ZMQ_END_INPROC_TICK_MS;
+    if (c->end.inproc && c->end.connects)
+        timeout_ms = zmq_end_sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
+    else
+        timeout_ms = zmq_end_sooner(timeout_ms, zmq_watch_due(&c->watch, crew_now_ms()));
     if (c->events.count || c->watch.lost)
         timeout_ms = 0;
     short events = (short)(c->full && has_peer(c) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
@@ -68,16 +73,23 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
 
 static bool write_request(const struct caller *c, const crew_message *m)
 {
-    char header[64];
+    char bytes[ZMQ_FRAME_MOST];
     crew_string frames[3] = { crew_str("") };
     size_t count = 1;
-    if (c->headers && m->deadline_ms) {
-        int64_t unix_ms = crew_unix_ms() + m->deadline_ms - crew_now_ms();
-        (void)snprintf(header, sizeof header, "%s%lld", ZMQ_END_HEADER, (long long)unix_ms);
-        frames[count++] = crew_str(header);
+    if (c->frame == SENDS && m->deadline_ms) {
+        int64_t left = m->deadline_ms - crew_now_ms();
+        const struct zmq_frame frame = { .left_ms = left > 0 ? left : 0,
+                                         .deadline_unix_ms = crew_unix_ms() + left };
+        frames[count++] = (crew_string){ bytes, zmq_frame_write(&frame, bytes) };
     }
     frames[count++] = crew_buffer_string(&m->body);
     return has_peer(c) && zmq_end_send(c->end.socket, frames, count) == 0;
+}
+
+static bool is_from_ours(zmq_msg_t *part)
+{
+    const char *id = zmq_msg_gets(part, "Identity");
+    return id && strncmp(id, ZMQ_FRAME_ID, strlen(ZMQ_FRAME_ID)) == 0;
 }
 
 /* The next answer: the last frame of a message. Empty ones, with which REP answers notifications, are passed
@@ -92,6 +104,8 @@ static crew_message *receive_answer(struct caller *c, crew_room *room)
         got = zmq_msg_recv(&part, c->end.socket, ZMQ_DONTWAIT) >= 0;
         while (got && zmq_msg_more(&part))
             got = zmq_msg_recv(&part, c->end.socket, ZMQ_DONTWAIT) >= 0;
+        if (got && c->frame == ASKS)
+            c->frame = is_from_ours(&part) ? SENDS : SENDS_NOT;
         if (got)
             (void)crew_room_take(room, NULL, zmq_msg_size(&part));
         if (got && zmq_msg_size(&part) && (m = crew_message_take(c->end.config->messages))) {
@@ -106,7 +120,7 @@ static crew_message *receive_answer(struct caller *c, crew_room *room)
 static crew_status caller_send(void *state, crew_list *messages)
 {
     struct caller *c = state;
-    zmq_watch_read(&c->watch);
+    zmq_watch_read(&c->watch, crew_now_ms());
     for (crew_message *m; !c->full && (m = messages->head);) {
         c->full = !write_request(c, m);
         if (c->full)
@@ -121,7 +135,7 @@ static crew_status caller_send(void *state, crew_list *messages)
 static crew_status caller_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct caller *c = state;
-    zmq_watch_read(&c->watch);
+    zmq_watch_read(&c->watch, crew_now_ms());
     bool lost = c->watch.lost || zmq_end_lost(&c->end);
     if (c->end.inproc && c->end.connects && !c->end.number)
         (void)zmq_end_connect(&c->end, NULL);

@@ -1,8 +1,6 @@
 /* The context, shared by all endpoints of the process, and what both ends do with their sockets. */
 #include "transport/zmq_end.h"
 
-#include "transport/dial.h"
-
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -19,8 +17,8 @@
 
 enum {
     REBIND_MS = 500, /* a closed socket's address is free a little later */
-    HEARTBEAT_MS = 5000,
-    HEARTBEAT_LOST_MS = 15000,
+    HEARTBEAT_S = 5,
+    MISSED_MOST = 3, /* heartbeats, until a peer has gone */
     RECONNECT_MS = 50,
     RECONNECT_MOST_MS = 2000,
 };
@@ -162,6 +160,21 @@ static bool descriptors_are_left(void)
     return enough;
 }
 
+void zmq_end_beat(const struct zmq_end *end, bool heartbeats)
+{
+    int seconds = (int)crew_url_number(end->config->url, "heartbeat", HEARTBEAT_S);
+    bool beats = heartbeats && seconds;
+    if (!seconds)
+        seconds = HEARTBEAT_S;
+    zmq_end_set(end->socket, ZMQ_HEARTBEAT_IVL, beats ? seconds * 1000 : 0);
+    if (beats)
+        zmq_end_set(end->socket, ZMQ_HEARTBEAT_TIMEOUT, MISSED_MOST * seconds * 1000);
+    zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE, 1);
+    zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE_IDLE, seconds);
+    zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE_INTVL, seconds);
+    zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE_CNT, MISSED_MOST);
+}
+
 static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
 {
     if (!descriptors_are_left())
@@ -179,25 +192,17 @@ static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
     (void)result;
     zmq_end_set(end->socket, ZMQ_LINGER, 0);
     zmq_end_set(end->socket, ZMQ_IPV6, strchr(end->address, '[') != NULL);
-    if (type == ZMQ_ROUTER) {
-        /* No heartbeats: a peer that is held back is silent without being gone, and over one that goes
-         * meanwhile libzmq 4.3 would end the process. */
-        zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE, 1);
-        zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE_IDLE, HEARTBEAT_MS / 1000);
-        zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE_INTVL, HEARTBEAT_MS / 1000);
-        zmq_end_set(end->socket, ZMQ_TCP_KEEPALIVE_CNT, HEARTBEAT_LOST_MS / HEARTBEAT_MS);
-    } else { /* its answers are always read */
-        zmq_end_set(end->socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS);
-        zmq_end_set(end->socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_LOST_MS);
-    }
+    /* None at a ROUTER: a peer that is held back is silent without being gone, and over one that goes
+     * meanwhile libzmq 4.3 would end the process. A DEALER's answers are always read. */
+    zmq_end_beat(end, type != ZMQ_ROUTER);
+    zmq_end_set(end->socket, ZMQ_HANDSHAKE_IVL, (int)end->config->connect_timeout_ms);
     zmq_end_set(end->socket, ZMQ_RECONNECT_IVL, RECONNECT_MS);
     zmq_end_set(end->socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MOST_MS);
     zmq_end_set(end->socket, ZMQ_CONNECT_TIMEOUT, (int)end->config->connect_timeout_ms);
     return CREW_OK;
 }
 
-/* Of an ipc address, NULL for others. It begins with '@' where it is an abstract name. */
-static const char *path_of(const struct zmq_end *end)
+const char *zmq_end_path(const struct zmq_end *end)
 {
     return strncmp(end->address, "ipc://", 6) == 0 ? end->address + 6 : NULL;
 }
@@ -206,7 +211,7 @@ static const char *path_of(const struct zmq_end *end)
 static ino_t file_of(const struct zmq_end *end)
 {
     struct stat file;
-    const char *path = path_of(end);
+    const char *path = zmq_end_path(end);
     return path && *path != '@' && lstat(path, &file) == 0 ? file.st_ino : 0;
 }
 
@@ -216,7 +221,7 @@ void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
         name_remove(end->number);
     end->number = 0;
     if (end->file && end->file == file_of(end)) /* libzmq leaves it behind */
-        (void)unlink(path_of(end));
+        (void)unlink(zmq_end_path(end));
     end->file = 0;
     zmq_end_set(end->socket, ZMQ_LINGER, (int)linger_ms);
     zmq_close(end->socket);
@@ -234,18 +239,19 @@ crew_status zmq_end_failed(const struct zmq_end *end, const char *what, crew_err
 static crew_status check_path(const struct zmq_end *end, crew_error *why)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const char *path = path_of(end);
+    const char *path = zmq_end_path(end);
     struct stat file;
     if (!path || *path == '@' || lstat(path, &file) != 0)
         return CREW_OK;
     if (!S_ISSOCK(file.st_mode))
         return crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: there is something that is no socket",
                               end->address);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool served = false;
     if (fd >= 0 && strlen(path) < sizeof address.sun_path) {
         memcpy(address.sun_path, path, strlen(path) + 1);
-        served = connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+        served = connect(fd, (const struct sockaddr *)&address, sizeof address) == 0 ||
+                 errno == EAGAIN; /* by somebody who does not accept just now */
     }
     if (fd >= 0)
         close(fd);
@@ -253,8 +259,36 @@ static crew_status check_path(const struct zmq_end *end, crew_error *why)
                   : CREW_OK;
 }
 
+/* An address of the name that is to be bound takes its place, of IPv4 if it has one. */
+static bool resolve(struct zmq_end *end, crew_error *why)
+{
+    const crew_url *url = end->config->url;
+    const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
+    struct addrinfo *addresses = NULL;
+    char number[INET6_ADDRSTRLEN];
+    int error = getaddrinfo(crew_url_host(url, end->config->host), NULL, &hints, &addresses);
+    const struct addrinfo *a = addresses;
+    while (!error && a->ai_family != AF_INET && a->ai_next)
+        a = a->ai_next;
+    if (!error)
+        error = getnameinfo(a->ai_addr, a->ai_addrlen, number, sizeof number, NULL, 0, NI_NUMERICHOST);
+    bool v6 = !error && a->ai_family == AF_INET6;
+    if (addresses)
+        freeaddrinfo(addresses);
+    if (error) {
+        crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: no interface of that name, nor a host: %s",
+                       end->address, gai_strerror(error));
+        return false;
+    }
+    (void)snprintf(end->address, sizeof end->address, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", number,
+                   crew_url_port(url, end->config->host));
+    zmq_end_set(end->socket, ZMQ_IPV6, v6);
+    return true;
+}
+
 crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
 {
+    bool resolved = false;
     int64_t until = crew_now_ms() + REBIND_MS;
     crew_status status = check_path(end, why);
     while (status == CREW_SYSTEM && crew_now_ms() < until) {
@@ -264,6 +298,12 @@ crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
     if (status != CREW_OK)
         return status;
     while (zmq_bind(end->socket, end->address) != 0) {
+        if (errno == ENODEV && !resolved) { /* libzmq takes numbers and interfaces */
+            resolved = true;
+            if (!resolve(end, why))
+                return why->status;
+            continue;
+        }
         if (errno != EADDRINUSE || crew_now_ms() >= until)
             return zmq_end_failed(end, "binding", why);
         (void)nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
@@ -275,55 +315,6 @@ crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
         end->number = name_add(end->address);
     end->file = file_of(end);
     return end->inproc && !end->number ? crew_error_set(why, CREW_NO_MEMORY, "no memory") : CREW_OK;
-}
-
-static crew_status reach_path(const struct zmq_end *end, crew_error *why)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const char *path = path_of(end);
-    size_t size = strlen(path);
-    if (size >= sizeof address.sun_path)
-        return crew_error_set(why, CREW_BAD_ARGUMENT, "connecting to %s: the path is too long", end->address);
-    memcpy(address.sun_path, path, size + 1);
-    if (*path == '@') /* an abstract name, as libzmq writes it */
-        address.sun_path[0] = '\0';
-    socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size + (*path != '@'));
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int error = fd < 0 || connect(fd, (const struct sockaddr *)&address, length) == 0 ? 0 : errno;
-    if (fd >= 0)
-        close(fd);
-    if (!error || error == EAGAIN) /* somebody is there, and busy */
-        return CREW_OK;
-    return crew_error_set(why, CREW_NO_SERVICE, "connecting to %s: %s", end->address, strerror(error));
-}
-
-crew_status zmq_end_reach(struct zmq_end *end, crew_error *why)
-{
-    const crew_transport_config *config = end->config;
-    const char *host = crew_url_host(config->url, config->host);
-    unsigned port = crew_url_port(config->url, config->host);
-    struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
-    socklen_t size = sizeof address;
-    char number[INET6_ADDRSTRLEN];
-    if (end->inproc)
-        return CREW_OK;
-    if (path_of(end))
-        return reach_path(end, why);
-    int fd = dial_tcp(host, port, config->connect_timeout_ms, config->opening, why);
-    if (fd < 0)
-        return why->status;
-    bool known = getpeername(fd, (struct sockaddr *)&address, &size) == 0 &&
-                 getnameinfo((const struct sockaddr *)&address, size, number, sizeof number, NULL, 0,
-                             NI_NUMERICHOST) == 0;
-    (void)crew_opening_waits_for(config->opening, -1);
-    close(fd);
-    if (known && address.ss_family == AF_INET6) {
-        (void)snprintf(end->address, sizeof end->address, "tcp://[%s]:%u", number, port);
-        zmq_end_set(end->socket, ZMQ_IPV6, 1);
-    } else if (known) {
-        (void)snprintf(end->address, sizeof end->address, "tcp://%s:%u", number, port);
-    }
-    return CREW_OK;
 }
 
 /* An inproc end connects when there is something to connect to; the others leave that to libzmq. */

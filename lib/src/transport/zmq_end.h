@@ -13,9 +13,6 @@ enum {
     ZMQ_END_INPROC_TICK_MS = 20, /* libzmq tells nothing of inproc peers */
 };
 
-/* Before the Unix time of a caller's deadline, in a frame of its own. */
-#define ZMQ_END_HEADER "RPCREW1 "
-
 struct zmq_end {
     const crew_transport_config *config;
     void *socket;
@@ -23,6 +20,7 @@ struct zmq_end {
     bool inproc, connects;
     ino_t file;      /* of the ipc socket that this end has bound; 0: none */
     uint64_t number; /* of the binding of an inproc name that this end made or is connected to */
+    bool old;        /* who listens there speaks ZMTP 2, of which libzmq tells no handshake */
 };
 
 /* libzmq's address of one of a URL's hosts. CREW_BAD_ARGUMENT. */
@@ -36,9 +34,17 @@ crew_status zmq_end_bind(struct zmq_end *end, crew_error *why);
 crew_status zmq_end_connect(struct zmq_end *end, crew_error *why);
 void zmq_end_close(struct zmq_end *end, unsigned linger_ms);
 
-/* Whether somebody takes connections where this end is to connect to: else CREW_NO_SERVICE. Of a name with
- * addresses of both families it becomes the one that answers. For open. */
+/* Whether somebody takes connections where this end is to connect to, and greets as ZeroMQ does
+ * (rfc.zeromq.org/spec/23, and 15 of older ones): else CREW_NO_SERVICE. Of a name with addresses of both
+ * families it becomes the one that answers. For open, before the socket is connected. */
 crew_status zmq_end_reach(struct zmq_end *end, crew_error *why);
+
+/* What notices a peer that has gone without a word: ZMTP's heartbeats, unless the URL says heartbeat=0, or
+ * TCP's keepalive. */
+void zmq_end_beat(const struct zmq_end *end, bool heartbeats);
+
+/* Of an ipc address, NULL for others. It begins with '@' where it is an abstract name. */
+const char *zmq_end_path(const struct zmq_end *end);
 
 /* Whether the binding that an inproc end is connected to has gone. */
 bool zmq_end_lost(const struct zmq_end *end);
@@ -47,6 +53,12 @@ void zmq_end_set(void *socket, int option, int value);
 crew_status zmq_end_failed(const struct zmq_end *end, const char *what, crew_error *why);
 /* A socket of the same context. */
 void *zmq_end_socket(int type);
+
+/* The sooner of two times to wait, where -1 is for ever. */
+static inline int zmq_end_sooner(int a, int b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
 
 crew_status zmq_end_poll(zmq_pollitem_t *items, int count, int timeout_ms);
 /* Sends all frames as one message, or none: 0, or why not (EAGAIN, EHOSTUNREACH, ENOMEM). */

@@ -6,16 +6,23 @@
 
 struct zmq_watch {
     void *monitor; /* to be polled */
-    bool connects;
-    unsigned peers;    /* connections with their handshake done */
-    unsigned failures; /* handshakes that failed, and whose end is still to be told */
+    const struct zmq_end *end;
+    unsigned peers;    /* connections with their handshake done; of ZMTP 2 ones it is not told */
+    unsigned accepted; /* connections of a bound socket, in whatever state */
+    int64_t heard_ms;  /* when the latest event came, */
+    bool connected;    /* and whether a connection was there then */
+    bool old_peer;     /* a bound socket's, of ZMTP 2 */
+    bool had;          /* a peer */
     const char *lost;  /* why the last peer has gone, or a connecting socket has no way back to one; NULL: it
                           has not */
 };
 
 crew_status zmq_watch_start(struct zmq_watch *watch, struct zmq_end *end, crew_error *why);
 /* Takes note of what there is. */
-void zmq_watch_read(struct zmq_watch *watch);
+void zmq_watch_read(struct zmq_watch *watch, int64_t now_ms);
+bool zmq_watch_has_peer(const struct zmq_watch *watch);
+/* When it wants to be read again at the latest: milliseconds, or -1. */
+int zmq_watch_due(const struct zmq_watch *watch, int64_t now_ms);
 /* Before the socket is closed. */
 void zmq_watch_stop(struct zmq_watch *watch, struct zmq_end *end);
 

@@ -9,9 +9,11 @@
  * ROUTER is told to report peers that are gone or full instead of dropping in silence: answers for a full
  * peer wait, and are lost only after send_timeout_ms in which it read nothing, or beyond a number of bytes.
  * Meanwhile no more is taken from that peer, and nobody else waits for it. */
-#include "transport/zmq_end.h"
+#include "transport/zmq_frame.h"
 #include "transport/zmq_peers.h"
 #include "transport/zmq_watch.h"
+
+#include <rpcrew/log.h>
 
 #include <errno.h>
 #include <stdlib.h>
@@ -35,8 +37,6 @@ enum {
     SEND_QUEUE = 64, /* messages that libzmq queues for a peer */
 };
 
-static const int64_t DEADLINE_MOST_MS = (int64_t)365 * 24 * 3600 * 1000;
-
 struct route {
     size_t count;
     crew_string frames[];
@@ -49,6 +49,8 @@ struct worker {
     unsigned send_timeout_ms;
     size_t send_bytes;
     int64_t peek_at_ms;
+    int64_t empty_at_ms; /* when there was nothing to receive: what comes now was sent later */
+    bool clocks_disagree;
     struct zmq_peers peers;
 };
 
@@ -84,6 +86,10 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
      * not noticed. */
     zmq_end_set(w->end.socket, ZMQ_ROUTER_HANDOVER, 1);
     zmq_end_set(w->end.socket, ZMQ_SNDHWM, (int)crew_url_number(config->url, "send_queue", SEND_QUEUE));
+    char id[ZMQ_FRAME_ID_MOST];
+    int result = zmq_setsockopt(w->end.socket, ZMQ_ROUTING_ID, id, zmq_frame_new_id(id));
+    (void)result;
+    w->empty_at_ms = crew_now_ms();
     if (watches(w))
         status = zmq_watch_start(&w->watch, &w->end, why);
     if (status == CREW_OK)
@@ -131,21 +137,18 @@ static int peek_interval_ms(const struct worker *w)
     return zmq_peers_others_are_active(&w->peers, NULL, true) ? SOON : intervals[depth(&w->peers)];
 }
 
-static int sooner(int timeout_ms, int tick_ms)
-{
-    return timeout_ms < 0 || timeout_ms > tick_ms ? tick_ms : timeout_ms;
-}
-
 static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct worker *w = state;
     bool take = reads_on(w, room);
     if (w->peers.waiting_bytes)
-        timeout_ms = sooner(timeout_ms, RETRY_MS);
+        timeout_ms = zmq_end_sooner(timeout_ms, RETRY_MS);
     if (w->end.inproc && w->end.connects)
-        timeout_ms = sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
+        timeout_ms = zmq_end_sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
+    if (watches(w))
+        timeout_ms = zmq_end_sooner(timeout_ms, zmq_watch_due(&w->watch, crew_now_ms()));
     if (!take && peeks(w, room))
-        timeout_ms = sooner(timeout_ms, peek_interval_ms(w));
+        timeout_ms = zmq_end_sooner(timeout_ms, peek_interval_ms(w));
     zmq_pollitem_t items[3] = { { .fd = wake_fd, .events = ZMQ_POLLIN } };
     int count = 1;
     if (watches(w))
@@ -236,20 +239,20 @@ static crew_message *receive_request(struct worker *w, bool *again)
     return m;
 }
 
-/* A caller's deadline comes in Unix milliseconds, and becomes one of our clock. */
-static void read_header(crew_message *m)
+/* What a caller of ours says beside the body. */
+static void read_frame(struct worker *w, crew_message *m, int64_t now_ms)
 {
     const struct route *route = m->mine;
-    crew_string header = route->frames[route->count - 1];
-    size_t mark = sizeof ZMQ_END_HEADER - 1;
-    if (header.size <= mark || header.size > mark + 20 || memcmp(header.data, ZMQ_END_HEADER, mark) != 0)
+    struct zmq_frame frame;
+    bool disagree = false;
+    if (!zmq_frame_read(route->frames[route->count - 1], &m->arena, &frame) ||
+        (frame.deadline_unix_ms <= 0 && frame.left_ms < 0))
         return;
-    int64_t deadline = strtoll(header.data + mark, NULL, 10);
-    int64_t unix_ms = crew_unix_ms();
-    if (deadline > 0) { /* and not so far away that sums overflow */
-        int64_t left = deadline - unix_ms < DEADLINE_MOST_MS ? deadline - unix_ms : DEADLINE_MOST_MS;
-        m->deadline_ms = crew_now_ms() + left;
-    }
+    m->deadline_ms =
+        crew_travelled_deadline(frame.deadline_unix_ms, frame.left_ms, now_ms - w->empty_at_ms, &disagree);
+    if (disagree && !w->clocks_disagree)
+        crew_log(CREW_LOG_WARN, CREW_CLOCKS_DISAGREE, "{s:s}", "endpoint", crew_url_text(w->end.config->url));
+    w->clocks_disagree = w->clocks_disagree || disagree;
 }
 
 /* An answer's frames. */
@@ -501,9 +504,11 @@ static void receive_requests(struct worker *w, crew_list *messages, crew_room *r
         w->peek_at_ms = now + peek_interval_ms(w);
     for (int i = 0; again && i < ROUND_MOST && (peek || reads_on(w, room)); peek = false, i++) {
         crew_message *m = receive_request(w, &again);
+        if (!again)
+            w->empty_at_ms = now;
         if (!m)
             continue;
-        read_header(m);
+        read_frame(w, m, now);
         place(w, m, now, messages, room);
     }
 }
@@ -512,7 +517,7 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
 {
     struct worker *w = state;
     if (watches(w))
-        zmq_watch_read(&w->watch);
+        zmq_watch_read(&w->watch, crew_now_ms());
     if (w->watch.lost)
         return crew_error_set(w->end.config->lost, CREW_DISCONNECTED, "%s", w->watch.lost);
     if (zmq_end_lost(&w->end))
@@ -538,7 +543,8 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
         while (peer->waiting.head)
             take_waiting(w, peer, zmq_end_lost(&w->end) ? CREW_DISCONNECTED : CREW_TIMEOUT);
     zmq_peers_fini(&w->peers);
-    close_socket(w, linger_ms);
+    int64_t left = until - crew_now_ms();
+    close_socket(w, left > 0 ? (unsigned)left : 0);
 }
 
 const struct crew_transport_ops crew_zmq_worker_ops = {

@@ -67,6 +67,26 @@ static void what_is_not_there_is_said(void **state)
     assert_contains(why.message, "no-such-host.invalid");
 }
 
+/* The listener's socket is bound to a port where nobody listens, and connects there. */
+static void a_connection_that_meets_itself_is_told_and_leaves_the_port(void **state)
+{
+    (void)state;
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    assert_int_equal(connect(listener, (const struct sockaddr *)&address, sizeof address), 0);
+    assert_true(dial_met_itself(listener));
+    close(listener);
+    listener = socket(AF_INET, SOCK_STREAM, 0); /* without SO_REUSEADDR: in TIME_WAIT it would be in use */
+    assert_int_equal(bind(listener, (const struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(listener, 8), 0);
+    crew_error why;
+    int fd = dial_tcp("127.0.0.1", port, 5000, NULL, &why);
+    assert_true(fd >= 0);
+    assert_false(dial_met_itself(fd));
+    close(fd);
+}
+
 /* Fills the listener's queue, so that whoever comes next is not answered at all. */
 static void crowd(int fds[CROWD])
 {
@@ -136,6 +156,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_connects_by_address_and_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_not_there_is_said, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_connection_that_meets_itself_is_told_and_leaves_the_port, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_host_that_does_not_answer_is_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(one_that_nobody_wants_ends_at_once, setup, teardown),
     };

@@ -1,9 +1,14 @@
 /* The ends of ZeroMQ against plain sockets of libzmq. */
 #include "support/raw.h"
 
+#include "transport/zmq_frame.h"
+#include "transport/zmq_watch.h"
+
+#include <errno.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
-#include <zmq.h>
 
 static char url[200];
 static const char *address; /* libzmq's */
@@ -111,21 +116,45 @@ static void who_comes_back_while_its_requests_are_parked_holds_nobody_up(void **
     raw_close(&worker, NULL);
 }
 
-/* A worker without the library, which has got a request; *id is its caller's. */
-static void *serve_one(struct raw_end *caller, zmq_msg_t *id)
+/* Sends a request to a worker without the library; *id is its caller's. Returns how many frames came behind
+ * that, of which the last is in body, and the one before in frame. */
+static size_t request_of(struct raw_end *caller, void *worker, zmq_msg_t *id, char frame[100])
 {
-    char body[10];
-    void *worker = zmq_socket(context, ZMQ_ROUTER);
+    char body[100];
     zmq_pollitem_t item = { .socket = worker, .events = ZMQ_POLLIN };
-    assert_int_equal(zmq_bind(worker, address), 0);
-    raw_open(caller, url, false);
     raw_request(caller, crew_str("x"), 1, false);
     while (zmq_poll(&item, 1, 1) == 0)
         raw_drive(caller);
     zmq_msg_init(id);
     assert_true(zmq_msg_recv(id, worker, 0) > 0);
     assert_int_equal(zmq_recv(worker, body, sizeof body, 0), 0);
-    assert_int_equal(zmq_recv(worker, body, sizeof body, 0), 1);
+    int size = zmq_recv(worker, body, sizeof body, 0), more;
+    size_t count = 2, more_size = sizeof more;
+    for (; zmq_getsockopt(worker, ZMQ_RCVMORE, &more, &more_size) == 0 && more; count++) {
+        assert_true(size < 100);
+        memcpy(frame, body, sizeof body);
+        size = zmq_recv(worker, body, sizeof body, 0);
+    }
+    assert_int_equal(size, 1);
+    return count;
+}
+
+static void *bound_router(const char *routing_id)
+{
+    void *worker = zmq_socket(context, ZMQ_ROUTER);
+    if (routing_id)
+        assert_int_equal(zmq_setsockopt(worker, ZMQ_ROUTING_ID, routing_id, strlen(routing_id)), 0);
+    assert_int_equal(zmq_bind(worker, address), 0);
+    return worker;
+}
+
+/* A worker without the library, which has got a request; *id is its caller's. */
+static void *serve_one(struct raw_end *caller, zmq_msg_t *id)
+{
+    char frame[100];
+    void *worker = bound_router(NULL);
+    raw_open(caller, url, false);
+    assert_int_equal(request_of(caller, worker, id, frame), 2);
     return worker;
 }
 
@@ -185,6 +214,152 @@ static void a_loss_is_told_when_the_last_answer_has_used_the_room(void **state)
     raw_close(&caller, NULL);
 }
 
+/* How many frames a caller's second request has, and what is in the one before the body. */
+static size_t second_request_to(const char *routing_id, char frame[100])
+{
+    struct raw_end caller;
+    zmq_msg_t id;
+    void *worker = bound_router(routing_id);
+    raw_open(&caller, url, false);
+    caller.timeout_ms = 5000;
+    assert_int_equal(request_of(&caller, worker, &id, frame), 2); /* it is not known yet who that is */
+    answer(worker, &id, "answer");
+    zmq_msg_close(&id);
+    crew_message_free(raw_next_of(&caller, CREW_EVENT_REPLY));
+    size_t count = request_of(&caller, worker, &id, frame);
+    zmq_msg_close(&id);
+    zmq_close(worker);
+    raw_close(&caller, NULL);
+    return count;
+}
+
+static void deadlines_travel_to_workers_of_ours_alone(void **state)
+{
+    (void)state;
+    char frame[100];
+    struct raw_end worker;
+    assert_int_equal(second_request_to(NULL, frame), 2);
+    assert_int_equal(second_request_to("somebody's", frame), 2);
+    assert_int_equal(second_request_to("rpcrew2.1", frame), 3);
+    assert_memory_equal(frame, "RPCREW2", 7);
+
+    /* And what one of ours says of itself, and makes of it. */
+    raw_open(&worker, url, true);
+    void *peer = fixed("somebody");
+    send_frames(peer, (const char *const[]){ "", "RPCREW2\x81\xa4left\xcd\x13\x88", "x", NULL });
+    crew_message *m = raw_next(&worker);
+    assert_true(m->deadline_ms > crew_now_ms() && m->deadline_ms <= crew_now_ms() + 5000);
+    raw_settle(&worker, m, CREW_SETTLE_REPLY, "answer");
+    zmq_msg_t part;
+    zmq_msg_init(&part);
+    while (zmq_msg_recv(&part, peer, ZMQ_DONTWAIT) < 0)
+        raw_drive(&worker);
+    assert_memory_equal(zmq_msg_gets(&part, "Identity"), "rpcrew2.", 8);
+    zmq_msg_close(&part);
+    zmq_close(peer);
+    raw_close(&worker, NULL);
+}
+
+/* Whether the worker's clock is ahead or behind, what has just come has the time that it says it has. */
+static void a_clock_that_disagrees_drops_nothing(void **state)
+{
+    (void)state;
+    static const int64_t skews_s[] = { -86400, -10, 0, 10, 86400 };
+    struct raw_end worker;
+    raw_open(&worker, url, true);
+    void *peer = fixed("somebody");
+    for (size_t i = 0; i < sizeof skews_s / sizeof *skews_s; i++) {
+        char bytes[ZMQ_FRAME_MOST];
+        const struct zmq_frame frame = { 2000, crew_unix_ms() + 2000 + skews_s[i] * 1000 };
+        size_t size = zmq_frame_write(&frame, bytes);
+        raw_drive(&worker); /* nothing waits there: what comes was sent just now */
+        assert_int_equal(zmq_send(peer, "", 0, ZMQ_SNDMORE), 0);
+        assert_true(zmq_send(peer, bytes, size, ZMQ_SNDMORE) > 0);
+        assert_int_equal(zmq_send(peer, "x", 1, 0), 1);
+        crew_message *m = raw_next(&worker);
+        int64_t left = m->deadline_ms - crew_now_ms();
+        assert_true(left > 0 && left <= 2000);
+        raw_settle(&worker, m, CREW_SETTLE_DONE, NULL);
+    }
+    zmq_close(peer);
+    raw_close(&worker, NULL);
+}
+
+static void a_stranger_s_handshake_ends_nobody_s_calls(void **state)
+{
+    (void)state;
+    struct raw_end caller;
+    char bound[250], frame[100];
+    zmq_msg_t id;
+    (void)snprintf(bound, sizeof bound, "%s?mode=bind", url);
+    raw_open(&caller, bound, false);
+    void *worker = zmq_socket(context, ZMQ_ROUTER);
+    assert_int_equal(zmq_connect(worker, address), 0);
+    assert_int_equal(request_of(&caller, worker, &id, frame), 2);
+    void *monitor = zmq_socket(context, ZMQ_PAIR), *stranger = zmq_socket(context, ZMQ_SUB);
+    assert_int_equal(zmq_socket_monitor(stranger, "inproc://stranger", ZMQ_EVENT_DISCONNECTED), 0);
+    assert_int_equal(zmq_connect(monitor, "inproc://stranger"), 0);
+    assert_int_equal(zmq_connect(stranger, address), 0);
+    zmq_pollitem_t item = { .socket = monitor, .events = ZMQ_POLLIN };
+    while (zmq_poll(&item, 1, 1) == 0)
+        raw_drive(&caller);
+    raw_nothing(&caller);
+    assert_false(*caller.lost.message);
+    answer(worker, &id, "answer");
+    crew_message_free(raw_next_of(&caller, CREW_EVENT_REPLY));
+    assert_int_equal(zmq_socket_monitor(stranger, NULL, 0), 0);
+    zmq_close(stranger);
+    zmq_close(monitor);
+    zmq_close(worker);
+    while (!*caller.lost.message) /* the last one that could answer has gone */
+        raw_drive(&caller);
+    zmq_msg_close(&id);
+    raw_close(&caller, NULL);
+}
+
+static void a_connecting_socket_that_falls_silent_is_given_up(void **state)
+{
+    (void)state;
+    const crew_transport_config config = { .connect_timeout_ms = 5000 };
+    struct zmq_end end = { .config = &config, .connects = true, .socket = zmq_socket(context, ZMQ_DEALER) };
+    struct zmq_watch watch = { .end = &end, .heard_ms = 1000, .monitor = zmq_socket(context, ZMQ_PAIR) };
+    assert_int_equal(zmq_watch_due(&watch, 1000), 10000);
+    zmq_watch_read(&watch, 10999);
+    assert_null(watch.lost);
+    watch.connected = true;
+    zmq_watch_read(&watch, 12000);
+    assert_null(watch.lost);
+    watch.connected = false;
+    zmq_watch_read(&watch, 12000);
+    assert_non_null(watch.lost);
+    zmq_close(watch.monitor);
+    zmq_close(end.socket);
+}
+
+static void a_path_whose_owner_accepts_nobody_is_taken(void **state)
+{
+    (void)state;
+    struct sockaddr_un name = { .sun_family = AF_UNIX };
+    int owner = socket(AF_UNIX, SOCK_STREAM, 0), waiting[3];
+    (void)snprintf(name.sun_path, sizeof name.sun_path, "%s", address + strlen("ipc://"));
+    assert_int_equal(bind(owner, (struct sockaddr *)&name, sizeof name), 0);
+    assert_int_equal(listen(owner, 0), 0);
+    for (size_t i = 0; i < 3; i++) {
+        waiting[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)!connect(waiting[i], (struct sockaddr *)&name, sizeof name);
+    }
+    struct raw_end worker;
+    crew_error why;
+    raw_prepare(&worker, url, true);
+    assert_status(worker.ops->open(worker.state, &worker.config, &why), CREW_SYSTEM);
+    assert_non_null(strstr(why.message, strerror(EADDRINUSE)));
+    raw_fini(&worker);
+    for (size_t i = 0; i < 3; i++)
+        close(waiting[i]);
+    close(owner);
+    unlink(name.sun_path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +369,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(empty_answers_end_a_round_as_others_do, setup, teardown),
         cmocka_unit_test_setup_teardown(a_loss_is_told_when_the_last_answer_has_used_the_room, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(deadlines_travel_to_workers_of_ours_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_clock_that_disagrees_drops_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_stranger_s_handshake_ends_nobody_s_calls, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_connecting_socket_that_falls_silent_is_given_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_path_whose_owner_accepts_nobody_is_taken, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

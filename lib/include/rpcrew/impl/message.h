@@ -117,6 +117,9 @@ CREW_API int64_t crew_now_ms(void);
 /* Milliseconds since 1970, as deadlines travel. */
 CREW_API int64_t crew_unix_ms(void);
 
+/* What is logged of clocks that disagree, once. */
+#define CREW_CLOCKS_DISAGREE "a caller's clock disagrees with this one; the time left is counted from receipt"
+
 /* A deadline that has travelled, on our clock, by what its caller said: when (Unix; 0: not said), and in how
  * long (below 0: not said), at least one of them. It has been under way for under_way_ms at most (INT64_MAX:
  * that is not known). Where that, or that it cannot come before it was sent, says that the clocks disagree by
