@@ -517,18 +517,66 @@ class BrokerFaults(Amqp):
         cls.addClassCleanup(cls.broker.close)
         cls.broker_url = cls.broker.url
 
-    def test_an_answer_that_the_broker_refuses_does_not_come_round_at_full_speed(self):
-        worker = self.serve("--threads", "2")
-        self.broker.ctl("set_permissions", "rpcrew", ".*", "^(?!amq.default$).*", ".*")
-        self.addCleanup(self.broker.ctl, "set_permissions", "rpcrew", ".*", ".*", ".*")
-        TutorialClient(self.connect(), self.queue)
-        channel = self.connect()
-        channel.exchange_declare(self.queue, "fanout")
-        channel.queue_bind(self.queue, self.queue)
-        before = time.monotonic()
-        channel.basic_publish(self.queue, "", request("add", [1, 2]), pika.BasicProperties(reply_to="somewhere"))
-        eventually(lambda: worker.text().count("connection lost") >= 5)
-        self.assertGreater(time.monotonic() - before, 0.3)  # the pauses grow: 25 ms at least, 50, 100, 200
+    def user(self, configure, write, read):
+        """A user with just these rights; the URL of its connections."""
+        name = f"user-{uuid.uuid4()}"
+        self.broker.ctl("add_user", name, "secret")
+        self.addCleanup(self.broker.ctl, "delete_user", name)
+        self.broker.ctl("set_permissions", name, configure, write, read)
+        return name, self.broker_url.replace("rpcrew:rpcrew@", f"{name}:secret@")
+
+    def test_the_rights_in_the_docs_are_enough(self):
+        queue, answers, replies = f"^{self.queue}$", "^amq\\.default$", "^amq\\.gen-.*$"
+        _, worker = self.user(queue, answers, queue)
+        _, direct = self.user("", answers, "")
+        _, caller = self.user(replies, answers, replies)
+        serving = self.worker("conformance", "--listen", f"{worker}?queue={self.queue}")
+        for url in f"{direct}?queue={self.queue}&reply=direct", f"{caller}?queue={self.queue}&reply=queue":
+            self.assertEqual(rpcrew("call", "-t", "10", url, "add", "1", "2").out, "3\n")
+            self.assertEqual(rpcrew("notify", "-t", "10", url, "add", "1", "2").code, 0)
+        self.assertEqual(serving.stop(), 0)
+        _, passive = self.user("", answers, queue)  # the queue is there by now
+        self.worker("conformance", "--listen", f"{passive}?queue={self.queue}&declare=passive")
+        self.assertEqual(rpcrew("call", "-t", "10", f"{direct}?queue={self.queue}", "add", "1", "2").out, "3\n")
+
+    def test_a_worker_that_may_not_answer_takes_nothing(self):
+        name, url = self.user(".*", "^(?!amq.default$).*", ".*")
+        url += f"?queue={self.queue}"
+        got = subprocess.run([program("conformance"), "--listen", url], capture_output=True, text=True, check=False)
+        self.assertEqual(got.returncode, 1, got.stderr)
+        self.assertIn("answers cannot be sent", got.stderr)
+        self.assertIn("amq.default", got.stderr)
+        waiting = self.worker("conformance", "--listen", url, "--wait")
+        self.assertTrue(waiting.said("answers cannot be sent"))
+        self.broker.ctl("set_permissions", name, ".*", ".*", ".*")
+        eventually(lambda: rpcrew("call", self.url, "add", "1", "2").out == "3\n")
+        self.assertEqual(waiting.stop(), 0)
+        # One that loses the right says so, and serves when it has it again.
+        losing = self.worker("conformance", "--listen", url)
+        self.broker.ctl("set_permissions", name, ".*", "^(?!amq.default$).*", ".*")
+        caller = subprocess.Popen([program("rpcrew"), "call", "-t", "20", self.url, "add", "1", "2"],
+                                  stdout=subprocess.PIPE, text=True)
+        eventually(lambda: losing.said("answers cannot be sent"))
+        self.broker.ctl("set_permissions", name, ".*", ".*", ".*")
+        self.assertEqual(caller.communicate(timeout=PATIENCE)[0], "3\n")
+
+    def test_a_worker_of_notifications_wants_no_right_to_answer(self):
+        _, url = self.user(".*", "^(?!amq.default$).*", ".*")
+        worker = self.worker("conformance", "--listen", f"{url}?queue={self.queue}&replies=no")
+        self.assertEqual(rpcrew("notify", self.url, "update").code, 0)
+        self.assertEqual(rpcrew("call", "-t", "1", self.url, "count").code, 4)
+        self.assertTrue(worker.said("wants an answer"))
+        self.assertFalse(worker.said("connection lost"), worker.text())
+
+    def test_answers_to_nobody_s_direct_address_are_dropped(self):
+        worker = self.serve()
+        client, channel = TutorialClient(self.connect(), self.queue, direct=True), self.connect()
+        for i in range(3):
+            channel.basic_publish("", self.queue, request("add", [1, i], i), pika.BasicProperties(
+                reply_to=f"amq.rabbitmq.reply-to.nobody{i}"))
+            self.assertEqual(client.call("add", 1, 2)["result"], 3)
+        eventually(lambda: f"{self.queue}\t0" in self.broker.ctl("list_queues", "name", "messages"))
+        self.assertFalse(worker.said("connection lost"), worker.text())
 
     def test_what_is_too_large_for_the_broker_costs_only_itself(self):
         def limit(size):  # of channels that are opened from then on: 3.x looks at the one, 4.x at the other

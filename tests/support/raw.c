@@ -20,6 +20,7 @@ void raw_prepare(struct raw_end *end, const char *url, bool server)
     *end = (struct raw_end){ .messages = { .spare_max = 4 }, .content_type = "application/json" };
     crew_error why;
     assert_ok_why(crew_url_parse(url, &end->url, &why), why);
+    assert_ok_why(crew_queue_init(&end->queue, 0, &why), why);
     const crew_transport *transport = crew_transport_find(crew_url_scheme(end->url));
     assert_non_null(transport);
     end->ops = server ? transport->server : transport->client;
@@ -32,12 +33,14 @@ void raw_prepare(struct raw_end *end, const char *url, bool server)
                                            .context = end,
                                            .hard_bytes = 128 << 20,
                                            .lost = &end->lost,
+                                           .queue = &end->queue,
                                            .messages = &end->messages };
 }
 
 void raw_fini(struct raw_end *end)
 {
     crew_list_free(&end->messages.spare);
+    crew_queue_fini(&end->queue);
     free(end->state);
     crew_url_free(end->url);
 }

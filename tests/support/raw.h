@@ -5,6 +5,8 @@
 
 #include "support/test.h"
 
+#include "core/queue.h"
+
 #include <rpcrew/impl/transport.h>
 
 struct raw_end {
@@ -14,6 +16,7 @@ struct raw_end {
     crew_transport_config config;
     crew_message_pool messages;
     crew_error lost;
+    crew_queue queue;         /* only woken */
     const char *content_type; /* of requests */
     unsigned timeout_ms;      /* of requests; 0: they have no deadline */
     crew_list received;

@@ -31,6 +31,7 @@ struct amqp_event {
     uint64_t tag;
     bool multiple, redelivered, taken;
     bool incomplete; /* there was no memory for all of it */
+    unsigned code;   /* of a loss that the broker has words for; 0: it has none */
     bool exists;     /* an inquiry's queue; and what waits in it, and who consumes it */
     uint32_t messages, consumers;
     crew_string content_type, correlation_id, reply_to, expiration, message_id, type; /* data NULL: absent */
@@ -92,6 +93,11 @@ crew_status amqp_link_check_exchange(struct amqp_link *link, const char *exchang
 crew_status amqp_link_consume(struct amqp_link *link, const char *queue, unsigned prefetch, bool no_ack,
                               crew_error *why);
 
+/* Whether this user may write to the default exchange, where answers go: asks by publishing there what nobody
+ * takes. CREW_NO_SERVICE with the broker's words. *alarm: it may not be asked now, and the link is of no more
+ * use. While opening, before anything is consumed. */
+crew_status amqp_link_check_answers(struct amqp_link *link, bool *alarm, crew_error *why);
+
 /* Whether the broker allows a connection that many channels. */
 bool amqp_link_has(const struct amqp_link *link, unsigned channel);
 
@@ -126,6 +132,9 @@ uint64_t amqp_link_written(const struct amqp_link *link);
 crew_status amqp_link_flush(struct amqp_link *link);
 /* Until there is something to read or to write, wake_fd is readable, a heartbeat is due, or time is over. */
 crew_status amqp_link_wait(struct amqp_link *link, int wake_fd, int timeout_ms);
+/* The same for two; other may be NULL, and how it is, is told when it is read. */
+crew_status amqp_link_wait_for_two(struct amqp_link *link, struct amqp_link *other, int wake_fd,
+                                   int timeout_ms);
 /* The next event; AMQP_EVENT_NONE when there is nothing more to read. Drives heartbeats. */
 struct amqp_event amqp_link_next(struct amqp_link *link, crew_error *why);
 

@@ -1,9 +1,12 @@
-/* What a link is: amqp_link.c opens, reads and closes, amqp_out.c writes. These two know rabbitmq-c. */
+/* What a link is: amqp_open.c opens it, amqp_link.c reads and closes, amqp_out.c writes. These know
+ * rabbitmq-c. */
 #ifndef TRANSPORT_AMQP_LINK_IMPL_H
 #define TRANSPORT_AMQP_LINK_IMPL_H
 
 #include "transport/amqp_link.h"
 #include "transport/rabbitmq_c.h"
+
+enum { AMQP_LINK_FRAME_MOST = 1 << 20 }; /* that is read */
 
 struct amqp_link {
     amqp_connection_state_t connection;
@@ -46,6 +49,11 @@ void amqp_link_append_frame(struct amqp_link *link, int type, unsigned channel, 
 /* The headers as an object in the arena, without rpcrew's own; NULL if there are none. False without memory.
  */
 bool amqp_link_headers(crew_arena *arena, const amqp_basic_properties_t *properties, const crew_value **out);
+
+/* Drops the connection, if there is one. */
+void amqp_link_disconnect(struct amqp_link *link);
+/* And frees the link. */
+void amqp_link_destroy(struct amqp_link *link);
 
 amqp_bytes_t amqp_link_bytes(crew_string text);
 

@@ -1,24 +1,26 @@
 /* A worker on RabbitMQ: consumes a queue with manual acks, and answers to the request's reply_to; the ack
  * goes in the same write behind the answer, so that the work of a worker that dies is given to another. */
-#include "transport/amqp_end.h"
+#include "transport/amqp_apart.h"
+#include "transport/amqp_request.h"
 
 #include <rpcrew/log.h>
 
-#include <ctype.h>
 #include <stdlib.h>
 
 struct worker {
     const crew_transport_config *config;
     struct amqp_link *link;
-    bool ack_early, paused;
-    bool cancelling; /* the consumer, and more may be on its way */
-    bool refuses;    /* what was redelivered */
+    bool ack_early, replies, paused;
+    bool may_not_answer; /* any more */
+    bool cancelling;     /* the consumer, and more may be on its way */
+    bool refuses;        /* what was redelivered */
     crew_requeue requeue;
     bool clocks_disagree; /* ours and the callers', by the latest request that can tell */
     crew_list ready;      /* received, and not handed out for want of room */
     crew_list answered;   /* answers in the outbox, in order */
     crew_list large;      /* that may be too large for the broker; the first is on its way */
     struct amqp_sizes sizes;
+    struct amqp_apart apart;
     char exchange[256]; /* that the queue is bound to */
     struct amqp_binding binding;
 
@@ -26,14 +28,6 @@ struct worker {
     size_t unsettled;
     bool delivered, suspected; /* since the last inquiry; by it */
     int64_t inquire_at_ms;
-};
-
-/* In a request's arena. */
-struct route {
-    uint64_t tag;
-    crew_string correlation_id;
-    const char *exchange; /* where the answer is published, and with which key */
-    crew_string key;
 };
 
 static struct amqp_queue queue_of(const crew_url *url)
@@ -75,15 +69,31 @@ static void read_binding(struct worker *w)
     w->binding = (struct amqp_binding){ w->exchange, text[size] ? text + size + 1 : "" };
 }
 
+/* A worker whose answers the broker refuses is none. Under an alarm it cannot be asked. */
+static crew_status open_link(struct worker *w, crew_error *why)
+{
+    bool alarm = false;
+    crew_status status = amqp_link_open(&w->link, w->config, 0, why);
+    if (status != CREW_OK || !w->replies)
+        return status;
+    status = amqp_link_check_answers(w->link, &alarm, why);
+    if (status == CREW_OK && !alarm)
+        return CREW_OK;
+    amqp_link_close(w->link, 0);
+    return alarm ? amqp_link_open(&w->link, w->config, 0, why) : status;
+}
+
 static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct worker *w = state;
     *w = (struct worker){ .config = config,
                           .sizes = w->sizes,
+                          .apart.config = config,
+                          .replies = !crew_url_option_is(config->url, "replies", "no"),
                           .ack_early = crew_url_option_is(config->url, "ack", "early"),
                           .refuses = crew_url_option_is(config->url, "redelivered", "refuse"),
                           .requeue = worker_requeue(config->url) };
-    crew_status status = amqp_link_open(&w->link, config, 0, why);
+    crew_status status = open_link(w, why);
     if (status != CREW_OK)
         return status;
     amqp_sizes_open(&w->sizes, w->link);
@@ -102,8 +112,11 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
 static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct worker *w = state;
-    int most_ms = w->ready.count && crew_room_is_left(room) ? 0 : timeout_ms;
-    return amqp_leave_to_recv(amqp_link_wait(w->link, wake_fd, most_ms));
+    int most_ms = w->ready.count && crew_room_is_left(room) ? 0 : timeout_ms,
+        due_ms = amqp_apart_due(&w->apart);
+    if (due_ms >= 0 && (most_ms < 0 || due_ms < most_ms))
+        most_ms = due_ms;
+    return amqp_leave_to_recv(amqp_link_wait_for_two(w->link, w->apart.link, wake_fd, most_ms));
 }
 
 /* The caller's deadline on our clock: from its headers, else from the time that it may spend in the queue,
@@ -124,136 +137,14 @@ static int64_t deadline_of(struct worker *w, const struct amqp_event *e)
     return deadline;
 }
 
-/* What a caller names its request by: one id, or both, with a NUL between them. */
-static bool keep_key(crew_message *m, crew_string correlation_id, crew_string message_id)
-{
-    char *both;
-    m->key = correlation_id;
-    if (!message_id.size)
-        return true;
-    both = crew_arena_alloc(&m->arena, correlation_id.size + 1 + message_id.size);
-    if (!both)
-        return false;
-    if (correlation_id.size)
-        memcpy(both, correlation_id.data, correlation_id.size);
-    both[correlation_id.size] = '\0';
-    memcpy(both + correlation_id.size + 1, message_id.data, message_id.size);
-    m->key = (crew_string){ both, correlation_id.size + 1 + message_id.size };
-    return true;
-}
-
-static bool keep_text(crew_message *m, crew_string text, crew_string *kept)
-{
-    *kept = text.data ? crew_arena_string(&m->arena, text) : text;
-    return kept->data || !text.data;
-}
-
-/* Percent escapes; what is none stays. False without memory. */
-static bool unescape(crew_message *m, crew_string *text)
-{
-    char *out = crew_arena_alloc(&m->arena, text->size + 1);
-    size_t size = 0;
-    if (!out)
-        return false;
-    for (size_t i = 0; i < text->size; i++) {
-        char digits[3] = { 0 };
-        if (text->data[i] == '%' && text->size - i > 2)
-            memcpy(digits, text->data + i + 1, 2);
-        bool escaped = isxdigit((unsigned char)digits[0]) && isxdigit((unsigned char)digits[1]);
-        out[size] = text->data[i];
-        if (escaped)
-            out[size] = (char)(unsigned char)strtoul(digits, NULL, 16);
-        size++;
-        i += escaped ? 2 : 0;
-    }
-    *text = (crew_string){ out, size };
-    return true;
-}
-
-/* A body that is a string, in the encoding of AMQP 1.0 (part 1, 1.6.20; part 3, 3.2.8), as the broker leaves
- * it; another one stays as it is. */
-static crew_string text_of_amqp10(crew_string body)
-{
-    static const char value[] = { 0x00, 0x53, 0x77 };
-    if (body.size < sizeof value + 2 || memcmp(body.data, value, sizeof value) != 0)
-        return body;
-    const unsigned char *at = (const unsigned char *)body.data + sizeof value;
-    size_t left = body.size - sizeof value, head = *at == 0xA1 ? 2 : 5;
-    if ((*at != 0xA1 && *at != 0xB1) || left < head)
-        return body;
-    size_t size = head == 2 ? at[1] : (size_t)at[1] << 24 | (size_t)at[2] << 16 | (size_t)at[3] << 8 | at[4];
-    return size == left - head ? (crew_string){ (const char *)at + head, size } : body;
-}
-
-/* A header that is a text or bytes, as those of other protocols come through the broker's plugins. */
-static crew_string header_of(const struct amqp_event *e, const char *name)
-{
-    crew_string text = { 0 };
-    if (crew_value_bytes(crew_value_get(e->headers, name), &text) != CREW_OK)
-        text = (crew_string){ 0 };
-    return text;
-}
-
-/* Where the answer goes; false without memory. AMQP 1.0 has addresses: /queues/NAME (percent-encoded, since
- * RabbitMQ 4), /queue/NAME and /amq/queue/NAME before that. MQTT 5 has a topic, which is a key of amq.topic.
- */
-static bool read_address(crew_message *m, struct route *route, const struct amqp_event *e)
-{
-    static const char *const prefixes[] = { "/queues/", "/queue/", "/amq/queue/" };
-    crew_string topic = header_of(e, "x-reply-to-topic"), name = e->reply_to;
-    route->exchange = "";
-    if (!e->reply_to.size && topic.size && topic.size <= 255) {
-        route->exchange = "amq.topic";
-        name = topic;
-    }
-    m->one_way = name.size == 0;
-    if (!keep_text(m, name, &m->origin))
-        return false;
-    route->key = m->origin;
-    for (size_t i = 0; i < 3 && *route->exchange == '\0'; i++) {
-        size_t size = strlen(prefixes[i]);
-        if (m->origin.size > size && memcmp(m->origin.data, prefixes[i], size) == 0) {
-            route->key = (crew_string){ m->origin.data + size, m->origin.size - size };
-            return i > 0 || unescape(m, &route->key);
-        }
-    }
-    return true;
-}
-
-/* The properties of a delivery, in the message's arena; false without memory. Who names only the message
- * wants that name as the answer's correlation id, as AMQP 1.0 has it. */
-static bool keep_properties(crew_message *m, struct route *route, const struct amqp_event *e)
-{
-    const crew_string ids[] = { e->correlation_id, header_of(e, "x-correlation-id"), e->message_id,
-                                header_of(e, "x-message-id") };
-    crew_string content_type, id = { 0 };
-    for (size_t i = 0; i < 4 && !id.size; i++)
-        if (ids[i].size <= 255)
-            id = ids[i];
-    bool good = keep_text(m, e->content_type, &content_type) && read_address(m, route, e) &&
-                keep_text(m, id, &route->correlation_id) && keep_key(m, route->correlation_id, e->message_id);
-    m->content_type = content_type.data;
-    return good && (!e->headers || crew_value_copy(&m->arena, e->headers, &m->headers) == CREW_OK);
-}
-
 static crew_message *make_request(struct worker *w, const struct amqp_event *e)
 {
     crew_message *m = crew_message_take(w->config->messages);
-    struct route *route = m ? crew_arena_zalloc(&m->arena, sizeof *route) : NULL;
-    if (!route) {
+    if (!m || !amqp_request_read(m, e)) {
         crew_message_give(w->config->messages, m);
         return NULL;
     }
-    crew_string body = crew_string_equal(e->type, crew_str("amqp-1.0")) ? text_of_amqp10(e->body) : e->body;
-    route->tag = e->tag;
-    crew_buffer_append(&m->body, body.data, body.size);
-    if (!keep_properties(m, route, e) || m->body.failed) {
-        crew_message_give(w->config->messages, m);
-        return NULL;
-    }
-    m->kind = CREW_MESSAGE_REQUEST;
-    m->mine = route;
-    m->redelivered = e->redelivered;
+    m->one_way = m->one_way || !w->replies;
     m->refusal = e->redelivered && w->refuses ? CREW_REASON_REDELIVERED : NULL;
     m->deadline_ms = deadline_of(w, e);
     return m;
@@ -323,52 +214,21 @@ static void tell_answered(struct worker *w, uint64_t written, crew_status others
     }
 }
 
-static bool publish_answer(struct worker *w, const crew_message *m, unsigned channel)
-{
-    const struct route *route = m->mine;
-    return amqp_link_publish(w->link, &(struct amqp_publish){ .channel = channel,
-                                                              .exchange = route->exchange,
-                                                              .routing_key = route->key,
-                                                              .content_type = crew_str(m->content_type),
-                                                              .correlation_id = route->correlation_id,
-                                                              .expiration_ms = -1,
-                                                              .body = crew_buffer_string(&m->reply) });
-}
-
-/* RabbitMQ's, and LavinMQ's. */
-static bool is_direct(crew_string reply_to)
-{
-    static const char *const prefixes[] = { AMQP_DIRECT_REPLY_TO, "amq.direct.reply-to" };
-    bool is = false;
-    for (size_t i = 0; i < 2; i++) {
-        size_t size = strlen(prefixes[i]);
-        is = is || (reply_to.size > size && memcmp(reply_to.data, prefixes[i], size) == 0);
-    }
-    return is;
-}
-
-/* Whether publishing the answer may cost the channel or the connection, by the requester's doing. */
-static bool goes_astray(const struct route *route)
-{
-    return *route->exchange || is_direct(route->key);
-}
-
 static bool settle_one(struct worker *w, const crew_message *m)
 {
-    const struct route *route = m->mine;
+    const struct amqp_route *route = m->mine;
     bool answers = m->kind == CREW_SETTLE_REPLY;
-    /* A malformed address of this kind makes the broker close the connection, and a key that the requester
-     * has chosen may not be allowed; the request must not come round again, so its ack goes first. */
-    bool ack_first = goes_astray(route);
+    /* Where there was no connection of its own to be had for it; the request must not come round again. */
+    bool ack_first = amqp_route_is_risky(route);
     bool good = true;
     if (m->kind == CREW_SETTLE_REQUEUE || m->kind == CREW_SETTLE_REJECT)
         return w->ack_early || amqp_link_reject(w->link, route->tag, m->kind == CREW_SETTLE_REQUEUE);
     if (answers && !ack_first)
-        good = publish_answer(w, m, AMQP_CALLS);
+        good = amqp_answer_publish(w->link, m, AMQP_CALLS);
     if (!w->ack_early)
         good = good && amqp_link_ack(w->link, route->tag);
     if (answers && ack_first)
-        good = good && publish_answer(w, m, AMQP_CALLS);
+        good = good && amqp_answer_publish(w->link, m, AMQP_CALLS);
     return good;
 }
 
@@ -408,7 +268,7 @@ static bool publish_large(struct worker *w)
         bool may_be = m->reply.size > w->sizes.taken;
         if (may_be) {
             amqp_sizes_begin(&w->sizes, m->reply.size);
-            good = publish_answer(w, m, AMQP_LARGE);
+            good = amqp_answer_publish(w->link, m, AMQP_LARGE);
         } else {
             good = settle_and_keep(w, crew_list_take(&w->large));
         }
@@ -426,7 +286,7 @@ static bool on_large(struct worker *w, const struct amqp_event *e, const crew_er
         shrink(w, m);
         good = settle_and_keep(w, m);
     } else if (m) { /* what the broker does not take has nowhere to go */
-        good = w->ack_early || amqp_link_ack(w->link, ((const struct route *)m->mine)->tag);
+        good = w->ack_early || amqp_link_ack(w->link, ((const struct amqp_route *)m->mine)->tag);
         crew_transport_answered(w->config, m, e->taken ? CREW_OK : CREW_LIMIT);
         crew_message_give(w->config->messages, m);
     }
@@ -439,11 +299,48 @@ static bool give_up_large(struct worker *w)
     if (!amqp_sizes_give_up(&w->sizes, w->link))
         return true;
     crew_message *m = crew_list_take(&w->large);
-    bool good = !m || w->ack_early || amqp_link_ack(w->link, ((const struct route *)m->mine)->tag);
+    bool good = !m || w->ack_early || amqp_link_ack(w->link, ((const struct amqp_route *)m->mine)->tag);
     if (m)
         crew_transport_answered(w->config, m, CREW_TIMEOUT);
     crew_message_give(w->config->messages, m);
     return good && publish_large(w);
+}
+
+/* One with a connection of its own is through. */
+static bool on_apart(struct worker *w, crew_message *m, crew_status fate)
+{
+    const struct amqp_route *route = m->mine;
+    if (fate == CREW_NO_SERVICE)
+        return settle_and_keep(w, m);
+    if (fate == CREW_DISCONNECTED && w->apart.code == AMQP_FORBIDDEN && !*route->exchange) {
+        w->may_not_answer = true; /* nothing at all: its request is for another worker */
+        crew_transport_answered(w->config, m, fate);
+        crew_message_give(w->config->messages, m);
+        return true;
+    }
+    if (fate == CREW_DISCONNECTED)
+        crew_log(CREW_LOG_WARN, "the broker does not take an answer to where its caller wants it",
+                 "{s:s,s:S,s:s}", "endpoint", crew_url_text(w->config->url), "address", route->key, "why",
+                 w->apart.words);
+    if (fate == CREW_LIMIT) {
+        amqp_sizes_note_loss(&w->sizes, w->apart.words);
+        shrink(w, m);
+        if (m->kind == CREW_SETTLE_REPLY && amqp_apart_take(&w->apart, m))
+            return true;
+    }
+    crew_transport_answered(w->config, m, fate);
+    bool good = w->ack_early || amqp_link_ack(w->link, route->tag);
+    crew_message_give(w->config->messages, m);
+    return good;
+}
+
+static bool drive_apart(struct worker *w)
+{
+    crew_status fate;
+    bool good = true;
+    for (crew_message *m; good && (m = amqp_apart_next(&w->apart, &fate));)
+        good = on_apart(w, m, fate);
+    return good;
 }
 
 static crew_status worker_recv(void *state, crew_list *messages, crew_room *room)
@@ -471,12 +368,15 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
         default: break;
         }
     }
+    good = good && drive_apart(w);
+    if (w->may_not_answer)
+        return crew_error_set(w->config->lost, CREW_DISCONNECTED, "%s", w->apart.words);
     while (w->ready.count && crew_room_take(room, NULL, w->ready.head->body.size)) {
         crew_message *m = crew_list_take(&w->ready);
         crew_list_append(messages, m);
         /* Not before there is room: what is acknowledged does not count against the prefetch any more. */
         if (w->ack_early)
-            good = good && amqp_link_ack(w->link, ((const struct route *)m->mine)->tag);
+            good = good && amqp_link_ack(w->link, ((const struct amqp_route *)m->mine)->tag);
     }
     return good ? amqp_link_flush(w->link) : CREW_NO_MEMORY;
 }
@@ -492,6 +392,15 @@ static void forget_content(crew_message *m)
     m->mine = NULL;
 }
 
+static bool put_apart(struct worker *w, crew_message *m)
+{
+    if (amqp_apart_take(&w->apart, m))
+        return true;
+    crew_transport_answered(w->config, m, CREW_LIMIT);
+    m->kind = CREW_SETTLE_DONE;
+    return settle_and_keep(w, m);
+}
+
 static crew_status worker_send(void *state, crew_list *messages)
 {
     struct worker *w = state;
@@ -500,7 +409,9 @@ static crew_status worker_send(void *state, crew_list *messages)
     for (crew_message *m; (m = crew_list_take(messages));) {
         if (m->kind == CREW_SETTLE_REPLY && w->sizes.most && m->reply.size > w->sizes.most)
             shrink(w, m);
-        if (good && m->kind == CREW_SETTLE_REPLY && m->reply.size > w->sizes.taken && !goes_astray(m->mine)) {
+        if (good && m->kind == CREW_SETTLE_REPLY && amqp_route_is_risky(m->mine)) {
+            good = put_apart(w, m);
+        } else if (good && m->kind == CREW_SETTLE_REPLY && m->reply.size > w->sizes.taken) {
             crew_list_append(&w->large, m);
             good = publish_large(w);
         } else if (good) {
@@ -512,6 +423,7 @@ static crew_status worker_send(void *state, crew_list *messages)
             crew_message_give(w->config->messages, m);
         }
     }
+    good = good && drive_apart(w);
     if (!good)
         return CREW_NO_MEMORY;
     crew_status status = amqp_link_flush(w->link);
@@ -526,7 +438,7 @@ static void worker_pause(void *state)
     w->paused = true;
     w->cancelling = good;
     for (crew_message *m; w->requeue == CREW_REQUEUE_FIRST && (m = crew_list_take(&w->ready));) {
-        good = good && amqp_link_reject(w->link, ((const struct route *)m->mine)->tag, true);
+        good = good && amqp_link_reject(w->link, ((const struct amqp_route *)m->mine)->tag, true);
         crew_message_give(w->config->messages, m);
     }
     (void)good; /* what is not given back in words is given back by the close */
@@ -536,21 +448,27 @@ static void worker_pause(void *state)
 static bool worker_pending(const void *state)
 {
     const struct worker *w = state;
-    return w->ready.count || w->large.count || w->answered.count ||
+    return w->ready.count || w->large.count || w->answered.count || amqp_apart_is_busy(&w->apart) ||
            (w->cancelling && !amqp_link_is_blocked(w->link));
 }
 
-/* Waits for what the broker says of the answers that go one at a time; false when it says no more. */
-static bool linger_over_one(struct worker *w, int64_t until_ms)
+static unsigned left_until(int64_t until_ms)
+{
+    int64_t left = until_ms - crew_now_ms();
+    return left > 0 ? (unsigned)left : 0;
+}
+
+/* Waits for what the broker says of answers; false when it says no more. */
+static bool linger_a_while(struct worker *w, int64_t until_ms)
 {
     crew_error why;
-    int64_t left = until_ms - crew_now_ms();
-    if (amqp_link_wait(w->link, -1, left > 0 ? (int)left : 0) != CREW_OK)
+    if (amqp_link_wait_for_two(w->link, w->apart.link, -1, (int)left_until(until_ms)) != CREW_OK)
         return false;
     struct amqp_event e = amqp_link_next(w->link, &why);
+    bool good = e.kind != AMQP_EVENT_LOST && drive_apart(w);
     if (e.kind == AMQP_EVENT_LARGE || e.kind == AMQP_EVENT_TOO_LARGE)
-        return on_large(w, &e, &why) && amqp_link_flush(w->link) == CREW_OK;
-    return e.kind != AMQP_EVENT_LOST;
+        good = good && on_large(w, &e, &why);
+    return good && amqp_link_flush(w->link) == CREW_OK;
 }
 
 static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
@@ -559,11 +477,13 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
     int64_t until = crew_now_ms() + linger_ms;
     (void)unsent;
     crew_list_free(&w->ready);
-    while (w->large.count && crew_now_ms() < until && linger_over_one(w, until))
+    while ((w->large.count || amqp_apart_is_busy(&w->apart)) && crew_now_ms() < until &&
+           linger_a_while(w, until))
         continue;
+    amqp_apart_close(&w->apart, left_until(until), &w->large);
     for (crew_message *m; (m = crew_list_take(&w->large)); crew_message_free(m))
         crew_transport_answered(w->config, m, CREW_DISCONNECTED);
-    tell_answered(w, amqp_link_close(w->link, linger_ms), CREW_DISCONNECTED);
+    tell_answered(w, amqp_link_close(w->link, left_until(until)), CREW_DISCONNECTED);
 }
 
 const struct crew_transport_ops crew_amqp_worker_ops = {

@@ -6,8 +6,11 @@
 #include <poll.h>
 #include <pthread.h>
 #include <rpcrew/impl/message.h>
+#include <rpcrew/log.h>
 
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define QUEUE "q"
 
@@ -151,6 +154,12 @@ static bool is_empty(void *unused)
     return !fake_unacked(broker, QUEUE) && !fake_ready(broker, QUEUE);
 }
 
+/* Each opening of the worker asks first whether it may answer. */
+static unsigned answers_published(void)
+{
+    return fake_count(broker, AMQP_BASIC_PUBLISH_METHOD) - fake_count(broker, AMQP_CONNECTION_OPEN_METHOD);
+}
+
 static void close_channel(struct fake_connection *connection, void *context)
 {
     (void)context;
@@ -174,7 +183,7 @@ static void what_still_runs_is_not_run_beside_itself(void **state)
     gate_open(&gate);
     assert_true(eventually(is_empty, NULL)); /* answered and acknowledged, by their latest tags */
     assert_int_equal(gate_entered(&gate), 3);
-    assert_int_equal(fake_count(broker, AMQP_BASIC_PUBLISH_METHOD), 3);
+    assert_int_equal(answers_published(), 3);
     assert_int_equal(fake_count(broker, AMQP_BASIC_ACK_METHOD), 3);
 }
 
@@ -192,7 +201,7 @@ static void equal_requests_of_one_delivery_are_two(void **state)
     gate_open(&gate);
     assert_true(eventually(is_empty, NULL));
     assert_int_equal(gate_entered(&gate), 2);
-    assert_int_equal(fake_count(broker, AMQP_BASIC_PUBLISH_METHOD), 2);
+    assert_int_equal(answers_published(), 2);
 }
 
 /* ---- stopping ---- */
@@ -564,7 +573,8 @@ static void a_string_of_amqp_1_0_is_read(void **state)
         crew_buffer_append(&body, &(char){ (char)(sizeof json - 1) }, 1);
         crew_buffer_append(&body, json, sizeof json - 1);
         fake_put_bytes(broker, QUEUE, &p, (amqp_bytes_t){ body.size, body.data });
-        assert_true(eventually(has_published, &published));
+        unsigned all = 1 + published; /* the worker has asked whether it may answer */
+        assert_true(eventually(has_published, &all));
         assert_contains(answer.body, "\"result\":3");
         answer.body[0] = '\0';
     }
@@ -640,41 +650,146 @@ static void a_queue_is_declared_with_its_arguments(void **state)
     assert_int_equal(declared, 2);
 }
 
-/* An address like these, if it is malformed, costs the connection: so the request is acknowledged first. */
-struct acks {
-    unsigned acked, astray;
+/* A broker that closes the connection at some addresses, or has had enough of one at all. */
+struct addresses {
+    unsigned good, acked, opened;
+    bool silent;  /* it closes without a word */
+    bool refuses; /* a second connection */
 };
 
-static bool note_acks(void *context, const struct fake_event *event)
+static bool note_addresses(void *context, const struct fake_event *event)
 {
-    struct acks *acks = context;
-    acks->acked += event->method == AMQP_BASIC_ACK_METHOD;
-    if (event->method == AMQP_BASIC_PUBLISH_METHOD && event->count > acks->acked)
-        acks->astray++; /* before its ack */
-    return false;
+    struct addresses *a = context;
+    const amqp_basic_publish_t *publish = event->decoded;
+    a->acked += event->method == AMQP_BASIC_ACK_METHOD;
+    if (event->method == AMQP_CONNECTION_OPEN_METHOD && ++a->opened > 1 && a->refuses) {
+        fake_close_connection(event->connection, 530, "NOT_ALLOWED - connection limit is reached");
+        return true;
+    }
+    if (event->method != AMQP_BASIC_PUBLISH_METHOD)
+        return false;
+    bool bad = memmem(publish->routing_key.bytes, publish->routing_key.len, "bad", 3) != NULL;
+    a->good += memmem(publish->routing_key.bytes, publish->routing_key.len, "good", 4) != NULL;
+    if (bad && a->silent)
+        fake_drop(event->connection);
+    else if (bad)
+        fake_close_connection(event->connection, 541, "INTERNAL_ERROR");
+    return bad;
 }
 
-static void what_may_cost_the_connection_is_acknowledged_first(void **state)
+static void put_for(const char *address, unsigned id)
+{
+    char body[100];
+    const amqp_basic_properties_t p = { ._flags = AMQP_BASIC_REPLY_TO_FLAG,
+                                        .reply_to = amqp_cstring_bytes(address) };
+    (void)snprintf(body, sizeof body, "{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":%u}",
+                   id);
+    fake_put(broker, QUEUE, &p, body);
+}
+
+static bool has_acked(void *count)
+{
+    return fake_count(broker, AMQP_BASIC_ACK_METHOD) >= *(unsigned *)count;
+}
+
+/* All that may cost the connection they go on, beside one that runs meanwhile. */
+static void answer_all(struct addresses *a)
+{
+    static const char *const addresses[] = { "amq.rabbitmq.reply-to.bad", "amq.direct.reply-to.good",
+                                             "/queues/amq.rabbitmq.reply-to.bad",
+                                             "/queues/amq%2Erabbitmq.reply-to.good",
+                                             "/queue/amq.rabbitmq.reply-to.good" };
+    unsigned count = sizeof addresses / sizeof *addresses;
+    start_broker(&(struct fake_options){ .script = note_addresses, .context = a });
+    put("pass", 100);
+    for (unsigned i = 0; i < count; i++)
+        put_for(addresses[i], i);
+    serve(NULL);
+    assert_true(gate_await(&gate, 1));
+    assert_true(eventually(has_acked, &count));
+    gate_open(&gate);
+    assert_true(eventually(is_empty, NULL));
+}
+
+static void an_address_that_costs_its_connection_costs_nobody_else(void **state)
 {
     (void)state;
-    static const char *const addresses[] = { "amq.rabbitmq.reply-to.bad", "amq.direct.reply-to.bad",
-                                             "/queues/amq.rabbitmq.reply-to.bad",
-                                             "/queues/amq%2Erabbitmq.reply-to.x",
-                                             "/queue/amq.rabbitmq.reply-to.bad" };
-    struct acks acks = { 0, 0 };
-    start_broker(&(struct fake_options){ .script = note_acks, .context = &acks });
-    serve(NULL);
-    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
-        unsigned published = (unsigned)i + 1;
-        const amqp_basic_properties_t p = { ._flags = AMQP_BASIC_REPLY_TO_FLAG,
-                                            .reply_to = amqp_cstring_bytes(addresses[i]) };
-        fake_put(broker, QUEUE, &p, "{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":1}");
-        assert_true(eventually(has_published, &published));
+    for (int silent = 0; silent < 2; silent++) {
+        struct addresses a = { .silent = silent };
+        crew_server_stats stats;
+        gate_reset(&gate);
+        answer_all(&a);
+        crew_server_stats_get(server, &stats);
+        assert_int_equal(stats.redelivered, 0); /* the connection that they came on has lasted */
+        assert_int_equal(stats.replied, 6);
+        assert_int_equal(stats.lost, 2);
+        crew_server_free(server);
+        server = NULL;
+        fake_stop(broker);
+        broker = NULL;
+        assert_true(a.good >= 3);
     }
+}
+
+/* Then they go on the worker's own, acknowledged first: what costs it does not come round. */
+static void without_a_connection_for_them_such_answers_are_acknowledged_first(void **state)
+{
+    (void)state;
+    struct addresses a = { .refuses = true };
+    start_broker(&(struct fake_options){ .script = note_addresses, .context = &a });
+    put_for("amq.rabbitmq.reply-to.good", 1);
+    serve(NULL);
+    assert_true(eventually(is_empty, NULL));
     fake_stop(broker);
     broker = NULL;
-    assert_int_equal(acks.astray, 0);
-    assert_int_equal(acks.acked, sizeof addresses / sizeof *addresses);
+    assert_int_equal(a.good, 1);
+    assert_int_equal(a.acked, 1);
+}
+
+/* Headers that have grown on their way: the broker sends them whole, whatever was agreed on. */
+static void put_with_headers(size_t size)
+{
+    char *text = malloc(size + 1);
+    memset(text, 'x', size);
+    text[size] = '\0';
+    amqp_table_entry_t entry = { .key = amqp_cstring_bytes("x-death"),
+                                 .value = { .kind = AMQP_FIELD_KIND_UTF8,
+                                            .value.bytes = amqp_cstring_bytes(text) } };
+    const amqp_basic_properties_t p = { ._flags = AMQP_BASIC_REPLY_TO_FLAG | AMQP_BASIC_HEADERS_FLAG,
+                                        .reply_to = amqp_cstring_bytes("answers"),
+                                        .headers = { 1, &entry } };
+    fake_put(broker, QUEUE, &p, "{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":1}");
+    free(text);
+}
+
+static bool has_told_twice(void *log_fd)
+{
+    char text[10000];
+    ssize_t size = pread(*(int *)log_fd, text, sizeof text - 1, 0);
+    text[size > 0 ? size : 0] = '\0';
+    const char *first = strstr(text, "cannot be read");
+    return first && strstr(first + 1, "cannot be read");
+}
+
+static void headers_beyond_what_was_agreed_are_read_or_told(void **state)
+{
+    (void)state;
+    int64_t begun = crew_now_ms();
+    start_broker(&(struct fake_options){ .frame_max = 4096 });
+    serve(NULL);
+    put_with_headers(100000);
+    assert_true(eventually(is_empty, NULL));
+    assert_int_equal(answers_published(), 1);
+    int log_fd = memfd_create("log", MFD_CLOEXEC);
+    crew_log_open(&(crew_log_options){ .level = CREW_LOG_ERROR, .fd = log_fd });
+    put_with_headers(2 << 20);
+    assert_true(eventually(has_told_twice, &log_fd));
+    crew_server_free(server);
+    server = NULL;
+    crew_log_open(&(crew_log_options){ .level = CREW_LOG_OFF });
+    close(log_fd);
+    assert_int_equal(answers_published(), 1);
+    assert_true(crew_now_ms() - begun >= 25); /* there is a pause before it comes again, and they grow */
 }
 
 static void a_large_note_that_nobody_takes_is_not_confirmed(void **state)
@@ -808,7 +923,9 @@ int main(void)
         TEST(a_string_of_amqp_1_0_is_read),
         TEST(a_queue_is_bound_and_bound_again),
         TEST(a_queue_is_declared_with_its_arguments),
-        TEST(what_may_cost_the_connection_is_acknowledged_first),
+        TEST(an_address_that_costs_its_connection_costs_nobody_else),
+        TEST(without_a_connection_for_them_such_answers_are_acknowledged_first),
+        TEST(headers_beyond_what_was_agreed_are_read_or_told),
         TEST(a_large_note_that_nobody_takes_is_not_confirmed),
         TEST(a_clock_that_disagrees_drops_nothing),
         TEST(a_second_stop_does_not_linger_over_an_alarm),

@@ -84,7 +84,7 @@ CREW_API bool crew_opening_waits_for(crew_opening *opening, int fd);
 
 /* What open is given. Borrowed until close; messages is for the I/O thread only. */
 typedef struct crew_transport_config {
-    const crew_url *url;                    /* checked, options and all */
+    crew_url *url;                          /* checked, options and all */
     size_t host;                            /* client: which of the url's hosts, if hosts_are_peers */
     bool brief;                             /* client: few calls are to be expected */
     const struct crew_callbacks *callbacks; /* worker: crew_server_listen_with's; NULL for all else */
