@@ -198,7 +198,8 @@ static bool consume_again(struct worker *w, bool certain)
              crew_url_text(url));
     bool declare = !crew_url_option(url, "declare") || crew_url_option_is(url, "declare", "yes");
     struct amqp_queue queue = queue_of(url);
-    return amqp_link_consume_again(w->link, &queue, declare, &w->binding);
+    /* One that the broker has cancelled for a time-out is there, for it, until we say so too. */
+    return amqp_link_cancel(w->link, false) && amqp_link_consume_again(w->link, &queue, declare, &w->binding);
 }
 
 /* Tells of the answers that are written up to there, or of all the others that they never will be. */
@@ -354,8 +355,7 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
         switch (e.kind) {
         case AMQP_EVENT_DELIVER: good = on_delivery(w, &e); break;
         case AMQP_EVENT_QUEUE:
-            good = !consumer_is_doubtful(w, &e) ||
-                   (amqp_link_cancel(w->link, false) && consume_again(w, e.consumers == 0));
+            good = !consumer_is_doubtful(w, &e) || consume_again(w, e.consumers == 0);
             break;
         case AMQP_EVENT_CANCEL: good = consume_again(w, true); break;
         case AMQP_EVENT_CANCELLED: w->cancelling = false; break;

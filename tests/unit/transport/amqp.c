@@ -3,6 +3,8 @@
 #include "support/gate.h"
 #include "support/test.h"
 
+#include "transport/amqp_apart.h"
+
 #include <poll.h>
 #include <pthread.h>
 #include <rpcrew/impl/message.h>
@@ -624,6 +626,8 @@ static void a_queue_is_bound_and_bound_again(void **state)
     serve(NULL);
     fake_each(broker, cancel, NULL);
     assert_true(eventually(is_bound_twice, NULL));
+    assert_int_equal(fake_count(broker, AMQP_BASIC_CANCEL_METHOD),
+                     1); /* the broker's was for a time-out, perhaps */
     fake_stop(broker);
     broker = NULL;
     assert_int_equal(bound, 2);
@@ -744,6 +748,32 @@ static void without_a_connection_for_them_such_answers_are_acknowledged_first(vo
     broker = NULL;
     assert_int_equal(a.good, 1);
     assert_int_equal(a.acked, 1);
+}
+
+static void answers_that_wait_apart_are_bounded(void **state)
+{
+    (void)state;
+    struct amqp_apart apart = { .config = NULL };
+    crew_list left = { 0 };
+    for (int i = 0; i < 1024; i++)
+        assert_true(amqp_apart_take(&apart, crew_message_new()));
+    crew_message *beyond = crew_message_new();
+    assert_false(amqp_apart_take(&apart, beyond));
+    amqp_apart_close(&apart, 0, &left);
+    assert_int_equal(left.count, 1024);
+    crew_list_free(&left);
+    for (int i = 0; i < 65; i++) {
+        static char mebibyte[1 << 20];
+        crew_message *m = crew_message_new();
+        crew_buffer_append(&m->reply, mebibyte, sizeof mebibyte);
+        bool taken = amqp_apart_take(&apart, m);
+        assert_int_equal(taken, i < 64);
+        if (!taken)
+            crew_message_free(m);
+    }
+    amqp_apart_close(&apart, 0, &left);
+    crew_list_free(&left);
+    crew_message_free(beyond);
 }
 
 /* Headers that have grown on their way: the broker sends them whole, whatever was agreed on. */
@@ -925,6 +955,7 @@ int main(void)
         TEST(a_queue_is_declared_with_its_arguments),
         TEST(an_address_that_costs_its_connection_costs_nobody_else),
         TEST(without_a_connection_for_them_such_answers_are_acknowledged_first),
+        cmocka_unit_test(answers_that_wait_apart_are_bounded),
         TEST(headers_beyond_what_was_agreed_are_read_or_told),
         TEST(a_large_note_that_nobody_takes_is_not_confirmed),
         TEST(a_clock_that_disagrees_drops_nothing),
