@@ -1,8 +1,11 @@
-/* One client, several ZeroMQ workers in its URL: calls are balanced, a worker that is down is left out. */
+/* One client, several ZeroMQ workers, in its URL or connected to it: calls are balanced, a worker that is
+ * down is left out. */
 #include "support/gate.h"
 #include "support/test.h"
 
+#include <sched.h>
 #include <stdatomic.h>
+#include <zmq.h>
 
 static struct gate gate = GATE_INITIALIZER;
 static char addresses[3][100], all[400];
@@ -73,6 +76,21 @@ static int setup(void **state)
     }
     serve(0);
     serve(1); /* the third is not there */
+    assert_ok(crew_client_new(&client, all, &(crew_client_options){ .timeout_ms = 20000 }, NULL));
+    return 0;
+}
+
+/* The client is bound, and knows the workers that connect to it. */
+static int setup_known(void **state)
+{
+    (void)state;
+    gate_reset(&gate);
+    const char *url = test_url("zmq+tcp://127.0.0.1:{port}");
+    (void)snprintf(all, sizeof all, "%s?mode=bind&peers=known", url);
+    for (int i = 0; i < 3; i++)
+        (void)snprintf(addresses[i], sizeof addresses[i], "%s?mode=connect&peers=known", url);
+    serve(0);
+    serve(1);
     assert_ok(crew_client_new(&client, all, &(crew_client_options){ .timeout_ms = 20000 }, NULL));
     return 0;
 }
@@ -213,6 +231,84 @@ static void what_waits_goes_to_the_first_that_appears(void **state)
     assert_int_equal(atomic_load(&count.of['c']), 10);
 }
 
+static void *greeter(void *context, const char *id)
+{
+    int yes = 1, none = 0;
+    void *socket = zmq_socket(context, ZMQ_ROUTER);
+    assert_int_equal(zmq_setsockopt(socket, ZMQ_ROUTING_ID, id, 1), 0);
+    assert_int_equal(zmq_setsockopt(socket, ZMQ_PROBE_ROUTER, &yes, sizeof yes), 0);
+    assert_int_equal(zmq_setsockopt(socket, ZMQ_LINGER, &none, sizeof none), 0);
+    return socket;
+}
+
+/* Takes a message, and gives it back as one with another body. */
+static void pass_back(void *from, void *to, const char *body)
+{
+    enum { MOST = 4 };
+    zmq_msg_t frames[MOST];
+    size_t count = 0;
+    do {
+        assert_true(count < MOST);
+        zmq_msg_init(&frames[count]);
+        assert_true(zmq_msg_recv(&frames[count], from, 0) >= 0);
+    } while (zmq_msg_more(&frames[count++]));
+    for (size_t i = 0; i + 1 < count; i++)
+        assert_true(zmq_msg_send(&frames[i], to, ZMQ_SNDMORE) >= 0);
+    assert_true(zmq_send(to, body, strlen(body), 0) > 0);
+    for (size_t i = 0; i < count; i++)
+        zmq_msg_close(&frames[i]);
+}
+
+static bool one_is_stray(void *unused)
+{
+    (void)unused;
+    crew_client_stats stats;
+    crew_client_stats_get(client, &stats);
+    return stats.stray_replies == 1;
+}
+
+/* Two workers without the library; the second answers what the first was asked. */
+static void an_answer_of_another_worker_is_nobody_s(void **state)
+{
+    (void)state;
+    static const char forged[] = "{\"jsonrpc\":\"2.0\",\"result\":\"x\",\"id\":1}",
+                      right[] = "{\"jsonrpc\":\"2.0\",\"result\":\"r\",\"id\":1}";
+    struct count count = { 0 };
+    end(0, 1);
+    end(1, 1);
+    crew_client_free(client);
+    assert_ok(crew_client_new(&client, all, &(crew_client_options){ .timeout_ms = 20000 }, NULL));
+    char address[100];
+    (void)snprintf(address, sizeof address, "%.*s", (int)strcspn(all + strlen("zmq+"), "?"),
+                   all + strlen("zmq+"));
+    void *context = zmq_ctx_new();
+    void *workers[2] = { greeter(context, "1"), greeter(context, "2") };
+    zmq_pollitem_t items[2];
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(zmq_connect(workers[i], address), 0);
+        items[i] = (zmq_pollitem_t){ .socket = workers[i], .events = ZMQ_POLLIN };
+    }
+    assert_ok(crew_client_start(client, "who", note, &count, NULL, NULL));
+    assert_true(zmq_poll(items, 2, 20000) > 0);
+    size_t asked = items[0].revents ? 0 : 1;
+    /* The other knows the caller once it has been asked something itself. */
+    struct count others = { 0 };
+    zmq_pollitem_t other = { .socket = workers[1 - asked], .events = ZMQ_POLLIN };
+    while (zmq_poll(&other, 1, 0) == 0)
+        assert_ok(crew_client_start(client, "who", note, &others, NULL, NULL));
+    pass_back(workers[1 - asked], workers[1 - asked], forged);
+    assert_true(eventually(one_is_stray, NULL));
+    assert_int_equal(atomic_load(&count.of['x']) + atomic_load(&count.of['r']), 0);
+    pass_back(workers[asked], workers[asked], right);
+    while (!atomic_load(&count.of['r']))
+        sched_yield();
+    crew_client_free(client);
+    client = NULL;
+    for (size_t i = 0; i < 2; i++)
+        zmq_close(workers[i]);
+    zmq_ctx_term(context);
+}
+
 static void ends_at_once(const char *url)
 {
     crew_error why;
@@ -301,7 +397,8 @@ static void what_one_worker_has_no_room_for_another_gets(void **state)
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define KNOWN(name) cmocka_unit_test_setup_teardown(name, setup_known, teardown)
+#define TEST(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
@@ -312,6 +409,9 @@ int main(void)
         TEST(what_waits_goes_to_the_first_that_appears),
         TEST(what_one_worker_has_no_room_for_another_gets),
         TEST(answers_that_have_arrived_count_although_the_worker_has_gone),
+        KNOWN(calls_are_spread_by_how_many_are_outstanding),
+        KNOWN(a_worker_that_goes_takes_only_its_own_calls_and_is_left_out),
+        KNOWN(an_answer_of_another_worker_is_nobody_s),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -254,6 +254,20 @@ class TheirClients(Peer):
         self.assertEqual(sorted(ids), list(range(60)))
         self.assertEqual(worker.process.wait(PATIENCE), 0)
 
+    def test_a_second_stop_does_not_wait_for_who_does_not_read(self):
+        worker = self.serve("", "--drain-ms", "60000")
+        dealer = self.connected(zmq.DEALER, rcvhwm=1)
+        for i in range(40):
+            dealer.send_multipart([b"", request("blob", [1000000], i)])
+        self.assertIn("result", answer(dealer))
+        worker.process.send_signal(signal.SIGTERM)
+        eventually(lambda: worker.said("draining"))
+
+        def stopped():
+            worker.process.send_signal(signal.SIGTERM)  # until one counts as the second
+            return worker.process.poll() is not None
+        eventually(stopped)
+
     def test_sigterm_under_load_leaves_no_call_without_an_answer(self):
         worker = self.serve("", "--threads", "2")
         dealer = self.connected(zmq.DEALER)

@@ -76,8 +76,17 @@ static struct crew_pending *take_out(crew_client *client, struct crew_pending *c
     return call;
 }
 
+/* A call is no longer with whom it was written to; NULL is fine. */
+static void leave_peer(crew_peer *peer)
+{
+    if (peer)
+        atomic_fetch_sub(&peer->in_flight, 1);
+    crew_peer_release(peer);
+}
+
 void crew_pending_free(struct crew_pending *call)
 {
+    leave_peer(call->peer);
     crew_message_free(call->kept);
     free(call->method);
     free(call);
@@ -171,6 +180,8 @@ static crew_message *take_kept(struct crew_pending *call)
     message->kind = CREW_MESSAGE_REQUEST;
     call->kept = NULL;
     call->state = CREW_CALL_UNWRITTEN;
+    leave_peer(call->peer);
+    call->peer = NULL;
     return message;
 }
 
@@ -192,6 +203,12 @@ static void on_written(struct crew_endpoint *endpoint, crew_message *message)
     struct crew_pending *call = find(client, message->correlation);
     if (call)
         call->state = CREW_CALL_WRITTEN;
+    crew_peer *peer = message->peer;
+    message->peer = NULL;
+    if (call && !call->peer)
+        call->peer = peer;
+    else
+        leave_peer(peer);
     keep_or_give(endpoint, call, message);
     pthread_mutex_unlock(&client->mutex);
 }
@@ -303,7 +320,8 @@ static struct crew_pending *match(struct crew_link *link, const crew_message *me
     if (!id && reply->id_kind == CREW_ID_NUMBER)
         id = reply->id;
     struct crew_pending *call = id ? find(client, id) : NULL;
-    if (call && call->link != link) /* asked of another worker: only that one's answer counts */
+    /* Asked of another worker: only that one's answer counts. */
+    if (call && (call->link != link || (call->peer && call->peer != message->peer)))
         call = NULL;
     bool of_nobody = reply->id_kind == CREW_ID_NULL && (reply->is_error || !reply->valid);
     if (!id && of_nobody && link->due.count == 1)
@@ -506,7 +524,7 @@ static bool some_other_may_be_there(const struct crew_link *link)
 /* The connection is gone. What was written may have been executed; what was not is in unsent, and stays. If
  * there has never been one, nothing serves this endpoint. Under the lock; returns the calls that have ended.
  */
-static struct crew_pending *settle(struct crew_link *link, crew_list *unsent)
+static struct crew_pending *settle(struct crew_link *link, bool of_gone_peers, crew_list *unsent)
 {
     crew_client *client = client_of(&link->endpoint);
     bool lost = link->endpoint.ever_open;
@@ -516,6 +534,8 @@ static struct crew_pending *settle(struct crew_link *link, crew_list *unsent)
     for (size_t i = 0; i < client->table.room; i++) {
         struct crew_pending *call = client->table.slots[i];
         if (!call || call->link != link || call->state == CREW_CALL_STARTING)
+            continue;
+        if (of_gone_peers && (!call->peer || !atomic_load(&call->peer->gone)))
             continue;
         if (lost ? call->state != CREW_CALL_WRITTEN : (call->options.retry & CREW_RETRY_NO_SERVICE) != 0)
             continue;
@@ -531,6 +551,19 @@ static struct crew_pending *settle(struct crew_link *link, crew_list *unsent)
     return ended;
 }
 
+static void complete_lost(const struct crew_endpoint *endpoint, struct crew_pending *ended, const char *why)
+{
+    bool lost = endpoint->ever_open;
+    char what[400];
+    (void)snprintf(what, sizeof what, "%s: %.300s", crew_status_text(CREW_DISCONNECTED), why);
+    while (ended) {
+        struct crew_pending *call = ended;
+        ended = call->next;
+        complete_without(client_of(endpoint), call, lost ? CREW_DISCONNECTED : CREW_NO_SERVICE,
+                         executed_so_far(call), lost ? what : why);
+    }
+}
+
 static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent)
 {
     crew_client *client = client_of(endpoint);
@@ -540,17 +573,22 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
     if (why->status == CREW_OK)
         return;
     pthread_mutex_lock(&client->mutex);
-    struct crew_pending *ended = settle(link_of(endpoint), unsent);
+    struct crew_pending *ended = settle(link_of(endpoint), false, unsent);
     pthread_mutex_unlock(&client->mutex);
-    bool lost = endpoint->ever_open;
-    char what[400];
-    (void)snprintf(what, sizeof what, "%s: %.300s", crew_status_text(CREW_DISCONNECTED), why->message);
-    while (ended) {
-        struct crew_pending *call = ended;
-        ended = call->next;
-        complete_without(client, call, lost ? CREW_DISCONNECTED : CREW_NO_SERVICE, executed_so_far(call),
-                         lost ? what : why->message);
-    }
+    complete_lost(endpoint, ended, why->message);
+}
+
+/* One worker of several behind a connection has gone. */
+static void gone(struct crew_endpoint *endpoint)
+{
+    crew_client *client = client_of(endpoint);
+    crew_list again = { 0 };
+    pthread_mutex_lock(&client->mutex);
+    struct crew_pending *ended = settle(link_of(endpoint), true, &again);
+    pthread_mutex_unlock(&client->mutex);
+    crew_list_move(&again, &endpoint->outgoing); /* in front of what waits */
+    endpoint->outgoing = again;
+    complete_lost(endpoint, ended, "the worker that had it has gone");
 }
 
 /* ---- time ---- */
@@ -670,6 +708,7 @@ const struct crew_endpoint_owner crew_client_owner = {
     .room = room,
     .received = received,
     .sending = sending,
+    .gone = gone,
     .ready = became_ready,
     .changed = changed,
     .due = due,

@@ -29,6 +29,7 @@ struct crew_pending {
     bool cancelled;      /* ends as cancelled, whatever else comes */
     unsigned backoff_ms; /* before the next retry; 0: none yet */
     crew_message *kept;  /* the request, if it may be sent again */
+    crew_peer *peer;     /* whom it was written to, where that can be told; held */
     crew_completion *on_done;
     void *context;
     struct crew_pending *next; /* in a list of ended calls */

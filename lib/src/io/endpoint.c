@@ -282,6 +282,7 @@ static void finish(struct crew_endpoint *e)
 {
     if (e->open) {
         crew_list unsent = { 0 };
+        crew_queue_take(&e->queue, &e->outgoing); /* what wakes it from now on is a stop that hurries it */
         crew_status status = e->options.server ? send_all(e) : CREW_OK;
         int64_t by_ms = atomic_load(&e->close_by_ms), left_ms = by_ms - crew_now_ms();
         unsigned linger_ms = !by_ms                      ? e->options.linger_ms

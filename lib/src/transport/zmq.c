@@ -11,6 +11,12 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': a worker wants one host",
                               crew_url_text(url));
     crew_status status = CREW_OK;
+    bool binds = crew_url_option_is(url, "mode", "bind"),
+         connects = crew_url_option_is(url, "mode", "connect");
+    if (crew_url_option_is(url, "peers", "known") &&
+        (!(server ? connects : binds) || strcmp(crew_url_scheme(url), "zmq+inproc") == 0))
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': peers=known wants mode=%s, over tcp or ipc",
+                              crew_url_text(url), server ? "connect" : "bind");
     for (size_t i = 0; i < crew_url_host_count(url) && status == CREW_OK; i++)
         status = zmq_end_address(url, i, address, sizeof address, why);
     return status;
@@ -23,6 +29,7 @@ static const crew_url_option_spec options[] = {
       "caller: a frame with its deadline before the body; else to workers of ours" },
     { "heartbeat", NULL, 0, 3600,
       "seconds; caller: of ZMTP's heartbeats, 0: TCP's keepalive does; worker: of that" },
+    { "peers", "any|known", 0, 0, "bound caller, connecting workers: they greet, and it tells them apart" },
     { "send_timeout_ms", NULL, 1, 3600000, "worker: how long answers wait for a peer that does not read" },
     { "send_bytes", NULL, 1, 1 << 30, "worker: bytes of answers that wait for a peer" },
     { "send_queue", NULL, 1, 1 << 20, "worker: answers that libzmq queues for a peer" },

@@ -1,39 +1,64 @@
 /* A caller on ZeroMQ: a DEALER that sends REQ's envelope, ["", body]; answers are matched by the protocol's
  * id. Once the worker has shown itself to be one of ours, a frame with the call's deadline is before the body
- * (zmq_frame.h). */
+ * (zmq_frame.h).
+ *
+ * One that is bound and knows its workers is a ROUTER instead, which sends each call to the worker with the
+ * fewest, so that a worker that goes ends its own calls alone, and no other can answer them. */
 #include "transport/zmq_frame.h"
 #include "transport/zmq_watch.h"
+#include "transport/zmq_workers.h"
+
+#include <errno.h>
 
 struct caller {
     struct zmq_end end;
     struct zmq_watch watch;
     enum { ASKS, SENDS, SENDS_NOT } frame; /* ASKS: it depends on what the first answer says */
     bool full;                             /* the peers' queues are, as far as we know */
+    bool knows;                            /* its workers; then it has them here */
+    struct zmq_workers workers;
+    bool drained; /* there was nothing more to receive */
     crew_list events;
 };
 
-enum { RECEIVE_MARK = 128 }; /* answers of a peer that libzmq queues, of whatever size */
+enum {
+    RECEIVE_MARK = 128, /* answers of a peer that libzmq queues, of whatever size */
+    RETRY_MS = 5,       /* for workers that are full: a ROUTER does not tell when they have room */
+};
 
 static void close_caller(struct caller *c, unsigned linger_ms)
 {
     zmq_watch_stop(&c->watch, &c->end);
+    zmq_workers_fini(&c->workers);
     zmq_end_close(&c->end, linger_ms);
+}
+
+static void end_connection(void *caller, int fd)
+{
+    zmq_workers_end(&((struct caller *)caller)->workers, fd);
 }
 
 static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct caller *c = state;
     *c = (struct caller){ 0 };
-    crew_status status = zmq_end_open(&c->end, config, ZMQ_DEALER, "connect", why);
+    c->knows = crew_url_option_is(config->url, "peers", "known");
+    crew_status status = zmq_end_open(&c->end, config, c->knows ? ZMQ_ROUTER : ZMQ_DEALER, "connect", why);
     if (status != CREW_OK)
         return status;
+    zmq_end_beat(&c->end, true); /* what comes is always read */
     zmq_end_set(c->end.socket, ZMQ_RCVHWM, RECEIVE_MARK);
     const char *headers = crew_url_option(config->url, "headers");
     /* Of several workers behind a socket that is bound the next one may be another. */
-    c->frame = headers           ? (strcmp(headers, "yes") == 0 ? SENDS : SENDS_NOT)
+    c->frame = c->knows          ? SENDS
+               : headers         ? (strcmp(headers, "yes") == 0 ? SENDS : SENDS_NOT)
                : c->end.connects ? ASKS
                                  : SENDS_NOT;
     status = zmq_watch_start(&c->watch, &c->end, why);
+    if (c->knows) {
+        c->watch.on_end = end_connection;
+        c->watch.context = c;
+    }
     if (status == CREW_OK && c->end.connects)
         status = zmq_end_reach(&c->end, why);
     if (status == CREW_OK)
@@ -46,6 +71,8 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
 /* Whether there is somebody to send to. */
 static bool has_peer(const struct caller *c)
 {
+    if (c->knows)
+        return zmq_workers_some(&c->workers);
     if (c->end.inproc) /* nothing is heard of its peers */
         return !c->end.connects || c->end.number;
     return zmq_watch_has_peer(&c->watch);
@@ -59,23 +86,47 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
         timeout_ms = zmq_end_sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
     else
         timeout_ms = zmq_end_sooner(timeout_ms, zmq_watch_due(&c->watch, crew_now_ms()));
-    if (c->events.count || c->watch.lost)
+    bool lost = c->knows ? c->workers.some_ended && c->drained : c->watch.lost != NULL;
+    if (c->events.count || lost)
         timeout_ms = 0;
-    short events = (short)(c->full && has_peer(c) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
+    if (c->full && c->knows)
+        timeout_ms = zmq_end_sooner(timeout_ms, RETRY_MS);
+    short events = (short)(c->full && !c->knows && has_peer(c) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
     zmq_pollitem_t items[] = { { .fd = wake_fd, .events = ZMQ_POLLIN },
                                { .socket = c->end.socket, .events = events },
                                { .socket = c->watch.monitor, .events = ZMQ_POLLIN } };
     crew_status status = zmq_end_poll(items, 3, timeout_ms);
-    if (items[1].revents & ZMQ_POLLOUT)
+    if (c->knows)
+        zmq_workers_retry(&c->workers);
+    if (c->knows || items[1].revents & ZMQ_POLLOUT)
         c->full = false;
     return status;
 }
 
-static bool write_request(const struct caller *c, const crew_message *m)
+/* Of a known worker it is told with the request whose that is. */
+static bool write_to_a_worker(const struct caller *c, crew_message *m, crew_string *frames, size_t count)
+{
+    struct zmq_worker *worker;
+    while ((worker = zmq_workers_choose(&c->workers))) {
+        frames[0] = (crew_string){ worker->id, worker->id_size };
+        int error = zmq_end_send(c->end.socket, frames, count);
+        if (!error) {
+            m->peer = crew_peer_hold(worker->peer);
+            atomic_fetch_add(&worker->peer->in_flight, !m->one_way);
+            return true;
+        }
+        if (error == ENOMEM)
+            return false;
+        worker->full = true; /* or gone, which will be told */
+    }
+    return false;
+}
+
+static bool write_request(const struct caller *c, crew_message *m)
 {
     char bytes[ZMQ_FRAME_MOST];
-    crew_string frames[3] = { crew_str("") };
-    size_t count = 1;
+    crew_string frames[4] = { { 0 }, crew_str("") }; /* the first for a known worker's id */
+    size_t count = 2;
     if (c->frame == SENDS && m->deadline_ms) {
         int64_t left = m->deadline_ms - crew_now_ms();
         const struct zmq_frame frame = { .left_ms = left > 0 ? left : 0,
@@ -83,7 +134,9 @@ static bool write_request(const struct caller *c, const crew_message *m)
         frames[count++] = (crew_string){ bytes, zmq_frame_write(&frame, bytes) };
     }
     frames[count++] = crew_buffer_string(&m->body);
-    return has_peer(c) && zmq_end_send(c->end.socket, frames, count) == 0;
+    if (c->knows)
+        return write_to_a_worker(c, m, frames, count);
+    return has_peer(c) && zmq_end_send(c->end.socket, frames + 1, count - 1) == 0;
 }
 
 static bool is_from_ours(zmq_msg_t *part)
@@ -92,27 +145,73 @@ static bool is_from_ours(zmq_msg_t *part)
     return id && strncmp(id, ZMQ_FRAME_ID, strlen(ZMQ_FRAME_ID)) == 0;
 }
 
+/* The next message: its first frame and its last. Returns how many frames it has; 0: there is none. */
+static size_t receive(const struct caller *c, zmq_msg_t *first, zmq_msg_t *last)
+{
+    size_t count = 0;
+    bool more = true;
+    for (; more; count++) {
+        if (zmq_msg_recv(last, c->end.socket, ZMQ_DONTWAIT) < 0)
+            return 0;
+        more = zmq_msg_more(last) != 0;
+        if (!count && more)
+            zmq_msg_move(first, last);
+    }
+    return count;
+}
+
+/* A worker that greets is there from now on; what has been told of its descriptor by then was of another. */
+static void greet(struct caller *c, crew_string id, int fd)
+{
+    zmq_watch_read(&c->watch, crew_now_ms());
+    struct zmq_worker *before = zmq_workers_find(&c->workers, id);
+    if (before)
+        zmq_workers_end(&c->workers, before->fd);
+    (void)zmq_workers_add(&c->workers, id, fd); /* without memory it is as if it were not there */
+}
+
+/* Whose answer it is; false: nobody's, as a greeting. */
+static bool read_sender(struct caller *c, crew_message *m, zmq_msg_t *first, zmq_msg_t *last, size_t count)
+{
+    crew_string id = { zmq_msg_data(first), zmq_msg_size(first) };
+    struct zmq_worker *worker = zmq_workers_find(&c->workers, id);
+    if (count == 2 && !zmq_msg_size(last)) {
+        greet(c, id, zmq_msg_get(last, ZMQ_END_SOURCE));
+        return false;
+    }
+    m->peer = worker ? crew_peer_hold(worker->peer) : NULL;
+    if (!worker)
+        m->kind = CREW_EVENT_STRAY;
+    return true;
+}
+
 /* The next answer: the last frame of a message. Empty ones, with which REP answers notifications, are passed
  * over. NULL when there is none, or no room for more. */
 static crew_message *receive_answer(struct caller *c, crew_room *room)
 {
     crew_message *m = NULL;
-    bool got = true;
-    while (!m && got && crew_room_is_left(room)) {
-        zmq_msg_t part;
-        zmq_msg_init(&part);
-        got = zmq_msg_recv(&part, c->end.socket, ZMQ_DONTWAIT) >= 0;
-        while (got && zmq_msg_more(&part))
-            got = zmq_msg_recv(&part, c->end.socket, ZMQ_DONTWAIT) >= 0;
-        if (got && c->frame == ASKS)
-            c->frame = is_from_ours(&part) ? SENDS : SENDS_NOT;
-        if (got)
-            (void)crew_room_take(room, NULL, zmq_msg_size(&part));
-        if (got && zmq_msg_size(&part) && (m = crew_message_take(c->end.config->messages))) {
+    size_t count = 1;
+    while (!m && count && crew_room_is_left(room)) {
+        zmq_msg_t first, last;
+        zmq_msg_init(&first);
+        zmq_msg_init(&last);
+        count = receive(c, &first, &last);
+        c->drained = !count;
+        if (count && c->frame == ASKS)
+            c->frame = is_from_ours(&last) ? SENDS : SENDS_NOT;
+        if (count)
+            (void)crew_room_take(room, NULL, zmq_msg_size(&last));
+        m = count ? crew_message_take(c->end.config->messages) : NULL;
+        if (m) {
             m->kind = CREW_EVENT_REPLY;
-            crew_buffer_append(&m->body, zmq_msg_data(&part), zmq_msg_size(&part));
+            crew_buffer_append(&m->body, zmq_msg_data(&last), zmq_msg_size(&last));
         }
-        zmq_msg_close(&part);
+        if (m && ((c->knows && !read_sender(c, m, &first, &last, count)) || !m->body.size)) {
+            crew_message_give(c->end.config->messages, m);
+            m = NULL;
+        }
+        zmq_msg_close(&first);
+        zmq_msg_close(&last);
     }
     return m;
 }
@@ -136,7 +235,9 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
 {
     struct caller *c = state;
     zmq_watch_read(&c->watch, crew_now_ms());
-    bool lost = c->watch.lost || zmq_end_lost(&c->end);
+    bool lost = (c->watch.lost && !c->knows) || zmq_end_lost(&c->end);
+    if (c->drained) /* what they had answered has been given */
+        zmq_workers_tidy(&c->workers, c->end.config);
     if (c->end.inproc && c->end.connects && !c->end.number)
         (void)zmq_end_connect(&c->end, NULL);
     crew_list_move(messages, &c->events);

@@ -1,9 +1,12 @@
 /* The context, shared by all endpoints of the process, and what both ends do with their sockets. */
 #include "transport/zmq_end.h"
 
+#include "core/task.h"
+
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -52,16 +55,56 @@ static void *context_enter(void)
     return context;
 }
 
-/* The last to leave waits for what still lingers. */
-static void context_leave(void)
+static void terminate(void *context)
+{
+    while (zmq_ctx_term(context) != 0 && errno == EINTR)
+        continue;
+}
+
+/* libzmq cannot be told to wait no longer for what lingers, so that is waited for on a thread of its own. */
+struct ending {
+    struct crew_task task;
+    void *context;
+};
+
+static void run_ending(void *ending)
+{
+    terminate(((struct ending *)ending)->context);
+}
+
+/* Until it is through, or somebody wakes the endpoint: it is to end at once. */
+static void terminate_unless_woken(void *context, crew_queue *queue)
+{
+    struct ending *ending = calloc(1, sizeof *ending);
+    if (ending) {
+        ending->context = context;
+        ending->task =
+            (struct crew_task){ .run = run_ending, .abandon = free, .context = ending, .queue = queue };
+    }
+    if (!ending || crew_task_start(&ending->task, "rpcrew-linger", NULL) != CREW_OK) {
+        free(ending);
+        terminate(context);
+        return;
+    }
+    struct pollfd woken = { .fd = queue->fd, .events = POLLIN };
+    while (poll(&woken, 1, -1) < 0 && errno == EINTR)
+        continue;
+    if (crew_task_is_through(&ending->task) || !crew_task_leave(&ending->task))
+        free(ending);
+}
+
+/* The last to leave waits for what still lingers; queue NULL: in any case. */
+static void context_leave(crew_queue *queue)
 {
     pthread_mutex_lock(&context_mutex);
     void *last = --context_uses == 0 ? shared_context : NULL;
     if (last)
         shared_context = NULL;
     pthread_mutex_unlock(&context_mutex);
-    while (last && zmq_ctx_term(last) != 0 && errno == EINTR)
-        continue;
+    if (last && queue)
+        terminate_unless_woken(last, queue);
+    else if (last)
+        terminate(last);
 }
 
 /* 0 without memory. */
@@ -184,7 +227,7 @@ static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
     if (!end->socket) {
         int error = errno;
         if (context)
-            context_leave();
+            context_leave(NULL);
         return crew_error_set(why, CREW_SYSTEM, "a ZeroMQ socket: %s", zmq_strerror(error));
     }
     int64_t most = (int64_t)end->config->hard_bytes;
@@ -226,7 +269,7 @@ void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
     zmq_end_set(end->socket, ZMQ_LINGER, (int)linger_ms);
     zmq_close(end->socket);
     end->socket = NULL;
-    context_leave();
+    context_leave(linger_ms ? end->config->queue : NULL);
 }
 
 crew_status zmq_end_failed(const struct zmq_end *end, const char *what, crew_error *why)

@@ -11,6 +11,7 @@ enum {
     ZMQ_END_ADDRESS_MOST = 512,
     ZMQ_END_ENVELOPE_MOST = 32,  /* frames; proxies add one each */
     ZMQ_END_INPROC_TICK_MS = 20, /* libzmq tells nothing of inproc peers */
+    ZMQ_END_SOURCE = 2,          /* ZMQ_SRCFD, which headers call deprecated, and nothing else tells */
 };
 
 struct zmq_end {

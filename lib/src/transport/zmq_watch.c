@@ -79,6 +79,8 @@ static void on_event(struct zmq_watch *watch, unsigned what, int value)
         watch->lost = "the handshake failed";
     } else if (what == ZMQ_EVENT_DISCONNECTED) {
         on_end(watch);
+        if (watch->on_end)
+            watch->on_end(watch->context, value);
     }
 }
 

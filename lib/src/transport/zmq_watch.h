@@ -7,6 +7,8 @@
 struct zmq_watch {
     void *monitor; /* to be polled */
     const struct zmq_end *end;
+    void (*on_end)(void *context, int fd); /* a connection has ended; NULL: nobody asks */
+    void *context;
     unsigned peers;    /* connections with their handshake done; of ZMTP 2 ones it is not told */
     unsigned accepted; /* connections of a bound socket, in whatever state */
     int64_t heard_ms;  /* when the latest event came, */

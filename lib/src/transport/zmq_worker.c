@@ -90,6 +90,7 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     int result = zmq_setsockopt(w->end.socket, ZMQ_ROUTING_ID, id, zmq_frame_new_id(id));
     (void)result;
     w->empty_at_ms = crew_now_ms();
+    zmq_end_set(w->end.socket, ZMQ_PROBE_ROUTER, crew_url_option_is(config->url, "peers", "known"));
     if (watches(w))
         status = zmq_watch_start(&w->watch, &w->end, why);
     if (status == CREW_OK)
@@ -178,8 +179,6 @@ static bool keep_origin(crew_message *m, const struct route *route)
     return joined != NULL;
 }
 
-enum { SOURCE = 2 }; /* ZMQ_SRCFD, which headers call deprecated, and nothing else tells */
-
 /* An id that the peer has chosen, and may come back with; libzmq's own begin with a NUL, and are used once.
  */
 static bool is_chosen(crew_string id)
@@ -209,7 +208,7 @@ static crew_message *receive_request(struct worker *w, bool *again)
         more = zmq_msg_more(&part) != 0;
         crew_string frame = { zmq_msg_data(&part), zmq_msg_size(&part) };
         if (!more && count && is_chosen(frames[0]))
-            connection = zmq_msg_get(&part, SOURCE);
+            connection = zmq_msg_get(&part, ZMQ_END_SOURCE);
         if (!more && good)
             crew_buffer_append(&m->body, frame.data, frame.size);
         bytes += more ? frame.size : 0;
@@ -544,7 +543,8 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
             take_waiting(w, peer, zmq_end_lost(&w->end) ? CREW_DISCONNECTED : CREW_TIMEOUT);
     zmq_peers_fini(&w->peers);
     int64_t left = until - crew_now_ms();
-    close_socket(w, left > 0 ? (unsigned)left : 0);
+    bool alone = watches(w) && !w->watch.connected; /* what lingers there goes nowhere */
+    close_socket(w, left > 0 && !alone ? (unsigned)left : 0);
 }
 
 const struct crew_transport_ops crew_zmq_worker_ops = {

@@ -50,7 +50,10 @@
  * 8. A worker's transport that can tell its peers apart makes a crew_peer for each and gives its requests a
  * hold of it (impl/peer.h); then what one sends or leaves unread is held against that one only. One that can
  * stop reading a peer does so when there is no room; one that cannot reads on and keeps a bounded number.
- * That a peer has gone is noticed also without room to read it, and told (crew_transport_gone).
+ * That a peer has gone is noticed also without room to read it, and told (crew_transport_gone). A client's
+ * that has several behind one opening, and can tell them apart, does the same: WRITTEN has a hold of whom the
+ * request went to, whose in_flight was added to, each reply one of whom it is from; that one has gone is told
+ * when all that it had answered has been given.
  * 9. Answers that a peer does not read wait with the transport, counted in bytes against that peer alone, and
  * delay nobody else; their messages are settled, and no longer count as in flight. Past a time in which it
  * reads nothing, or a number of bytes (options of the transport's, with defaults), they are dropped: on a
@@ -97,7 +100,7 @@ typedef struct crew_transport_config {
     crew_opening *opening;       /* open's own; NULL: it is never ended early */
     struct crew_queue *queue; /* the endpoint's: what wakes wait; for a task that opens a further connection
                                  (core/task.h) */
-    /* worker, NULL: nobody asks. By crew_transport_answered, _gone and _shrink */
+    /* NULL: nobody asks; but for gone, a worker's. By crew_transport_answered, _gone and _shrink */
     void (*answered)(void *context, const crew_message *message, crew_status status);
     void (*gone)(void *context);
     bool (*too_large)(void *context, crew_message *message);
@@ -201,7 +204,8 @@ struct crew_transport_ops {
      * executed'. */
     void (*pause)(void *state);
 
-    /* Flushes what send was given, for linger_ms at most, then closes. Client: appends to unsent the requests
+    /* Flushes what send was given, for linger_ms at most, or until the queue's fd is readable, where it can
+     * wait for that, then closes. Client: appends to unsent the requests
      * that were never written, in order; worker: unsent is NULL. */
     void (*close)(void *state, unsigned linger_ms, crew_list *unsent);
 
