@@ -10,6 +10,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,7 +18,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { LISTEN_MOST = 64 };
+enum { LISTEN_MOST = 64, LARGE_BYTES = 256 << 10 };
 
 struct settings {
     const char *listen[LISTEN_MOST];
@@ -279,6 +280,15 @@ static void raise_descriptor_limit(void)
         crew_log(CREW_LOG_DEBUG, "the limit of descriptors cannot be raised", NULL);
 }
 
+/* Large pieces go back to the system when they are freed, also those that libraries have: glibc learns from
+ * them to keep the next ones, and never gives back the end of a thread's heap, which malloc_trim passes over.
+ */
+static void give_memory_back(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, 4 * LARGE_BYTES);
+}
+
 static crew_status start(const struct settings *s, crew_server *server, const crew_service *service,
                          crew_error *why)
 {
@@ -330,6 +340,7 @@ int crew_worker_main(int argc, char **argv, const crew_service *service)
     if (outcome == SERVE) {
         crew_log_open(&settings.log);
         raise_descriptor_limit();
+        give_memory_back();
         code = serve(&settings, service, argv[0]);
     }
     free(settings.listen_text);

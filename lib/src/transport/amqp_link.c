@@ -316,6 +316,8 @@ static bool read_frame(struct amqp_link *link, struct amqp_event *out, crew_erro
 struct amqp_event amqp_link_next(struct amqp_link *link, crew_error *why)
 {
     struct amqp_event out = { .kind = AMQP_EVENT_NONE };
+    if (link->content == AMQP_EVENT_NONE)
+        crew_buffer_clear(&link->body); /* the last event's, which may be large */
     while (out.kind == AMQP_EVENT_NONE && read_frame(link, &out, why))
         continue;
     if (out.kind == AMQP_EVENT_NONE && beat(link) != CREW_OK) {

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-enum { FRAME_OVERHEAD = 8, CODEC_ROOM = 4096 };
+enum { FRAME_OVERHEAD = 8, CODEC_ROOM = 4096, OUTBOX_KEPT = 1 << 20 };
 
 static void put_u16(char *at, unsigned value)
 {
@@ -149,7 +149,10 @@ crew_status amqp_link_flush(struct amqp_link *link)
         return CREW_OK;
     crew_status status = link->tls ? flush_tls(link) : flush_plain(link);
     /* What is written makes room as soon as that is cheap: under steady load it may never be all. */
-    if (link->sent > link->outbox.size / 2) {
+    if (link->sent == link->outbox.size && link->outbox.capacity > OUTBOX_KEPT) {
+        crew_buffer_fini(&link->outbox);
+        link->sent = 0;
+    } else if (link->sent > link->outbox.size / 2) {
         link->outbox.size -= link->sent;
         memmove(link->outbox.data, link->outbox.data + link->sent, link->outbox.size);
         link->sent = 0;
