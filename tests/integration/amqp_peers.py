@@ -578,6 +578,17 @@ class BrokerFaults(Amqp):
         eventually(lambda: f"{self.queue}\t0" in self.broker.ctl("list_queues", "name", "messages"))
         self.assertFalse(worker.said("connection lost"), worker.text())
 
+    def test_a_handler_slower_than_the_broker_s_patience_runs_once(self):
+        def patience(milliseconds, tick):  # of channels that are opened from then on
+            self.broker.ctl("eval", f"application:set_env(rabbit, consumer_timeout, {milliseconds}), "
+                            f"application:set_env(rabbit, channel_tick_interval, {tick}).")
+        patience(1000, 500)
+        self.addCleanup(patience, 1800000, 60000)
+        worker = self.serve("--threads", "2")
+        self.assertEqual(rpcrew("call", "-t", "20", self.url, "sleep_ms", "5000").out, "5000\n")
+        self.assertTrue(worker.said("timed out") or worker.said("timeout"), worker.text())
+        self.assertTrue(worker.said("it is not run twice"), worker.text())
+
     def test_what_is_too_large_for_the_broker_costs_only_itself(self):
         def limit(size):  # of channels that are opened from then on: 3.x looks at the one, 4.x at the other
             self.broker.ctl("eval", f"application:set_env(rabbit, max_message_size, {size}), "
