@@ -63,6 +63,8 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
         status = zmq_end_reach(&c->end, why);
     if (status == CREW_OK)
         status = c->end.connects ? zmq_end_connect(&c->end, why) : zmq_end_bind(&c->end, why);
+    if (status == CREW_OK && c->end.connects && !c->end.inproc)
+        status = zmq_watch_await(&c->watch, why);
     if (status != CREW_OK)
         close_caller(c, 0);
     return status;

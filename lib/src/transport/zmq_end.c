@@ -238,7 +238,7 @@ static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
     /* None at a ROUTER: a peer that is held back is silent without being gone, and over one that goes
      * meanwhile libzmq 4.3 would end the process. A DEALER's answers are always read. */
     zmq_end_beat(end, type != ZMQ_ROUTER);
-    zmq_end_set(end->socket, ZMQ_HANDSHAKE_IVL, (int)end->config->connect_timeout_ms);
+    zmq_end_set(end->socket, ZMQ_HANDSHAKE_IVL, 0); /* or it ends good connections of ZMTP 2 */
     zmq_end_set(end->socket, ZMQ_RECONNECT_IVL, RECONNECT_MS);
     zmq_end_set(end->socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MOST_MS);
     zmq_end_set(end->socket, ZMQ_CONNECT_TIMEOUT, (int)end->config->connect_timeout_ms);

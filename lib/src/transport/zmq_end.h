@@ -21,7 +21,6 @@ struct zmq_end {
     bool inproc, connects;
     ino_t file;      /* of the ipc socket that this end has bound; 0: none */
     uint64_t number; /* of the binding of an inproc name that this end made or is connected to */
-    bool old;        /* who listens there speaks ZMTP 2, of which libzmq tells no handshake */
 };
 
 /* libzmq's address of one of a URL's hosts. CREW_BAD_ARGUMENT. */
@@ -35,9 +34,9 @@ crew_status zmq_end_bind(struct zmq_end *end, crew_error *why);
 crew_status zmq_end_connect(struct zmq_end *end, crew_error *why);
 void zmq_end_close(struct zmq_end *end, unsigned linger_ms);
 
-/* Whether somebody takes connections where this end is to connect to, and greets as ZeroMQ does
- * (rfc.zeromq.org/spec/23, and 15 of older ones): else CREW_NO_SERVICE. Of a name with addresses of both
- * families it becomes the one that answers. For open, before the socket is connected. */
+/* Finds what this end is to connect to, as far as that is known without connecting: a path that may be
+ * written to, a name's address, of several the one that answers. CREW_NO_SERVICE in words. For open, before
+ * the socket is connected. */
 crew_status zmq_end_reach(struct zmq_end *end, crew_error *why);
 
 /* What notices a peer that has gone without a word: ZMTP's heartbeats, unless the URL says heartbeat=0, or

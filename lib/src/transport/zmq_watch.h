@@ -13,7 +13,9 @@ struct zmq_watch {
     unsigned accepted; /* connections of a bound socket, in whatever state */
     int64_t heard_ms;  /* when the latest event came, */
     bool connected;    /* and whether a connection was there then */
-    bool old_peer;     /* a bound socket's, of ZMTP 2 */
+    bool failed;       /* some attempt has */
+    bool old_peer;     /* of ZMTP 2 */
+    int fd;            /* a connecting socket's connection; libzmq's */
     bool had;          /* a peer */
     const char *lost;  /* why the last peer has gone, or a connecting socket has no way back to one; NULL: it
                           has not */
@@ -22,6 +24,8 @@ struct zmq_watch {
 crew_status zmq_watch_start(struct zmq_watch *watch, struct zmq_end *end, crew_error *why);
 /* Takes note of what there is. */
 void zmq_watch_read(struct zmq_watch *watch, int64_t now_ms);
+/* Waits for a connecting socket's first attempt: CREW_NO_SERVICE if that fails. */
+crew_status zmq_watch_await(struct zmq_watch *watch, crew_error *why);
 bool zmq_watch_has_peer(const struct zmq_watch *watch);
 /* When it wants to be read again at the latest: milliseconds, or -1. */
 int zmq_watch_due(const struct zmq_watch *watch, int64_t now_ms);

@@ -326,12 +326,20 @@ static void a_connecting_socket_that_falls_silent_is_given_up(void **state)
     assert_int_equal(zmq_watch_due(&watch, 1000), 10000);
     zmq_watch_read(&watch, 10999);
     assert_null(watch.lost);
-    watch.connected = true;
-    zmq_watch_read(&watch, 12000);
-    assert_null(watch.lost);
-    watch.connected = false;
-    zmq_watch_read(&watch, 12000);
+    zmq_watch_read(&watch, 11000);
     assert_non_null(watch.lost);
+    watch = (struct zmq_watch){
+        .end = &end, .heard_ms = 1000, .monitor = watch.monitor, .connected = true, .fd = -1
+    };
+    zmq_watch_read(&watch, 5999);
+    assert_null(watch.lost);
+    zmq_watch_read(&watch, 6000); /* connected, and no handshake */
+    assert_non_null(watch.lost);
+    watch = (struct zmq_watch){
+        .end = &end, .heard_ms = 1000, .monitor = watch.monitor, .connected = true, .fd = -1, .peers = 1
+    };
+    zmq_watch_read(&watch, 1000000);
+    assert_null(watch.lost);
     zmq_close(watch.monitor);
     zmq_close(end.socket);
 }
