@@ -1,42 +1,18 @@
 /* What one peer of a ZeroMQ worker can do to another: nothing that lasts. Gates force the order; no time is
  * measured but by deadlines that are far away. */
-#include "support/gate.h"
+#include "support/handlers.h"
 #include "support/test.h"
 
 #include <rpcrew.h>
 
-#include <poll.h>
-#include <stdatomic.h>
 #include <zmq.h>
 
-static struct gate gate = GATE_INITIALIZER;
 static crew_dispatcher *dispatcher;
 static crew_server *server;
 static crew_client *own, *polite; /* the service's own client, and another peer */
 static char url[200];
 static void *context, *greedy; /* a plain DEALER */
 static char address[200];
-
-static crew_status pass(crew_call *call)
-{
-    gate_pass(&gate);
-    return crew_reply_int(call, 1);
-}
-
-static atomic_int was_raised;
-
-static crew_status until_cancelled(crew_call *call)
-{
-    struct pollfd fd = { .fd = crew_call_cancel_fd(call), .events = POLLIN };
-    gate_pass(&gate);
-    atomic_store(&was_raised, poll(&fd, 1, 20000) == 1 && crew_call_cancelled(call) ? 1 : -1);
-    return crew_reply_null(call);
-}
-
-static crew_status add(crew_call *call)
-{
-    return crew_reply_int(call, crew_arg_int(call, 0) + crew_arg_int(call, 1));
-}
 
 static crew_status blob(crew_call *call)
 {
