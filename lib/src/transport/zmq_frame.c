@@ -7,20 +7,19 @@
 #include <stdio.h>
 #include <sys/random.h>
 
-static char *put_text(char *at, const char *text)
+static char *put(char *at, crew_string text)
 {
-    size_t size = strlen(text);
-    memcpy(at, text, size);
-    return at + size;
+    memcpy(at, text.data, text.size);
+    return at + text.size;
 }
 
 size_t zmq_frame_write(const struct zmq_frame *frame, char bytes[ZMQ_FRAME_MOST])
 {
-    char *at = put_text(bytes, ZMQ_FRAME_MARK "\x82\xa4"
-                                              "left");
+    char *at = put(bytes, crew_str(ZMQ_FRAME_MARK "\x82\xa4"
+                                                  "left"));
     at += crew_msgpack_print_int(frame->left_ms, at);
-    at = put_text(at, "\xa8"
-                      "deadline");
+    at = put(at, crew_str("\xa8"
+                          "deadline"));
     at += crew_msgpack_print_int(frame->deadline_unix_ms, at);
     return (size_t)(at - bytes);
 }

@@ -37,7 +37,7 @@ static void use_address(struct zmq_end *end, const struct sockaddr *address, soc
 static crew_status ask_addresses(struct zmq_end *end, const char *host, crew_error *why)
 {
     const crew_transport_config *config = end->config;
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
     socklen_t size = sizeof address;
     int fd = dial_tcp(host, crew_url_port(config->url, config->host), config->connect_timeout_ms,
                       config->opening, why);

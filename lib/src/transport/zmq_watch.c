@@ -176,6 +176,5 @@ int zmq_watch_due(const struct zmq_watch *watch, int64_t now_ms)
         most = RETRY_MOST_MS + (int64_t)watch->end->config->connect_timeout_ms;
     else if (watch->peers || watch->old_peer || (!connects && !watch->accepted))
         return -1;
-    return since < most ? (int)(most - since)
-                        : (int)(connects ? OLD_MS : OLD_BOUND_MS); /* nothing tells of it */
+    return since < most ? (int)(most - since) : connects ? OLD_MS : OLD_BOUND_MS; /* nothing tells of it */
 }
