@@ -565,8 +565,7 @@ class BrokerFaults(Amqp):
         worker = self.worker("conformance", "--listen", f"{url}?queue={self.queue}&replies=no")
         self.assertEqual(rpcrew("notify", self.url, "update").code, 0)
         self.assertEqual(rpcrew("call", "-t", "1", self.url, "count").code, 4)
-        self.assertTrue(worker.said("wants an answer"))
-        self.assertFalse(worker.said("connection lost"), worker.text())
+        self.assertFalse(worker.said("WARN"), worker.text())
 
     def test_answers_to_nobody_s_direct_address_are_dropped(self):
         worker = self.serve()

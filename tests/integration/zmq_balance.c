@@ -231,6 +231,19 @@ static void what_waits_goes_to_the_first_that_appears(void **state)
     assert_int_equal(atomic_load(&count.of['c']), 10);
 }
 
+static void who_may_know_its_peers_is_said(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = { "zmq+tcp://127.0.0.1:1?peers=known",
+                                         "zmq+inproc://x?peers=known&mode=bind" };
+    for (size_t i = 0; i < 2; i++) {
+        crew_error why;
+        crew_client *none = NULL;
+        assert_status(crew_client_new(&none, wrong[i], NULL, &why), CREW_BAD_ARGUMENT);
+        assert_contains(why.message, "peers=known wants mode=bind, over tcp or ipc");
+    }
+}
+
 static void *greeter(void *context, const char *id)
 {
     int yes = 1, none = 0;
@@ -349,9 +362,13 @@ static void answers_that_have_arrived_count_although_the_worker_has_gone(void **
 {
     (void)state;
     struct count count = { 0 };
-    serve(2);
     crew_client_free(client);
-    assert_ok(crew_client_new(&client, addresses[2], NULL, NULL));
+    end(0, 1);
+    end(1, 1);
+    serve(2);
+    gate_reset(&gate);
+    const char *url = strstr(all, "mode=bind") ? all : addresses[2];
+    assert_ok(crew_client_new(&client, url, NULL, NULL));
     for (int i = 0; i < 60; i++)
         assert_ok(crew_client_start(client, "pass", note_slowly, &count, NULL, NULL));
     assert_true(gate_await(&gate, 16));
@@ -409,8 +426,10 @@ int main(void)
         TEST(what_waits_goes_to_the_first_that_appears),
         TEST(what_one_worker_has_no_room_for_another_gets),
         TEST(answers_that_have_arrived_count_although_the_worker_has_gone),
+        cmocka_unit_test(who_may_know_its_peers_is_said),
         KNOWN(calls_are_spread_by_how_many_are_outstanding),
         KNOWN(a_worker_that_goes_takes_only_its_own_calls_and_is_left_out),
+        KNOWN(answers_that_have_arrived_count_although_the_worker_has_gone),
         KNOWN(an_answer_of_another_worker_is_nobody_s),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

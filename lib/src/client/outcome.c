@@ -196,6 +196,8 @@ static void keep_or_give(struct crew_endpoint *endpoint, struct crew_pending *ca
 
 /* ---- events of the transport ---- */
 
+static void gone(struct crew_endpoint *endpoint);
+
 static void on_written(struct crew_endpoint *endpoint, crew_message *message)
 {
     crew_client *client = client_of(endpoint);
@@ -204,6 +206,7 @@ static void on_written(struct crew_endpoint *endpoint, crew_message *message)
     if (call)
         call->state = CREW_CALL_WRITTEN;
     crew_peer *peer = message->peer;
+    bool has_gone = call && peer && atomic_load(&peer->gone);
     message->peer = NULL;
     if (call && !call->peer)
         call->peer = peer;
@@ -211,6 +214,8 @@ static void on_written(struct crew_endpoint *endpoint, crew_message *message)
         leave_peer(peer);
     keep_or_give(endpoint, call, message);
     pthread_mutex_unlock(&client->mutex);
+    if (has_gone) /* which was told before this */
+        gone(endpoint);
 }
 
 static void on_confirmed(struct crew_endpoint *endpoint, crew_message *message)
@@ -326,7 +331,7 @@ static struct crew_pending *match(struct crew_link *link, const crew_message *me
     bool of_nobody = reply->id_kind == CREW_ID_NULL && (reply->is_error || !reply->valid);
     if (!id && of_nobody && link->due.count == 1)
         call = crew_due_first(&link->due); /* the sole one outstanding there: most likely that */
-    if (call && !id && call->state != CREW_CALL_WRITTEN)
+    if (call && !id && (call->state != CREW_CALL_WRITTEN || (call->peer && call->peer != message->peer)))
         call = NULL;
     if (!call || call->options.one_way) {
         client->stats.stray_replies++;

@@ -282,7 +282,6 @@ static void finish(struct crew_endpoint *e)
 {
     if (e->open) {
         crew_list unsent = { 0 };
-        crew_queue_take(&e->queue, &e->outgoing); /* what wakes it from now on is a stop that hurries it */
         crew_status status = e->options.server ? send_all(e) : CREW_OK;
         int64_t by_ms = atomic_load(&e->close_by_ms), left_ms = by_ms - crew_now_ms();
         unsigned linger_ms = !by_ms                      ? e->options.linger_ms
@@ -408,6 +407,13 @@ static void gone(void *context)
     e->options.owner->gone(e);
 }
 
+static bool hurried(void *context)
+{
+    const struct crew_endpoint *e = context;
+    int64_t by_ms = atomic_load(&e->close_by_ms);
+    return by_ms && by_ms <= crew_now_ms();
+}
+
 static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error *why)
 {
     const crew_transport *transport;
@@ -433,6 +439,7 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
                                            .answered = o->owner->answered ? answered : NULL,
                                            .gone = o->owner->gone ? gone : NULL,
                                            .too_large = o->owner->too_large ? too_large : NULL,
+                                           .hurried = hurried,
                                            .context = e,
                                            .brief = o->brief,
                                            .callbacks = o->callbacks,

@@ -285,6 +285,10 @@ static void raise_descriptor_limit(void)
  */
 static void give_memory_back(void)
 {
+    const char *tunables = getenv("GLIBC_TUNABLES");
+    if (getenv("MALLOC_MMAP_THRESHOLD_") || getenv("MALLOC_TRIM_THRESHOLD_") ||
+        (tunables && strstr(tunables, "malloc")))
+        return; /* somebody knows better */
     (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
     (void)mallopt(M_TRIM_THRESHOLD, 4 * LARGE_BYTES);
 }

@@ -191,7 +191,7 @@ static void start(crew_message *message, crew_arena *scratch)
         return;
     }
     crew_server_count(server, CREW_COUNT_CALLS, job->wire.count);
-    if (message->one_way)
+    if (message->one_way && !message->unanswered)
         note_unanswerable(endpoint, job);
     crew_server_count(server, CREW_COUNT_MALFORMED, job->wire.malformed);
     crew_intake_charge_decoded(endpoint, message, job);

@@ -91,7 +91,7 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
         { "heartbeat", NULL, 1, 3600, "seconds" }, { "prefetch", NULL, 1, 65535, "worker: in_flight" },  \
         { "ack", "reply|early", 0, 0, "worker: with the answer, or on receipt (at most once)" },         \
         { "bind", NULL, 0, 0, "worker: EXCHANGE:KEY, to which the queue is bound" },                     \
-        { "replies", "yes|no", 0, 0, "worker: no: it takes notifications alone, and answers nothing" },  \
+        { "replies", "yes|no", 0, 0, "worker: no: it answers nothing, and wants no right to" },          \
         { "redelivered", "run|refuse", 0, 0, "worker: what to do with what a worker had before" },       \
         { "reply", "queue|direct", 0, 0, "caller: an exclusive queue for answers, or direct reply-to" }, \
         { "declare", "yes|passive|no", 0, 0, "worker: declares the queue, only checks it, neither" },    \

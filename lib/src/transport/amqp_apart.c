@@ -11,6 +11,7 @@ enum {
     TAKEN_BYTES = 64 << 20,
     FAILURES_MOST = 3, /* then there is none to be had */
     RETRY_MS = 100,
+    BLAMED_MS = 10,  /* so that bad addresses do not make it log in all the time */
     LOSSES_MOST = 3, /* without a word, of one alone */
     FORCED = 320,    /* the broker stops: nobody's fault */
 };
@@ -20,6 +21,7 @@ struct amqp_way {
     crew_opening opening;
     crew_url *url;
     crew_transport_config config;
+    size_t host;
     struct amqp_link *link;
     crew_error failure;
 };
@@ -27,7 +29,7 @@ struct amqp_way {
 static void run(void *context)
 {
     struct amqp_way *way = context;
-    way->failure.status = amqp_link_open(&way->link, &way->config, AMQP_CALLS, &way->failure);
+    way->failure.status = amqp_link_open(&way->link, &way->config, &way->host, AMQP_CALLS, &way->failure);
     (void)crew_opening_waits_for(&way->opening, -1);
 }
 
@@ -68,6 +70,7 @@ static void start(struct amqp_apart *apart)
     way->config = *apart->config;
     way->config.url = way->url;
     way->config.opening = &way->opening;
+    way->host = apart->host;
     way->task = (struct crew_task){ .run = run,
                                     .abandon = free_way,
                                     .context = way,
@@ -88,8 +91,6 @@ static void drive_opening(struct amqp_apart *apart)
     if (!apart->way || !crew_task_is_through(&apart->way->task))
         return;
     if (apart->way->failure.status != CREW_OK) {
-        (void)snprintf(apart->words, sizeof apart->words, "%.*s", (int)sizeof apart->words - 1,
-                       apart->way->failure.message);
         note_failure(apart);
         return;
     }
@@ -101,7 +102,7 @@ static void drive_opening(struct amqp_apart *apart)
 bool amqp_apart_take(struct amqp_apart *apart, crew_message *m)
 {
     size_t count = apart->waiting.count + apart->sent.count + apart->through.count;
-    if (count >= TAKEN_MOST || (count && apart->bytes + m->reply.size > TAKEN_BYTES))
+    if (apart->bounded && (count >= TAKEN_MOST || (count && apart->bytes + m->reply.size > TAKEN_BYTES)))
         return false;
     apart->bytes += m->reply.size;
     crew_list_append(&apart->waiting, m);
@@ -124,6 +125,7 @@ static void publish(struct amqp_apart *apart)
             return;
         (void)crew_list_take(&apart->waiting);
         m->number = ++apart->published;
+        m->deadline_ms = crew_now_ms() + AMQP_LARGE_MS; /* of the confirm */
         crew_list_append(&apart->sent, m);
     }
 }
@@ -134,7 +136,7 @@ static void confirm(struct amqp_apart *apart, const struct amqp_event *e)
     crew_list_move(&all, &apart->sent);
     for (crew_message *m; (m = crew_list_take(&all));)
         if (m->number == e->tag || (e->multiple && m->number < e->tag))
-            set_through(apart, m, e->kind == AMQP_EVENT_ACK ? CREW_OK : CREW_OVERLOADED);
+            set_through(apart, m, e->kind == AMQP_EVENT_ACK ? CREW_OK : CREW_LIMIT);
         else
             crew_list_append(&apart->sent, m);
 }
@@ -147,6 +149,7 @@ static void on_loss(struct amqp_apart *apart, const struct amqp_event *e, const 
     bool blamed = e->code && e->code != FORCED;
     apart->losses += alone && !blamed;
     drop_way(apart);
+    apart->retry_at_ms = crew_now_ms() + (blamed ? BLAMED_MS : RETRY_MS);
     if (alone && (blamed || apart->losses >= LOSSES_MOST)) {
         (void)snprintf(apart->words, sizeof apart->words, "%.*s", (int)sizeof apart->words - 1, why->message);
         apart->code = e->code;
@@ -158,8 +161,14 @@ static void on_loss(struct amqp_apart *apart, const struct amqp_event *e, const 
         apart->suspects = apart->sent.count;
     crew_list_move(&apart->sent, &apart->waiting);
     crew_list_move(&apart->waiting, &apart->sent);
-    if (!blamed) /* it may be gone altogether */
-        apart->retry_at_ms = crew_now_ms() + RETRY_MS;
+}
+
+/* What is not confirmed in time, as by a queue without a server, does not hold up the others. */
+static void give_up_confirms(struct amqp_apart *apart)
+{
+    while (apart->sent.head && !amqp_link_is_blocked(apart->link) &&
+           apart->sent.head->deadline_ms <= crew_now_ms())
+        set_through(apart, crew_list_take(&apart->sent), CREW_TIMEOUT);
 }
 
 static void read_events(struct amqp_apart *apart)
@@ -185,8 +194,9 @@ crew_message *amqp_apart_next(struct amqp_apart *apart, crew_status *fate)
     if (apart->failures >= FAILURES_MOST)
         apart->failures = 0; /* for the next ones it is tried again */
     publish(apart);
-    if (apart->link)
-        (void)amqp_link_flush(apart->link); /* a loss is read */
+    if (apart->link && amqp_link_flush(apart->link) == CREW_NO_MEMORY) /* else a loss is read */
+        on_loss(apart, &(struct amqp_event){ .code = 0 }, &(crew_error){ .message = "no memory" });
+    give_up_confirms(apart);
     crew_message *m = crew_list_take(&apart->through);
     if (m) {
         apart->bytes -= m->reply.size;
@@ -197,11 +207,14 @@ crew_message *amqp_apart_next(struct amqp_apart *apart, crew_status *fate)
 
 int amqp_apart_due(const struct amqp_apart *apart)
 {
-    int64_t left = apart->retry_at_ms - crew_now_ms();
+    int64_t at = apart->retry_at_ms;
     if (apart->through.count)
         return 0;
-    if (apart->link || apart->way || !apart->waiting.count)
+    if (apart->link && apart->sent.count && !amqp_link_is_blocked(apart->link))
+        at = apart->sent.head->deadline_ms;
+    else if (apart->link || apart->way || !apart->waiting.count)
         return -1;
+    int64_t left = at - crew_now_ms();
     return left > 0 ? (int)left : 0;
 }
 
@@ -215,5 +228,5 @@ void amqp_apart_close(struct amqp_apart *apart, unsigned linger_ms, crew_list *l
     crew_list_move(left, &apart->through);
     crew_list_move(left, &apart->sent);
     crew_list_move(left, &apart->waiting);
-    *apart = (struct amqp_apart){ .config = apart->config };
+    *apart = (struct amqp_apart){ .config = apart->config, .host = apart->host, .bounded = apart->bounded };
 }

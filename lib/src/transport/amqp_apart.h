@@ -12,6 +12,8 @@ struct amqp_way; /* an opening under way, and what it has opened */
 /* All zero, but for the config, is none yet. */
 struct amqp_apart {
     const crew_transport_config *config;
+    size_t host;  /* of the URL's: the one that the worker's own connection is to */
+    bool bounded; /* how many there can be: else the prefetch bounds it */
     struct amqp_way *way;
     struct amqp_link *link; /* NULL: it is not open */
     crew_list waiting, sent, through;

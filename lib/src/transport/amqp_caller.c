@@ -52,7 +52,8 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     /* Calls are not confirmed unless that is asked for, so one-way calls then have a channel of their own. */
     if (c->confirms_one_way && !c->confirms_calls)
         c->one_way_channel = AMQP_CONFIRMS;
-    crew_status status = amqp_link_open(&c->link, config, c->confirms_one_way ? c->one_way_channel : 0, why);
+    crew_status status =
+        amqp_link_open(&c->link, config, NULL, c->confirms_one_way ? c->one_way_channel : 0, why);
     if (status != CREW_OK)
         return status;
     if (!amqp_link_has(c->link, c->one_way_channel)) { /* one channel for all, which is confirmed */

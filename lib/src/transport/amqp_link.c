@@ -12,6 +12,11 @@ unsigned amqp_link_heartbeat_ms(const struct amqp_link *link)
     return (unsigned)link->heartbeat_s * 1000;
 }
 
+size_t amqp_link_host(const struct amqp_link *link)
+{
+    return link->host;
+}
+
 bool amqp_link_has(const struct amqp_link *link, unsigned channel)
 {
     return channel <= link->channel_max;

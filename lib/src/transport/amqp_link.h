@@ -69,12 +69,13 @@ struct amqp_binding {
 
 enum { AMQP_CALLS = 1, AMQP_CONFIRMS = 2, AMQP_INQUIRIES = 3, AMQP_LARGE = 4 }; /* the channels */
 
-/* Connects and logs in, to the first of the URL's hosts that takes us; opens the channel of calls, and
- * confirm_channel (0: none), the same or another, with confirms; the same, if there is no other. Blocks up to
- * the config's connect_timeout_ms a host. CREW_NO_SERVICE: refused or not found, also the vhost or the
- * login. */
-crew_status amqp_link_open(struct amqp_link **link, const crew_transport_config *config,
+/* Connects and logs in, to the first of the URL's hosts that takes us, or to that one (host NULL: any); opens
+ * the channel of calls, and confirm_channel (0: none), the same or another, with confirms; the same, if there
+ * is no other. Blocks up to the config's connect_timeout_ms a host. CREW_NO_SERVICE: refused or not found,
+ * also the vhost or the login. */
+crew_status amqp_link_open(struct amqp_link **link, const crew_transport_config *config, const size_t *host,
                            unsigned confirm_channel, crew_error *why);
+size_t amqp_link_host(const struct amqp_link *link);
 /* Flushes and closes in order, for linger_ms at most, then drops the socket. Returns amqp_link_written of the
  * end. */
 uint64_t amqp_link_close(struct amqp_link *link, unsigned linger_ms);
@@ -94,7 +95,7 @@ crew_status amqp_link_consume(struct amqp_link *link, const char *queue, unsigne
                               crew_error *why);
 
 /* Whether this user may write to the default exchange, where answers go: asks by publishing there what nobody
- * takes. CREW_NO_SERVICE with the broker's words. *alarm: it may not be asked now, and the link is of no more
+ * takes. CREW_NO_SERVICE with the broker's words. *alarm: it says nothing now, and the link is of no more
  * use. While opening, before anything is consumed. */
 crew_status amqp_link_check_answers(struct amqp_link *link, bool *alarm, crew_error *why);
 

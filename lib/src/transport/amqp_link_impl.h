@@ -12,6 +12,7 @@ struct amqp_link {
     amqp_connection_state_t connection;
     crew_opening *opening; /* the config's */
     int fd;
+    size_t host; /* of the URL's */
     bool tls;
     bool blocked; /* the broker has an alarm, and reads nothing until it says otherwise */
     unsigned connect_timeout_ms;

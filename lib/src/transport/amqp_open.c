@@ -183,16 +183,17 @@ static crew_status open_channels(struct amqp_link *link, unsigned confirm_channe
 }
 
 /* The first of the hosts that takes us. If none does, one that may yet makes trying again worth while. */
-static crew_status open_some_host(struct amqp_link *link, const crew_url *url, unsigned confirm_channel,
-                                  crew_error *why)
+static crew_status open_some_host(struct amqp_link *link, const crew_url *url, const size_t *only,
+                                  unsigned confirm_channel, crew_error *why)
 {
     crew_buffer all = { 0 };
     bool may_pass = false;
     crew_status status = CREW_NO_SERVICE;
-    size_t count = crew_url_host_count(url);
-    for (size_t i = 0; i < count && status != CREW_OK; i++) {
+    size_t count = only ? *only + 1 : crew_url_host_count(url);
+    for (size_t i = only ? *only : 0; i < count && status != CREW_OK; i++) {
         crew_error one;
         amqp_link_disconnect(link);
+        link->host = i;
         status = connect_host(link, url, i, &one);
         if (status == CREW_OK)
             status = login(link, url, &one);
@@ -208,7 +209,7 @@ static crew_status open_some_host(struct amqp_link *link, const crew_url *url, u
     return status == CREW_OK ? CREW_OK : why->status;
 }
 
-crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *config,
+crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *config, const size_t *host,
                            unsigned confirm_channel, crew_error *why)
 {
     struct amqp_link *link = calloc(1, sizeof *link);
@@ -218,7 +219,7 @@ crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *
     link->connect_timeout_ms = config->connect_timeout_ms;
     link->message_most = config->limits.message_bytes;
     link->tls = strcmp(crew_url_scheme(config->url), "amqps") == 0;
-    crew_status status = open_some_host(link, config->url, confirm_channel, why);
+    crew_status status = open_some_host(link, config->url, host, confirm_channel, why);
     if (status != CREW_OK) {
         amqp_link_destroy(link);
         return status;
@@ -315,8 +316,7 @@ crew_status amqp_link_check_answers(struct amqp_link *link, bool *alarm, crew_er
     if (!amqp_link_publish(link, &nobody))
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     while ((left = until - crew_now_ms()) > 0) {
-        if (amqp_link_wait(link, -1, (int)left) != CREW_OK)
-            break;
+        crew_status status = amqp_link_wait(link, -1, (int)left);
         struct amqp_event e = amqp_link_next(link, &lost);
         *alarm = link->blocked;
         if (*alarm || e.kind == AMQP_EVENT_LARGE || (e.kind == AMQP_EVENT_RETURN && channel == AMQP_CALLS))
@@ -324,6 +324,9 @@ crew_status amqp_link_check_answers(struct amqp_link *link, bool *alarm, crew_er
         if (e.kind == AMQP_EVENT_LOST)
             return crew_error_set(why, CREW_NO_SERVICE, "answers cannot be sent (replies=no: none are): %s",
                                   lost.message);
+        if (status != CREW_OK)
+            return crew_error_set(why, CREW_NO_SERVICE, "the connection was lost while it was opened");
     }
-    return crew_error_set(why, CREW_NO_SERVICE, "the broker does not say whether answers can be sent");
+    *alarm = true; /* which it has not told of */
+    return CREW_OK;
 }

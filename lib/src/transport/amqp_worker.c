@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+enum { TICK_MS = 20, OWN_MS = 200 };
+
 struct worker {
     const crew_transport_config *config;
     struct amqp_link *link;
@@ -73,14 +75,14 @@ static void read_binding(struct worker *w)
 static crew_status open_link(struct worker *w, crew_error *why)
 {
     bool alarm = false;
-    crew_status status = amqp_link_open(&w->link, w->config, 0, why);
+    crew_status status = amqp_link_open(&w->link, w->config, NULL, 0, why);
     if (status != CREW_OK || !w->replies)
         return status;
     status = amqp_link_check_answers(w->link, &alarm, why);
     if (status == CREW_OK && !alarm)
         return CREW_OK;
     amqp_link_close(w->link, 0);
-    return alarm ? amqp_link_open(&w->link, w->config, 0, why) : status;
+    return alarm ? amqp_link_open(&w->link, w->config, NULL, 0, why) : status;
 }
 
 static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
@@ -88,7 +90,8 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     struct worker *w = state;
     *w = (struct worker){ .config = config,
                           .sizes = w->sizes,
-                          .apart.config = config,
+                          .apart = { .config = config,
+                                     .bounded = crew_url_option_is(config->url, "ack", "early") },
                           .replies = !crew_url_option_is(config->url, "replies", "no"),
                           .ack_early = crew_url_option_is(config->url, "ack", "early"),
                           .refuses = crew_url_option_is(config->url, "redelivered", "refuse"),
@@ -97,6 +100,7 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     if (status != CREW_OK)
         return status;
     amqp_sizes_open(&w->sizes, w->link);
+    w->apart.host = amqp_link_host(w->link);
     unsigned prefetch = (unsigned)crew_url_number(config->url, "prefetch", config->in_flight_max);
     status = declare(config, w->link, why);
     read_binding(w);
@@ -144,7 +148,8 @@ static crew_message *make_request(struct worker *w, const struct amqp_event *e)
         crew_message_give(w->config->messages, m);
         return NULL;
     }
-    m->one_way = m->one_way || !w->replies;
+    m->unanswered = !w->replies;
+    m->one_way = m->one_way || m->unanswered;
     m->refusal = e->redelivered && w->refuses ? CREW_REASON_REDELIVERED : NULL;
     m->deadline_ms = deadline_of(w, e);
     return m;
@@ -462,7 +467,10 @@ static unsigned left_until(int64_t until_ms)
 static bool linger_a_while(struct worker *w, int64_t until_ms)
 {
     crew_error why;
-    if (amqp_link_wait_for_two(w->link, w->apart.link, -1, (int)left_until(until_ms)) != CREW_OK)
+    unsigned left_ms = left_until(until_ms);
+    if (w->apart.waiting.count && !w->apart.link && left_ms > TICK_MS)
+        left_ms = TICK_MS; /* it is being opened, which wakes the endpoint's queue */
+    if (amqp_link_wait_for_two(w->link, w->apart.link, -1, (int)left_ms) != CREW_OK)
         return false;
     struct amqp_event e = amqp_link_next(w->link, &why);
     bool good = e.kind != AMQP_EVENT_LOST && drive_apart(w);
@@ -474,7 +482,9 @@ static bool linger_a_while(struct worker *w, int64_t until_ms)
 static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
 {
     struct worker *w = state;
-    int64_t until = crew_now_ms() + linger_ms;
+    unsigned own_ms =
+        linger_ms < OWN_MS ? linger_ms : OWN_MS; /* for the end of the worker's own connection */
+    int64_t until = crew_now_ms() + linger_ms - own_ms;
     (void)unsent;
     crew_list_free(&w->ready);
     while ((w->large.count || amqp_apart_is_busy(&w->apart)) && crew_now_ms() < until &&
@@ -483,7 +493,7 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
     amqp_apart_close(&w->apart, left_until(until), &w->large);
     for (crew_message *m; (m = crew_list_take(&w->large)); crew_message_free(m))
         crew_transport_answered(w->config, m, CREW_DISCONNECTED);
-    tell_answered(w, amqp_link_close(w->link, left_until(until)), CREW_DISCONNECTED);
+    tell_answered(w, amqp_link_close(w->link, left_until(until) + own_ms), CREW_DISCONNECTED);
 }
 
 const struct crew_transport_ops crew_amqp_worker_ops = {

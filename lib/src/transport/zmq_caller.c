@@ -13,7 +13,7 @@
 struct caller {
     struct zmq_end end;
     struct zmq_watch watch;
-    enum { ASKS, SENDS, SENDS_NOT } frame; /* ASKS: it depends on what the first answer says */
+    enum { ASKS, SENDS, SENDS_NOT } frame; /* ASKS: it depends on whose id the first answer brings */
     bool full;                             /* the peers' queues are, as far as we know */
     bool knows;                            /* its workers; then it has them here */
     struct zmq_workers workers;
@@ -35,12 +35,15 @@ static void close_caller(struct caller *c, unsigned linger_ms)
 
 static void end_connection(void *caller, int fd)
 {
-    zmq_workers_end(&((struct caller *)caller)->workers, fd);
+    struct caller *c = caller;
+    zmq_workers_end(&c->workers, fd);
+    c->drained = false; /* what it has answered may still be to be read */
 }
 
 static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct caller *c = state;
+    int64_t until = crew_now_ms() + config->connect_timeout_ms;
     *c = (struct caller){ 0 };
     c->knows = crew_url_option_is(config->url, "peers", "known");
     crew_status status = zmq_end_open(&c->end, config, c->knows ? ZMQ_ROUTER : ZMQ_DEALER, "connect", why);
@@ -49,11 +52,9 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     zmq_end_beat(&c->end, true); /* what comes is always read */
     zmq_end_set(c->end.socket, ZMQ_RCVHWM, RECEIVE_MARK);
     const char *headers = crew_url_option(config->url, "headers");
-    /* Of several workers behind a socket that is bound the next one may be another. */
-    c->frame = c->knows          ? SENDS
-               : headers         ? (strcmp(headers, "yes") == 0 ? SENDS : SENDS_NOT)
-               : c->end.connects ? ASKS
-                                 : SENDS_NOT;
+    c->frame = !headers ? ASKS : strcmp(headers, "yes") == 0 ? SENDS : SENDS_NOT;
+    if (!headers && !c->end.connects && !c->knows)
+        c->frame = SENDS_NOT; /* of several workers the next one may be another */
     status = zmq_watch_start(&c->watch, &c->end, why);
     if (c->knows) {
         c->watch.on_end = end_connection;
@@ -64,7 +65,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     if (status == CREW_OK)
         status = c->end.connects ? zmq_end_connect(&c->end, why) : zmq_end_bind(&c->end, why);
     if (status == CREW_OK && c->end.connects && !c->end.inproc)
-        status = zmq_watch_await(&c->watch, why);
+        status = zmq_watch_await(&c->watch, until, why);
     if (status != CREW_OK)
         close_caller(c, 0);
     return status;
@@ -105,13 +106,37 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
     return status;
 }
 
-/* Of a known worker it is told with the request whose that is. */
-static bool write_to_a_worker(const struct caller *c, crew_message *m, crew_string *frames, size_t count)
+/* A request's frames, behind the worker's id if there is one; bytes is for one of them. */
+static size_t frames_of(const crew_message *m, bool with_frame, char bytes[ZMQ_FRAME_MOST],
+                        crew_string *frames)
 {
+    size_t count = 0;
+    frames[count++] = crew_str("");
+    if (with_frame && m->deadline_ms) {
+        int64_t left = m->deadline_ms - crew_now_ms();
+        const struct zmq_frame frame = { .left_ms = left > 0 ? left : 0,
+                                         .deadline_unix_ms = crew_unix_ms() + left };
+        frames[count++] = (crew_string){ bytes, zmq_frame_write(&frame, bytes) };
+    }
+    frames[count++] = crew_buffer_string(&m->body);
+    return count;
+}
+
+static bool is_ours(crew_string id)
+{
+    return id.size >= strlen(ZMQ_FRAME_ID) && memcmp(id.data, ZMQ_FRAME_ID, strlen(ZMQ_FRAME_ID)) == 0;
+}
+
+/* Of a known worker it is told with the request whose that is. */
+static bool write_to_a_worker(struct caller *c, crew_message *m)
+{
+    char bytes[ZMQ_FRAME_MOST];
+    crew_string frames[4];
     struct zmq_worker *worker;
     while ((worker = zmq_workers_choose(&c->workers))) {
         frames[0] = (crew_string){ worker->id, worker->id_size };
-        int error = zmq_end_send(c->end.socket, frames, count);
+        bool with_frame = c->frame == SENDS || (c->frame == ASKS && is_ours(frames[0]));
+        int error = zmq_end_send(c->end.socket, frames, 1 + frames_of(m, with_frame, bytes, frames + 1));
         if (!error) {
             m->peer = crew_peer_hold(worker->peer);
             atomic_fetch_add(&worker->peer->in_flight, !m->one_way);
@@ -119,32 +144,27 @@ static bool write_to_a_worker(const struct caller *c, crew_message *m, crew_stri
         }
         if (error == ENOMEM)
             return false;
-        worker->full = true; /* or gone, which will be told */
+        worker->full = error == EAGAIN;
+        if (error != EAGAIN)
+            end_connection(c, worker->fd);
     }
     return false;
 }
 
-static bool write_request(const struct caller *c, crew_message *m)
+static bool write_request(struct caller *c, crew_message *m)
 {
     char bytes[ZMQ_FRAME_MOST];
-    crew_string frames[4] = { { 0 }, crew_str("") }; /* the first for a known worker's id */
-    size_t count = 2;
-    if (c->frame == SENDS && m->deadline_ms) {
-        int64_t left = m->deadline_ms - crew_now_ms();
-        const struct zmq_frame frame = { .left_ms = left > 0 ? left : 0,
-                                         .deadline_unix_ms = crew_unix_ms() + left };
-        frames[count++] = (crew_string){ bytes, zmq_frame_write(&frame, bytes) };
-    }
-    frames[count++] = crew_buffer_string(&m->body);
+    crew_string frames[3];
     if (c->knows)
-        return write_to_a_worker(c, m, frames, count);
-    return has_peer(c) && zmq_end_send(c->end.socket, frames + 1, count - 1) == 0;
+        return write_to_a_worker(c, m);
+    size_t count = frames_of(m, c->frame == SENDS, bytes, frames);
+    return has_peer(c) && zmq_end_send(c->end.socket, frames, count) == 0;
 }
 
 static bool is_from_ours(zmq_msg_t *part)
 {
     const char *id = zmq_msg_gets(part, "Identity");
-    return id && strncmp(id, ZMQ_FRAME_ID, strlen(ZMQ_FRAME_ID)) == 0;
+    return id && is_ours(crew_str(id));
 }
 
 /* The next message: its first frame and its last. Returns how many frames it has; 0: there is none. */
@@ -162,7 +182,8 @@ static size_t receive(const struct caller *c, zmq_msg_t *first, zmq_msg_t *last)
     return count;
 }
 
-/* A worker that greets is there from now on; what has been told of its descriptor by then was of another. */
+/* A worker that greets is there from now on. What has been told of its descriptor by then was of another,
+ * most likely; if it was of itself, sending to it says so. */
 static void greet(struct caller *c, crew_string id, int fd)
 {
     zmq_watch_read(&c->watch, crew_now_ms());
@@ -199,8 +220,10 @@ static crew_message *receive_answer(struct caller *c, crew_room *room)
         zmq_msg_init(&last);
         count = receive(c, &first, &last);
         c->drained = !count;
-        if (count && c->frame == ASKS)
+        if (count && c->frame == ASKS && !c->knows)
             c->frame = is_from_ours(&last) ? SENDS : SENDS_NOT;
+        if (count)
+            zmq_watch_note_message(&c->watch);
         if (count)
             (void)crew_room_take(room, NULL, zmq_msg_size(&last));
         m = count ? crew_message_take(c->end.config->messages) : NULL;

@@ -1,13 +1,14 @@
 /* The context, shared by all endpoints of the process, and what both ends do with their sockets. */
 #include "transport/zmq_end.h"
 
-#include "core/task.h"
+#include "core/thread.h"
 
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ enum {
     MISSED_MOST = 3, /* heartbeats, until a peer has gone */
     RECONNECT_MS = 50,
     RECONNECT_MOST_MS = 2000,
+    TICK_MS = 20,
 };
 
 /* ---- the context, and the names bound in it ---- */
@@ -39,6 +41,7 @@ struct bound_name {
 static pthread_mutex_t context_mutex = PTHREAD_MUTEX_INITIALIZER;
 static void *shared_context;
 static unsigned context_uses;
+static bool something_lingers; /* in it, and is not waited for */
 static struct bound_name *bound_names;
 static uint64_t last_number;
 
@@ -55,54 +58,29 @@ static void *context_enter(void)
     return context;
 }
 
-static void terminate(void *context)
+static void *terminate(void *context)
 {
     while (zmq_ctx_term(context) != 0 && errno == EINTR)
         continue;
+    return NULL;
 }
 
-/* libzmq cannot be told to wait no longer for what lingers, so that is waited for on a thread of its own. */
-struct ending {
-    struct crew_task task;
-    void *context;
-};
-
-static void run_ending(void *ending)
-{
-    terminate(((struct ending *)ending)->context);
-}
-
-/* Until it is through, or somebody wakes the endpoint: it is to end at once. */
-static void terminate_unless_woken(void *context, crew_queue *queue)
-{
-    struct ending *ending = calloc(1, sizeof *ending);
-    if (ending) {
-        ending->context = context;
-        ending->task =
-            (struct crew_task){ .run = run_ending, .abandon = free, .context = ending, .queue = queue };
-    }
-    if (!ending || crew_task_start(&ending->task, "rpcrew-linger", NULL) != CREW_OK) {
-        free(ending);
-        terminate(context);
-        return;
-    }
-    struct pollfd woken = { .fd = queue->fd, .events = POLLIN };
-    while (poll(&woken, 1, -1) < 0 && errno == EINTR)
-        continue;
-    if (crew_task_is_through(&ending->task) || !crew_task_leave(&ending->task))
-        free(ending);
-}
-
-/* The last to leave waits for what still lingers; queue NULL: in any case. */
-static void context_leave(crew_queue *queue)
+/* hurried: something of this end's still lingers, and nobody is to wait for it. The last to leave ends the
+ * context, which waits for all that lingers. */
+static void context_leave(bool hurried)
 {
     pthread_mutex_lock(&context_mutex);
     void *last = --context_uses == 0 ? shared_context : NULL;
-    if (last)
+    something_lingers = something_lingers || hurried;
+    bool lingers = something_lingers;
+    if (last) {
         shared_context = NULL;
+        something_lingers = false;
+    }
     pthread_mutex_unlock(&context_mutex);
-    if (last && queue)
-        terminate_unless_woken(last, queue);
+    pthread_t thread;
+    if (last && lingers && crew_thread_start(&thread, "rpcrew-linger", terminate, last, NULL) == CREW_OK)
+        (void)pthread_detach(thread);
     else if (last)
         terminate(last);
 }
@@ -227,7 +205,7 @@ static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
     if (!end->socket) {
         int error = errno;
         if (context)
-            context_leave(NULL);
+            context_leave(false);
         return crew_error_set(why, CREW_SYSTEM, "a ZeroMQ socket: %s", zmq_strerror(error));
     }
     int64_t most = (int64_t)end->config->hard_bytes;
@@ -238,7 +216,8 @@ static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
     /* None at a ROUTER: a peer that is held back is silent without being gone, and over one that goes
      * meanwhile libzmq 4.3 would end the process. A DEALER's answers are always read. */
     zmq_end_beat(end, type != ZMQ_ROUTER);
-    zmq_end_set(end->socket, ZMQ_HANDSHAKE_IVL, 0); /* or it ends good connections of ZMTP 2 */
+    if (end->connects) /* else it ends good connections of ZMTP 2; bound, it keeps strangers from staying */
+        zmq_end_set(end->socket, ZMQ_HANDSHAKE_IVL, 0);
     zmq_end_set(end->socket, ZMQ_RECONNECT_IVL, RECONNECT_MS);
     zmq_end_set(end->socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MOST_MS);
     zmq_end_set(end->socket, ZMQ_CONNECT_TIMEOUT, (int)end->config->connect_timeout_ms);
@@ -258,6 +237,34 @@ static ino_t file_of(const struct zmq_end *end)
     return path && *path != '@' && lstat(path, &file) == 0 ? file.st_ino : 0;
 }
 
+/* libzmq tells of the end of a socket's monitor when the socket is gone: all is sent, or has lingered its
+ * time. */
+static void *watch_the_end(const struct zmq_end *end)
+{
+    static atomic_uint count;
+    char name[64];
+    void *monitor = zmq_end_socket(ZMQ_PAIR);
+    (void)snprintf(name, sizeof name, "inproc://rpcrew-end-%u", atomic_fetch_add(&count, 1));
+    if (!monitor)
+        return NULL;
+    zmq_end_set(monitor, ZMQ_LINGER, 0);
+    if (zmq_socket_monitor(end->socket, name, ZMQ_EVENT_MONITOR_STOPPED) == 0 &&
+        zmq_connect(monitor, name) == 0)
+        return monitor;
+    zmq_close(monitor);
+    return NULL;
+}
+
+/* Until the socket is gone; false: it is not, and nobody waits any longer. */
+static bool await_the_end(const struct zmq_end *end, void *monitor, int64_t until_ms)
+{
+    zmq_pollitem_t item = { .socket = monitor, .events = ZMQ_POLLIN };
+    while (crew_now_ms() < until_ms && !crew_transport_is_hurried(end->config))
+        if (zmq_poll(&item, 1, TICK_MS) > 0)
+            return true;
+    return false;
+}
+
 void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
 {
     if (end->inproc && !end->connects && end->number)
@@ -266,10 +273,14 @@ void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
     if (end->file && end->file == file_of(end)) /* libzmq leaves it behind */
         (void)unlink(zmq_end_path(end));
     end->file = 0;
+    void *monitor = linger_ms && !end->inproc ? watch_the_end(end) : NULL;
     zmq_end_set(end->socket, ZMQ_LINGER, (int)linger_ms);
     zmq_close(end->socket);
     end->socket = NULL;
-    context_leave(linger_ms ? end->config->queue : NULL);
+    bool gone = !monitor || await_the_end(end, monitor, crew_now_ms() + linger_ms + TICK_MS);
+    if (monitor)
+        zmq_close(monitor);
+    context_leave(!gone);
 }
 
 crew_status zmq_end_failed(const struct zmq_end *end, const char *what, crew_error *why)

@@ -7,6 +7,10 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+enum { READ_MOST = 512 }; /* bytes of a frame; others are passed over */
+
+static const int64_t MILLISECONDS_MOST = (int64_t)1 << 53;
+
 static char *put(char *at, crew_string text)
 {
     memcpy(at, text.data, text.size);
@@ -28,15 +32,17 @@ static int64_t number_of(const crew_value *map, const char *key, int64_t otherwi
 {
     int64_t number = otherwise;
     const crew_value *value = crew_value_get(map, key);
-    return value && crew_value_int(value, &number) == CREW_OK ? number : otherwise;
+    bool has =
+        value && crew_value_int(value, &number) == CREW_OK && number >= 0 && number <= MILLISECONDS_MOST;
+    return has ? number : otherwise;
 }
 
 bool zmq_frame_read(crew_string bytes, crew_arena *arena, struct zmq_frame *frame)
 {
-    static const crew_limits limits = { .depth = 8 };
+    static const crew_limits limits = { .depth = 4, .items = 16 };
     const crew_value *map;
     size_t mark = sizeof ZMQ_FRAME_MARK - 1;
-    if (bytes.size <= mark || memcmp(bytes.data, ZMQ_FRAME_MARK, mark) != 0)
+    if (bytes.size <= mark || bytes.size > READ_MOST || memcmp(bytes.data, ZMQ_FRAME_MARK, mark) != 0)
         return false;
     crew_string rest = { bytes.data + mark, bytes.size - mark };
     if (crew_msgpack_decode(rest, &limits, arena, &map, NULL) != CREW_OK ||

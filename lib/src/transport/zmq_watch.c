@@ -115,7 +115,7 @@ static bool has_old_peer(const struct zmq_watch *watch, int64_t now_ms)
 static const char *gives_up(const struct zmq_watch *watch, int64_t now_ms)
 {
     int64_t silent_ms = now_ms - watch->heard_ms, most = (int64_t)watch->end->config->connect_timeout_ms;
-    if (!watch->end->connects || watch->peers || watch->old_peer)
+    if (!watch->end->connects || watch->end->inproc || watch->peers || watch->old_peer)
         return NULL;
     if (watch->connected)
         return silent_ms >= most ? "it took the connection, and made no handshake" : NULL;
@@ -144,13 +144,12 @@ void zmq_watch_read(struct zmq_watch *watch, int64_t now_ms)
         watch->lost = gives_up(watch, now_ms);
 }
 
-crew_status zmq_watch_await(struct zmq_watch *watch, crew_error *why)
+crew_status zmq_watch_await(struct zmq_watch *watch, int64_t until_ms, crew_error *why)
 {
     const struct zmq_end *end = watch->end;
-    int64_t until = crew_now_ms() + end->config->connect_timeout_ms;
     zmq_pollitem_t item = { .socket = watch->monitor, .events = ZMQ_POLLIN };
     bool tried = false;
-    while (!tried && crew_now_ms() < until) {
+    while (!tried && crew_now_ms() < until_ms) {
         if (!crew_opening_waits_for(end->config->opening, -1))
             return crew_error_set(why, CREW_NO_SERVICE, "nobody wants it any more");
         (void)zmq_end_poll(&item, 1, TICK_MS);

@@ -25,7 +25,13 @@ crew_status zmq_watch_start(struct zmq_watch *watch, struct zmq_end *end, crew_e
 /* Takes note of what there is. */
 void zmq_watch_read(struct zmq_watch *watch, int64_t now_ms);
 /* Waits for a connecting socket's first attempt: CREW_NO_SERVICE if that fails. */
-crew_status zmq_watch_await(struct zmq_watch *watch, crew_error *why);
+crew_status zmq_watch_await(struct zmq_watch *watch, int64_t until_ms, crew_error *why);
+/* Something has been received: whoever sent that has shaken hands, whatever libzmq has told. */
+static inline void zmq_watch_note_message(struct zmq_watch *watch)
+{
+    watch->old_peer = watch->old_peer || (watch->connected && !watch->peers);
+}
+
 bool zmq_watch_has_peer(const struct zmq_watch *watch);
 /* When it wants to be read again at the latest: milliseconds, or -1. */
 int zmq_watch_due(const struct zmq_watch *watch, int64_t now_ms);

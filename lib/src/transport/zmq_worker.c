@@ -34,7 +34,8 @@ enum {
     DEPTHS = 4, /* beyond that */
     RECEIVE_LEAST = 8,
     MARK_MOST = 1000,
-    SEND_QUEUE = 64, /* messages that libzmq queues for a peer */
+    CLOCKS_MS = 1000, /* by which clocks may differ */
+    SEND_QUEUE = 64,  /* messages that libzmq queues for a peer */
 };
 
 struct route {
@@ -49,7 +50,6 @@ struct worker {
     unsigned send_timeout_ms;
     size_t send_bytes;
     int64_t peek_at_ms;
-    int64_t empty_at_ms; /* when there was nothing to receive: what comes now was sent later */
     bool clocks_disagree;
     struct zmq_peers peers;
 };
@@ -89,7 +89,6 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     char id[ZMQ_FRAME_ID_MOST];
     int result = zmq_setsockopt(w->end.socket, ZMQ_ROUTING_ID, id, zmq_frame_new_id(id));
     (void)result;
-    w->empty_at_ms = crew_now_ms();
     zmq_end_set(w->end.socket, ZMQ_PROBE_ROUTER, crew_url_option_is(config->url, "peers", "known"));
     if (watches(w))
         status = zmq_watch_start(&w->watch, &w->end, why);
@@ -238,20 +237,28 @@ static crew_message *receive_request(struct worker *w, bool *again)
     return m;
 }
 
-/* What a caller of ours says beside the body. */
-static void read_frame(struct worker *w, crew_message *m, int64_t now_ms)
+/* What a caller of ours says beside the body. Its clock may be another: what its requests have been under way
+ * is the difference to the one that was so for the shortest time, of late. */
+static void read_frame(struct worker *w, struct zmq_peer *peer, crew_message *m, int64_t now_ms)
 {
     const struct route *route = m->mine;
     struct zmq_frame frame;
-    bool disagree = false;
-    if (!zmq_frame_read(route->frames[route->count - 1], &m->arena, &frame) ||
-        (frame.deadline_unix_ms <= 0 && frame.left_ms < 0))
+    if (!zmq_frame_read(route->frames[route->count - 1], &m->arena, &frame))
         return;
-    m->deadline_ms =
-        crew_travelled_deadline(frame.deadline_unix_ms, frame.left_ms, now_ms - w->empty_at_ms, &disagree);
-    if (disagree && !w->clocks_disagree)
+    if (frame.deadline_unix_ms <= 0 || frame.left_ms < 0) {
+        bool disagree;
+        if (frame.deadline_unix_ms > 0 || frame.left_ms >= 0)
+            m->deadline_ms =
+                crew_travelled_deadline(frame.deadline_unix_ms, frame.left_ms, INT64_MAX, &disagree);
+        return;
+    }
+    int64_t passed = frame.left_ms - (frame.deadline_unix_ms - crew_unix_ms()); /* by the two clocks */
+    int64_t least = zmq_peer_least(peer, passed, now_ms);
+    m->deadline_ms = now_ms + frame.left_ms - (passed - least);
+    if (!w->clocks_disagree && (least > CLOCKS_MS || least < -CLOCKS_MS)) {
+        w->clocks_disagree = true;
         crew_log(CREW_LOG_WARN, CREW_CLOCKS_DISAGREE, "{s:s}", "endpoint", crew_url_text(w->end.config->url));
-    w->clocks_disagree = w->clocks_disagree || disagree;
+    }
 }
 
 /* An answer's frames. */
@@ -482,6 +489,7 @@ static void place(struct worker *w, crew_message *m, int64_t now_ms, crew_list *
     peer->connection = m->number;
     m->peer = crew_peer_hold(peer->core);
     peer->last_ms = now_ms;
+    read_frame(w, peer, m, now_ms);
     bool in_turn = !peer->parked.count && peer->waiting_bytes <= HELD_BYTES;
     if (in_turn && crew_room_take(room, peer->core, m->body.size)) {
         crew_list_append(messages, m);
@@ -503,11 +511,10 @@ static void receive_requests(struct worker *w, crew_list *messages, crew_room *r
         w->peek_at_ms = now + peek_interval_ms(w);
     for (int i = 0; again && i < ROUND_MOST && (peek || reads_on(w, room)); peek = false, i++) {
         crew_message *m = receive_request(w, &again);
-        if (!again)
-            w->empty_at_ms = now;
+        if (again && watches(w))
+            zmq_watch_note_message(&w->watch);
         if (!m)
             continue;
-        read_frame(w, m, now);
         place(w, m, now, messages, room);
     }
 }

@@ -12,7 +12,7 @@ struct zmq_worker *zmq_workers_find(const struct zmq_workers *workers, crew_stri
 
 bool zmq_workers_add(struct zmq_workers *workers, crew_string id, int fd)
 {
-    struct zmq_worker *worker = id.size <= ZMQ_WORKER_ID_MOST ? calloc(1, sizeof *worker) : NULL;
+    struct zmq_worker *worker = fd >= 0 && id.size <= ZMQ_WORKER_ID_MOST ? calloc(1, sizeof *worker) : NULL;
     crew_peer *peer = worker ? crew_peer_new(worker) : NULL;
     if (!peer) {
         free(worker);

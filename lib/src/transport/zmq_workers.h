@@ -24,7 +24,7 @@ struct zmq_workers {
 
 /* NULL: it has not greeted. */
 struct zmq_worker *zmq_workers_find(const struct zmq_workers *workers, crew_string id);
-/* It has greeted, over that connection; false without memory. */
+/* It has greeted, over that connection; false without memory, or if libzmq does not tell which. */
 bool zmq_workers_add(struct zmq_workers *workers, crew_string id, int fd);
 /* A connection has ended: a worker's, perhaps, of which answers may still be to be read. */
 void zmq_workers_end(struct zmq_workers *workers, int fd);

@@ -209,15 +209,18 @@ static void without_a_connection_for_them_such_answers_are_acknowledged_first(vo
 static void answers_that_wait_apart_are_bounded(void **state)
 {
     (void)state;
-    struct amqp_apart apart = { .config = NULL };
+    struct amqp_apart apart = { .bounded = true };
     crew_list left = { 0 };
     for (int i = 0; i < 1024; i++)
         assert_true(amqp_apart_take(&apart, crew_message_new()));
     crew_message *beyond = crew_message_new();
     assert_false(amqp_apart_take(&apart, beyond));
+    apart.bounded = false; /* where the prefetch bounds them */
+    assert_true(amqp_apart_take(&apart, beyond));
     amqp_apart_close(&apart, 0, &left);
-    assert_int_equal(left.count, 1024);
+    assert_int_equal(left.count, 1025);
     crew_list_free(&left);
+    apart.bounded = true;
     for (int i = 0; i < 65; i++) {
         static char mebibyte[1 << 20];
         crew_message *m = crew_message_new();
@@ -229,7 +232,6 @@ static void answers_that_wait_apart_are_bounded(void **state)
     }
     amqp_apart_close(&apart, 0, &left);
     crew_list_free(&left);
-    crew_message_free(beyond);
 }
 
 int main(void)

@@ -2,6 +2,7 @@
 #include "support/raw.h"
 
 #include "transport/zmq_frame.h"
+#include "transport/zmq_peers.h"
 #include "transport/zmq_watch.h"
 
 #include <errno.h>
@@ -260,29 +261,52 @@ static void deadlines_travel_to_workers_of_ours_alone(void **state)
     raw_close(&worker, NULL);
 }
 
-/* Whether the worker's clock is ahead or behind, what has just come has the time that it says it has. */
+/* How long a request has, whose caller gives it two seconds, by a clock that is so far from ours, and that
+ * was under way for a while. */
+static int64_t time_left(struct raw_end *worker, void *peer, int64_t skew_ms, int64_t under_way_ms)
+{
+    char bytes[ZMQ_FRAME_MOST];
+    const struct zmq_frame frame = { 2000, crew_unix_ms() - under_way_ms + 2000 + skew_ms };
+    size_t size = zmq_frame_write(&frame, bytes);
+    assert_int_equal(zmq_send(peer, "", 0, ZMQ_SNDMORE), 0);
+    assert_true(zmq_send(peer, bytes, size, ZMQ_SNDMORE) > 0);
+    assert_int_equal(zmq_send(peer, "x", 1, 0), 1);
+    crew_message *m = raw_next(worker);
+    int64_t left = m->deadline_ms - crew_now_ms();
+    raw_settle(worker, m, CREW_SETTLE_DONE, NULL);
+    return left;
+}
+
 static void a_clock_that_disagrees_drops_nothing(void **state)
 {
     (void)state;
     static const int64_t skews_s[] = { -86400, -10, 0, 10, 86400 };
     struct raw_end worker;
     raw_open(&worker, url, true);
-    void *peer = fixed("somebody");
     for (size_t i = 0; i < sizeof skews_s / sizeof *skews_s; i++) {
-        char bytes[ZMQ_FRAME_MOST];
-        const struct zmq_frame frame = { 2000, crew_unix_ms() + 2000 + skews_s[i] * 1000 };
-        size_t size = zmq_frame_write(&frame, bytes);
-        raw_drive(&worker); /* nothing waits there: what comes was sent just now */
-        assert_int_equal(zmq_send(peer, "", 0, ZMQ_SNDMORE), 0);
-        assert_true(zmq_send(peer, bytes, size, ZMQ_SNDMORE) > 0);
-        assert_int_equal(zmq_send(peer, "x", 1, 0), 1);
-        crew_message *m = raw_next(&worker);
-        int64_t left = m->deadline_ms - crew_now_ms();
+        char id[20];
+        (void)snprintf(id, sizeof id, "peer %zu", i);
+        void *peer = fixed(id);
+        int64_t left = time_left(&worker, peer, skews_s[i] * 1000, 0);
         assert_true(left > 0 && left <= 2000);
-        raw_settle(&worker, m, CREW_SETTLE_DONE, NULL);
+        left =
+            time_left(&worker, peer, skews_s[i] * 1000, 1500); /* it is known by now what that clock says */
+        assert_true(left > -500 && left <= 600);
+        zmq_close(peer);
     }
-    zmq_close(peer);
     raw_close(&worker, NULL);
+}
+
+static void clocks_that_are_set_are_noticed(void **state)
+{
+    (void)state;
+    struct zmq_peer peer = { .since_ms = 0 };
+    assert_int_equal(zmq_peer_least(&peer, 5, 1000), 5);
+    assert_int_equal(zmq_peer_least(&peer, 3, 2000), 3);
+    assert_int_equal(zmq_peer_least(&peer, 700, 3000), 3);
+    assert_int_equal(zmq_peer_least(&peer, 9000, 12000), 3); /* it may be a delay */
+    assert_int_equal(zmq_peer_least(&peer, 9001, 23000), 9000);
+    assert_int_equal(zmq_peer_least(&peer, 70000, 90000), 70000); /* long after */
 }
 
 static void a_stranger_s_handshake_ends_nobody_s_calls(void **state)
@@ -336,8 +360,18 @@ static void a_connecting_socket_that_falls_silent_is_given_up(void **state)
     zmq_watch_read(&watch, 6000); /* connected, and no handshake */
     assert_non_null(watch.lost);
     watch = (struct zmq_watch){
+        .end = &end, .heard_ms = 1000, .monitor = watch.monitor, .connected = true, .fd = -1
+    };
+    zmq_watch_note_message(&watch); /* of a peer whose handshake was not told */
+    zmq_watch_read(&watch, 1000000);
+    assert_null(watch.lost);
+    watch = (struct zmq_watch){
         .end = &end, .heard_ms = 1000, .monitor = watch.monitor, .connected = true, .fd = -1, .peers = 1
     };
+    zmq_watch_read(&watch, 1000000);
+    assert_null(watch.lost);
+    watch = (struct zmq_watch){ .end = &end, .monitor = watch.monitor };
+    end.inproc = true; /* nothing is ever told of those */
     zmq_watch_read(&watch, 1000000);
     assert_null(watch.lost);
     zmq_close(watch.monitor);
@@ -379,6 +413,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(deadlines_travel_to_workers_of_ours_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(a_clock_that_disagrees_drops_nothing, setup, teardown),
+        cmocka_unit_test(clocks_that_are_set_are_noticed),
         cmocka_unit_test_setup_teardown(a_stranger_s_handshake_ends_nobody_s_calls, setup, teardown),
         cmocka_unit_test_setup_teardown(a_connecting_socket_that_falls_silent_is_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(a_path_whose_owner_accepts_nobody_is_taken, setup, teardown),

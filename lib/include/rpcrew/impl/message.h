@@ -47,6 +47,7 @@ typedef struct crew_message {
     crew_peer *peer;           /* who sent it, with a hold of the message's; NULL: the endpoint's one */
     const char *refusal;       /* why it is to be answered and not run (docs/errors.md); NULL: run it */
     bool redelivered;          /* it had been given out before */
+    bool unanswered;           /* one_way since its endpoint answers nothing, which is no cause for words */
     crew_status status;        /* why it is settled without an answer, if not for having none: CREW_EXPIRED,
                                   CREW_NO_MEMORY */
     const crew_value *headers; /* what came beside the body, an object in the arena; NULL: nothing */

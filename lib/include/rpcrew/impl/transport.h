@@ -104,6 +104,7 @@ typedef struct crew_transport_config {
     void (*answered)(void *context, const crew_message *message, crew_status status);
     void (*gone)(void *context);
     bool (*too_large)(void *context, crew_message *message);
+    bool (*hurried)(void *context); /* by crew_transport_is_hurried */
     void *context;
     crew_message_pool *messages; /* where new messages come from and those that are finished go to */
 } crew_transport_config;
@@ -124,6 +125,12 @@ static inline void crew_transport_answered(const crew_transport_config *config, 
 static inline bool crew_transport_shrink(const crew_transport_config *config, crew_message *message)
 {
     return config->too_large && config->too_large(config->context, message);
+}
+
+/* For a close that lingers: whether it is to end at once, since a worker was told to stop once more. */
+static inline bool crew_transport_is_hurried(const crew_transport_config *config)
+{
+    return config->hurried && config->hurried(config->context);
 }
 
 /* Tells that a peer has gone, as soon as it is known: its calls that have not begun are not run any more, and
@@ -204,9 +211,8 @@ struct crew_transport_ops {
      * executed'. */
     void (*pause)(void *state);
 
-    /* Flushes what send was given, for linger_ms at most, or until the queue's fd is readable, where it can
-     * wait for that, then closes. Client: appends to unsent the requests
-     * that were never written, in order; worker: unsent is NULL. */
+    /* Flushes what send was given, for linger_ms at most, or until it is hurried, then closes. Client:
+     * appends to unsent the requests that were never written, in order; worker: unsent is NULL. */
     void (*close)(void *state, unsigned linger_ms, crew_list *unsent);
 
     /* Worker: whether answers still wait for their peers, or requests are still to be given after pause, so
