@@ -41,7 +41,6 @@ struct bound_name {
 static pthread_mutex_t context_mutex = PTHREAD_MUTEX_INITIALIZER;
 static void *shared_context;
 static unsigned context_uses;
-static bool something_lingers; /* in it, and is not waited for */
 static struct bound_name *bound_names;
 static uint64_t last_number;
 
@@ -58,31 +57,16 @@ static void *context_enter(void)
     return context;
 }
 
-static void *terminate(void *context)
-{
-    while (zmq_ctx_term(context) != 0 && errno == EINTR)
-        continue;
-    return NULL;
-}
-
-/* hurried: something of this end's still lingers, and nobody is to wait for it. The last to leave ends the
- * context, which waits for all that lingers. */
-static void context_leave(bool hurried)
+/* The last to leave ends it; by then nothing lingers there. */
+static void context_leave(void)
 {
     pthread_mutex_lock(&context_mutex);
     void *last = --context_uses == 0 ? shared_context : NULL;
-    something_lingers = something_lingers || hurried;
-    bool lingers = something_lingers;
-    if (last) {
+    if (last)
         shared_context = NULL;
-        something_lingers = false;
-    }
     pthread_mutex_unlock(&context_mutex);
-    pthread_t thread;
-    if (last && lingers && crew_thread_start(&thread, "rpcrew-linger", terminate, last, NULL) == CREW_OK)
-        (void)pthread_detach(thread);
-    else if (last)
-        terminate(last);
+    while (last && zmq_ctx_term(last) != 0 && errno == EINTR)
+        continue;
 }
 
 /* 0 without memory. */
@@ -205,7 +189,7 @@ static crew_status make_socket(struct zmq_end *end, int type, crew_error *why)
     if (!end->socket) {
         int error = errno;
         if (context)
-            context_leave(false);
+            context_leave();
         return crew_error_set(why, CREW_SYSTEM, "a ZeroMQ socket: %s", zmq_strerror(error));
     }
     int64_t most = (int64_t)end->config->hard_bytes;
@@ -255,14 +239,34 @@ static void *watch_the_end(const struct zmq_end *end)
     return NULL;
 }
 
-/* Until the socket is gone; false: it is not, and nobody waits any longer. */
-static bool await_the_end(const struct zmq_end *end, void *monitor, int64_t until_ms)
+/* Until the socket is gone. The monitor's other end must not be closed before: libzmq's thread that ends
+ * sockets would wait for ever to tell it. */
+static bool is_gone(void *monitor, int timeout_ms)
 {
     zmq_pollitem_t item = { .socket = monitor, .events = ZMQ_POLLIN };
-    while (crew_now_ms() < until_ms && !crew_transport_is_hurried(end->config))
-        if (zmq_poll(&item, 1, TICK_MS) > 0)
-            return true;
-    return false;
+    return zmq_poll(&item, 1, timeout_ms) > 0;
+}
+
+static void *await_the_end(void *monitor)
+{
+    while (!is_gone(monitor, -1))
+        continue;
+    zmq_close(monitor);
+    context_leave();
+    return NULL;
+}
+
+/* Waits for a socket that lingers, unless that is hurried: then a thread does, which outlives this end. */
+static void linger(const struct zmq_end *end, void *monitor)
+{
+    pthread_t thread;
+    bool gone = false;
+    while (!gone && !crew_transport_is_hurried(end->config))
+        gone = is_gone(monitor, TICK_MS);
+    if (gone || crew_thread_start(&thread, "rpcrew-linger", await_the_end, monitor, NULL) != CREW_OK)
+        (void)await_the_end(monitor);
+    else
+        (void)pthread_detach(thread);
 }
 
 void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
@@ -277,10 +281,10 @@ void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
     zmq_end_set(end->socket, ZMQ_LINGER, (int)linger_ms);
     zmq_close(end->socket);
     end->socket = NULL;
-    bool gone = !monitor || await_the_end(end, monitor, crew_now_ms() + linger_ms + TICK_MS);
     if (monitor)
-        zmq_close(monitor);
-    context_leave(!gone);
+        linger(end, monitor);
+    else
+        context_leave();
 }
 
 crew_status zmq_end_failed(const struct zmq_end *end, const char *what, crew_error *why)
