@@ -82,6 +82,7 @@ static void note_ready(struct crew_endpoint *e)
     bool ready = e->open && (!e->ops->ready || e->ops->ready(e->connection->state));
     bool before = atomic_exchange(&e->ready, ready);
     e->was_ready = e->open && (e->was_ready || ready);
+    e->ever_open = e->ever_open || ready;
     if (ready && !before && e->options.owner->ready)
         e->options.owner->ready(e);
 }
@@ -115,7 +116,7 @@ static void conclude_opening(struct crew_endpoint *e, const crew_error *result)
     if (e->open) {
         e->epoch++;
         e->paused = false;
-        e->ever_open = true;
+        e->ever_open = e->ever_open || !e->ops->lazy_open; /* else when there is a peer */
         e->last_failure.message[0] = '\0';
         crew_log(CREW_LOG_INFO, e->options.server ? "listening" : "connected", "{s:s}", "endpoint",
                  crew_url_text(e->url));
@@ -411,7 +412,7 @@ static bool hurried(void *context)
 {
     const struct crew_endpoint *e = context;
     int64_t by_ms = atomic_load(&e->close_by_ms);
-    return by_ms && by_ms <= crew_now_ms();
+    return by_ms && by_ms + LINGER_LEAST_MS <= crew_now_ms();
 }
 
 static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error *why)

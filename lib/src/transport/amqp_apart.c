@@ -125,7 +125,7 @@ static void publish(struct amqp_apart *apart)
             return;
         (void)crew_list_take(&apart->waiting);
         m->number = ++apart->published;
-        m->deadline_ms = crew_now_ms() + AMQP_LARGE_MS; /* of the confirm */
+        m->deadline_ms = crew_now_ms(); /* since when its confirm is waited for */
         crew_list_append(&apart->sent, m);
     }
 }
@@ -136,39 +136,54 @@ static void confirm(struct amqp_apart *apart, const struct amqp_event *e)
     crew_list_move(&all, &apart->sent);
     for (crew_message *m; (m = crew_list_take(&all));)
         if (m->number == e->tag || (e->multiple && m->number < e->tag))
-            set_through(apart, m, e->kind == AMQP_EVENT_ACK ? CREW_OK : CREW_LIMIT);
+            set_through(apart, m, e->kind == AMQP_EVENT_ACK ? CREW_OK : CREW_OVERLOADED);
         else
             crew_list_append(&apart->sent, m);
 }
 
-/* What was not confirmed goes again. If it was one alone, and the broker had words for it, it is not what the
- * broker will have. */
+/* What was not confirmed goes again, in front. */
+static void publish_again(struct amqp_apart *apart)
+{
+    drop_way(apart);
+    crew_list_move(&apart->sent, &apart->waiting);
+    crew_list_move(&apart->waiting, &apart->sent);
+}
+
+/* If it was one alone, and the broker had words for it, it is not what the broker will have. */
 static void on_loss(struct amqp_apart *apart, const struct amqp_event *e, const crew_error *why)
 {
     bool alone = apart->sent.count == 1 && (apart->suspects || !apart->waiting.count);
     bool blamed = e->code && e->code != FORCED;
     apart->losses += alone && !blamed;
-    drop_way(apart);
     apart->retry_at_ms = crew_now_ms() + (blamed ? BLAMED_MS : RETRY_MS);
     if (alone && (blamed || apart->losses >= LOSSES_MOST)) {
         (void)snprintf(apart->words, sizeof apart->words, "%.*s", (int)sizeof apart->words - 1, why->message);
         apart->code = e->code;
         set_through(apart, crew_list_take(&apart->sent),
                     strstr(why->message, AMQP_MAX_SIZE) ? CREW_LIMIT : CREW_DISCONNECTED);
-        return;
-    }
-    if (apart->sent.count > apart->suspects)
+    } else if (apart->sent.count > apart->suspects) {
         apart->suspects = apart->sent.count;
-    crew_list_move(&apart->sent, &apart->waiting);
-    crew_list_move(&apart->waiting, &apart->sent);
+    }
+    publish_again(apart);
 }
 
-/* What is not confirmed in time, as by a queue without a server, does not hold up the others. */
+/* When the first that was sent is given up, if it is not confirmed; while an alarm lasts nothing is read. */
+static int64_t confirm_by(const struct amqp_apart *apart)
+{
+    int64_t since = apart->sent.head->deadline_ms;
+    return (since > apart->heard_ms ? since : apart->heard_ms) + AMQP_LARGE_MS;
+}
+
+/* What is not confirmed in time, as by a queue without a server, does not hold up the others. What may still
+ * become of it is not to be taken for what becomes of those behind it. */
 static void give_up_confirms(struct amqp_apart *apart)
 {
-    while (apart->sent.head && !amqp_link_is_blocked(apart->link) &&
-           apart->sent.head->deadline_ms <= crew_now_ms())
-        set_through(apart, crew_list_take(&apart->sent), CREW_TIMEOUT);
+    if (apart->link && amqp_link_is_blocked(apart->link))
+        apart->heard_ms = crew_now_ms();
+    if (!apart->sent.head || confirm_by(apart) > crew_now_ms())
+        return;
+    set_through(apart, crew_list_take(&apart->sent), CREW_TIMEOUT);
+    publish_again(apart);
 }
 
 static void read_events(struct amqp_apart *apart)
@@ -211,7 +226,7 @@ int amqp_apart_due(const struct amqp_apart *apart)
     if (apart->through.count)
         return 0;
     if (apart->link && apart->sent.count && !amqp_link_is_blocked(apart->link))
-        at = apart->sent.head->deadline_ms;
+        at = confirm_by(apart);
     else if (apart->link || apart->way || !apart->waiting.count)
         return -1;
     int64_t left = at - crew_now_ms();

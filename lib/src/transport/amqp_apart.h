@@ -23,8 +23,9 @@ struct amqp_apart {
     unsigned losses;    /* one after the other, of the same one alone */
     unsigned failures;  /* to open, since it was open */
     int64_t retry_at_ms;
-    char words[200]; /* of the broker, on the last one that it would not have, */
-    unsigned code;   /* and its code */
+    int64_t heard_ms; /* when an alarm ended */
+    char words[200];  /* of the broker, on the last one that it would not have, */
+    unsigned code;    /* and its code */
 };
 
 /* Takes an answer; false: there are too many, and it stays the caller's. */

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-enum { FRAME_MAX = 131072, PORT = 5672, TLS_PORT = 5671, HEARTBEAT_S = 30 };
+enum { FRAME_MAX = 131072, PORT = 5672, TLS_PORT = 5671, HEARTBEAT_S = 30, CHECK_MOST_MS = 2000 };
 
 static const char SYSTEM_CA[] = "/etc/ssl/certs/ca-certificates.crt"; /* where Debian and others have it */
 
@@ -307,7 +307,8 @@ crew_status amqp_link_consume(struct amqp_link *link, const char *queue, unsigne
 crew_status amqp_link_check_answers(struct amqp_link *link, bool *alarm, crew_error *why)
 {
     unsigned channel = amqp_link_has(link, AMQP_LARGE) ? AMQP_LARGE : AMQP_CALLS;
-    int64_t until = crew_now_ms() + link->connect_timeout_ms, left;
+    unsigned most_ms = link->connect_timeout_ms < CHECK_MOST_MS ? link->connect_timeout_ms : CHECK_MOST_MS;
+    int64_t until = crew_now_ms() + most_ms, left;
     const struct amqp_publish nobody = {
         .channel = channel, .exchange = "", .routing_key = crew_str("rpcrew.nobody"), .mandatory = true
     };

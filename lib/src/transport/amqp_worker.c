@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-enum { TICK_MS = 20, OWN_MS = 200 };
+enum { TICK_MS = 20, OWN_MS = 200, CLOSE_MOST_MS = 1000 };
 
 struct worker {
     const crew_transport_config *config;
@@ -334,7 +334,7 @@ static bool on_apart(struct worker *w, crew_message *m, crew_status fate)
         if (m->kind == CREW_SETTLE_REPLY && amqp_apart_take(&w->apart, m))
             return true;
     }
-    crew_transport_answered(w->config, m, fate);
+    crew_transport_answered(w->config, m, fate == CREW_OVERLOADED ? CREW_LIMIT : fate);
     bool good = w->ack_early || amqp_link_ack(w->link, route->tag);
     crew_message_give(w->config->messages, m);
     return good;
@@ -468,8 +468,8 @@ static bool linger_a_while(struct worker *w, int64_t until_ms)
 {
     crew_error why;
     unsigned left_ms = left_until(until_ms);
-    if (w->apart.waiting.count && !w->apart.link && left_ms > TICK_MS)
-        left_ms = TICK_MS; /* it is being opened, which wakes the endpoint's queue */
+    if (left_ms > TICK_MS)
+        left_ms = TICK_MS; /* then it looks whether it is hurried, or the second connection open */
     if (amqp_link_wait_for_two(w->link, w->apart.link, -1, (int)left_ms) != CREW_OK)
         return false;
     struct amqp_event e = amqp_link_next(w->link, &why);
@@ -488,12 +488,15 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
     (void)unsent;
     crew_list_free(&w->ready);
     while ((w->large.count || amqp_apart_is_busy(&w->apart)) && crew_now_ms() < until &&
-           linger_a_while(w, until))
+           !crew_transport_is_hurried(w->config) && linger_a_while(w, until))
         continue;
-    amqp_apart_close(&w->apart, left_until(until), &w->large);
+    unsigned left_ms = crew_transport_is_hurried(w->config) ? 0 : left_until(until);
+    if (left_ms > CLOSE_MOST_MS - own_ms)
+        left_ms = CLOSE_MOST_MS - own_ms;
+    amqp_apart_close(&w->apart, left_ms < own_ms ? left_ms : own_ms, &w->large);
     for (crew_message *m; (m = crew_list_take(&w->large)); crew_message_free(m))
         crew_transport_answered(w->config, m, CREW_DISCONNECTED);
-    tell_answered(w, amqp_link_close(w->link, left_until(until) + own_ms), CREW_DISCONNECTED);
+    tell_answered(w, amqp_link_close(w->link, left_ms + own_ms), CREW_DISCONNECTED);
 }
 
 const struct crew_transport_ops crew_amqp_worker_ops = {

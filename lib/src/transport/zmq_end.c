@@ -57,7 +57,7 @@ static void *context_enter(void)
     return context;
 }
 
-/* The last to leave ends it; by then nothing lingers there. */
+/* The last to leave ends it; by then nothing lingers there, but for want of memory. */
 static void context_leave(void)
 {
     pthread_mutex_lock(&context_mutex);
@@ -232,10 +232,10 @@ static void *watch_the_end(const struct zmq_end *end)
     if (!monitor)
         return NULL;
     zmq_end_set(monitor, ZMQ_LINGER, 0);
-    if (zmq_socket_monitor(end->socket, name, ZMQ_EVENT_MONITOR_STOPPED) == 0 &&
-        zmq_connect(monitor, name) == 0)
+    if (zmq_connect(monitor, name) == 0 &&
+        zmq_socket_monitor(end->socket, name, ZMQ_EVENT_MONITOR_STOPPED) == 0)
         return monitor;
-    zmq_close(monitor);
+    zmq_close(monitor); /* nothing is bound there */
     return NULL;
 }
 

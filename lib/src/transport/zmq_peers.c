@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { KEPT_MOST = 1024, LATELY_MS = 1000, WINDOW_MS = 10000 };
+enum { KEPT_MOST = 1024, LATELY_MS = 1000 };
 
 static size_t slot_of(crew_string id)
 {
@@ -41,19 +41,6 @@ struct zmq_peer *zmq_peers_find(struct zmq_peers *peers, crew_string id)
     *slot = peer;
     peers->count++;
     return peer;
-}
-
-int64_t zmq_peer_least(struct zmq_peer *peer, int64_t passed_ms, int64_t now_ms)
-{
-    int64_t age = peer->window_ms ? now_ms - peer->window_ms : INT64_MAX;
-    if (age >= WINDOW_MS) {
-        peer->least[1] = age < 2 * WINDOW_MS ? peer->least[0] : passed_ms;
-        peer->least[0] = passed_ms;
-        peer->window_ms = now_ms;
-    }
-    if (passed_ms < peer->least[0])
-        peer->least[0] = passed_ms;
-    return peer->least[0] < peer->least[1] ? peer->least[0] : peer->least[1];
 }
 
 void zmq_peers_gone(struct zmq_peers *peers, struct zmq_peer *peer, const crew_transport_config *config)

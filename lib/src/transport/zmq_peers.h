@@ -12,11 +12,10 @@ struct zmq_peer {
     crew_list parked;  /* requests that have come and there is no room for */
     crew_list waiting; /* answers, in order, that it has not read those before of */
     size_t parked_bytes, waiting_bytes;
-    int64_t last_ms;             /* when its last request came, */
-    uint64_t connection;         /* and over which; 0: not known */
-    int64_t least[2], window_ms; /* that requests were under way, now and before, and since when it is now */
-    int64_t since_ms;            /* that it has read nothing, while answers wait */
-    bool full;                   /* answers wait, or have been lost lately */
+    int64_t last_ms;                          /* when its last request came, */
+    uint64_t connection;                      /* and over which; 0: not known */
+    int64_t since_ms;                         /* that it has read nothing, while answers wait */
+    bool full;                                /* answers wait, or have been lost lately */
     struct zmq_peer *next_parked, *next_full; /* in the rounds of those that have some */
     bool in_round;                            /* of parked ones */
     size_t id_size;
@@ -33,10 +32,6 @@ struct zmq_peers {
 
 /* The peer with an id, made if need be; NULL without memory. */
 struct zmq_peer *zmq_peers_find(struct zmq_peers *peers, crew_string id);
-
-/* The least that a peer's requests have been under way by the two ends' clocks, this one's passed_ms
- * included: in the last seconds, so that a clock that is set is noticed. */
-int64_t zmq_peer_least(struct zmq_peer *peer, int64_t passed_ms, int64_t now_ms);
 
 /* It has gone: what was parked of it is dropped, and whoever comes with its id is another one. */
 void zmq_peers_gone(struct zmq_peers *peers, struct zmq_peer *peer, const crew_transport_config *config);

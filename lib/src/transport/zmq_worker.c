@@ -34,8 +34,7 @@ enum {
     DEPTHS = 4, /* beyond that */
     RECEIVE_LEAST = 8,
     MARK_MOST = 1000,
-    CLOCKS_MS = 1000, /* by which clocks may differ */
-    SEND_QUEUE = 64,  /* messages that libzmq queues for a peer */
+    SEND_QUEUE = 64, /* messages that libzmq queues for a peer */
 };
 
 struct route {
@@ -50,6 +49,8 @@ struct worker {
     unsigned send_timeout_ms;
     size_t send_bytes;
     int64_t peek_at_ms;
+    int64_t
+        keeps_up_ms; /* when there was nothing more to receive, and much room: what comes was sent later */
     bool clocks_disagree;
     struct zmq_peers peers;
 };
@@ -89,6 +90,7 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     char id[ZMQ_FRAME_ID_MOST];
     int result = zmq_setsockopt(w->end.socket, ZMQ_ROUTING_ID, id, zmq_frame_new_id(id));
     (void)result;
+    w->keeps_up_ms = crew_now_ms();
     zmq_end_set(w->end.socket, ZMQ_PROBE_ROUTER, crew_url_option_is(config->url, "peers", "known"));
     if (watches(w))
         status = zmq_watch_start(&w->watch, &w->end, why);
@@ -237,28 +239,20 @@ static crew_message *receive_request(struct worker *w, bool *again)
     return m;
 }
 
-/* What a caller of ours says beside the body. Its clock may be another: what its requests have been under way
- * is the difference to the one that was so for the shortest time, of late. */
-static void read_frame(struct worker *w, struct zmq_peer *peer, crew_message *m, int64_t now_ms)
+/* What a caller of ours says beside the body. */
+static void read_frame(struct worker *w, crew_message *m, int64_t now_ms)
 {
     const struct route *route = m->mine;
     struct zmq_frame frame;
-    if (!zmq_frame_read(route->frames[route->count - 1], &m->arena, &frame))
+    bool disagree = false;
+    if (!zmq_frame_read(route->frames[route->count - 1], &m->arena, &frame) ||
+        (frame.deadline_unix_ms <= 0 && frame.left_ms < 0))
         return;
-    if (frame.deadline_unix_ms <= 0 || frame.left_ms < 0) {
-        bool disagree;
-        if (frame.deadline_unix_ms > 0 || frame.left_ms >= 0)
-            m->deadline_ms =
-                crew_travelled_deadline(frame.deadline_unix_ms, frame.left_ms, INT64_MAX, &disagree);
-        return;
-    }
-    int64_t passed = frame.left_ms - (frame.deadline_unix_ms - crew_unix_ms()); /* by the two clocks */
-    int64_t least = zmq_peer_least(peer, passed, now_ms);
-    m->deadline_ms = now_ms + frame.left_ms - (passed - least);
-    if (!w->clocks_disagree && (least > CLOCKS_MS || least < -CLOCKS_MS)) {
-        w->clocks_disagree = true;
+    m->deadline_ms =
+        crew_travelled_deadline(frame.deadline_unix_ms, frame.left_ms, now_ms - w->keeps_up_ms, &disagree);
+    if (disagree && !w->clocks_disagree)
         crew_log(CREW_LOG_WARN, CREW_CLOCKS_DISAGREE, "{s:s}", "endpoint", crew_url_text(w->end.config->url));
-    }
+    w->clocks_disagree = w->clocks_disagree || disagree;
 }
 
 /* An answer's frames. */
@@ -489,7 +483,7 @@ static void place(struct worker *w, crew_message *m, int64_t now_ms, crew_list *
     peer->connection = m->number;
     m->peer = crew_peer_hold(peer->core);
     peer->last_ms = now_ms;
-    read_frame(w, peer, m, now_ms);
+    read_frame(w, m, now_ms);
     bool in_turn = !peer->parked.count && peer->waiting_bytes <= HELD_BYTES;
     if (in_turn && crew_room_take(room, peer->core, m->body.size)) {
         crew_list_append(messages, m);
@@ -511,6 +505,8 @@ static void receive_requests(struct worker *w, crew_list *messages, crew_room *r
         w->peek_at_ms = now + peek_interval_ms(w);
     for (int i = 0; again && i < ROUND_MOST && (peek || reads_on(w, room)); peek = false, i++) {
         crew_message *m = receive_request(w, &again);
+        if (!again && 2 * room->messages >= w->end.config->in_flight_max && !w->peers.parked_count)
+            w->keeps_up_ms = now;
         if (again && watches(w))
             zmq_watch_note_message(&w->watch);
         if (!m)
@@ -543,7 +539,9 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
     struct worker *w = state;
     int64_t until = crew_now_ms() + linger_ms;
     (void)unsent;
-    for (; w->peers.waiting_bytes && !zmq_end_lost(&w->end) && crew_now_ms() < until; retry_waiting(w))
+    for (; w->peers.waiting_bytes && !zmq_end_lost(&w->end) && crew_now_ms() < until &&
+           !crew_transport_is_hurried(w->end.config);
+         retry_waiting(w))
         (void)nanosleep(&(struct timespec){ .tv_nsec = RETRY_MS * 1000000L }, NULL);
     for (struct zmq_peer *peer = w->peers.full; peer; peer = peer->next_full)
         while (peer->waiting.head)

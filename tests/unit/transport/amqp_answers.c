@@ -206,6 +206,32 @@ static void without_a_connection_for_them_such_answers_are_acknowledged_first(vo
     assert_int_equal(a.acked, 1);
 }
 
+static bool nack_good(void *context, const struct fake_event *event)
+{
+    const amqp_basic_publish_t *publish = event->decoded;
+    (void)context;
+    if (event->method != AMQP_BASIC_PUBLISH_METHOD ||
+        !memmem(publish->routing_key.bytes, publish->routing_key.len, "good", 4))
+        return false;
+    amqp_basic_nack_t method = { .delivery_tag = 1 };
+    fake_send(event->connection, event->channel, AMQP_BASIC_NACK_METHOD, &method);
+    return true;
+}
+
+static void an_answer_that_is_refused_is_lost_once(void **state)
+{
+    (void)state;
+    crew_server_stats stats;
+    start_broker(&(struct fake_options){ .script = nack_good });
+    put_for("amq.rabbitmq.reply-to.good", 1);
+    serve(NULL);
+    assert_true(eventually(is_empty, NULL)); /* acknowledged all the same */
+    crew_server_stats_get(server, &stats);
+    assert_int_equal(stats.lost, 1);
+    assert_int_equal(fake_count(broker, AMQP_BASIC_PUBLISH_METHOD),
+                     2); /* the worker's question, and the answer */
+}
+
 static void answers_that_wait_apart_are_bounded(void **state)
 {
     (void)state;
@@ -241,6 +267,7 @@ int main(void)
         TEST(a_string_of_amqp_1_0_is_read),
         TEST(an_address_that_costs_its_connection_costs_nobody_else),
         TEST(without_a_connection_for_them_such_answers_are_acknowledged_first),
+        TEST(an_answer_that_is_refused_is_lost_once),
         cmocka_unit_test(answers_that_wait_apart_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,6 @@
 #include "support/raw.h"
 
 #include "transport/zmq_frame.h"
-#include "transport/zmq_peers.h"
 #include "transport/zmq_watch.h"
 
 #include <errno.h>
@@ -287,26 +286,14 @@ static void a_clock_that_disagrees_drops_nothing(void **state)
         char id[20];
         (void)snprintf(id, sizeof id, "peer %zu", i);
         void *peer = fixed(id);
+        raw_drive(&worker); /* which keeps up: what comes was sent just now */
         int64_t left = time_left(&worker, peer, skews_s[i] * 1000, 0);
         assert_true(left > 0 && left <= 2000);
-        left =
-            time_left(&worker, peer, skews_s[i] * 1000, 1500); /* it is known by now what that clock says */
-        assert_true(left > -500 && left <= 600);
+        left = time_left(&worker, peer, 0, 900); /* within what clocks may differ by, it was under way */
+        assert_true(left > 0 && left <= 1100);
         zmq_close(peer);
     }
     raw_close(&worker, NULL);
-}
-
-static void clocks_that_are_set_are_noticed(void **state)
-{
-    (void)state;
-    struct zmq_peer peer = { .since_ms = 0 };
-    assert_int_equal(zmq_peer_least(&peer, 5, 1000), 5);
-    assert_int_equal(zmq_peer_least(&peer, 3, 2000), 3);
-    assert_int_equal(zmq_peer_least(&peer, 700, 3000), 3);
-    assert_int_equal(zmq_peer_least(&peer, 9000, 12000), 3); /* it may be a delay */
-    assert_int_equal(zmq_peer_least(&peer, 9001, 23000), 9000);
-    assert_int_equal(zmq_peer_least(&peer, 70000, 90000), 70000); /* long after */
 }
 
 static void a_stranger_s_handshake_ends_nobody_s_calls(void **state)
@@ -413,7 +400,6 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(deadlines_travel_to_workers_of_ours_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(a_clock_that_disagrees_drops_nothing, setup, teardown),
-        cmocka_unit_test(clocks_that_are_set_are_noticed),
         cmocka_unit_test_setup_teardown(a_stranger_s_handshake_ends_nobody_s_calls, setup, teardown),
         cmocka_unit_test_setup_teardown(a_connecting_socket_that_falls_silent_is_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(a_path_whose_owner_accepts_nobody_is_taken, setup, teardown),

@@ -127,7 +127,8 @@ static inline bool crew_transport_shrink(const crew_transport_config *config, cr
     return config->too_large && config->too_large(config->context, message);
 }
 
-/* For a close that lingers: whether it is to end at once, since a worker was told to stop once more. */
+/* For a close that lingers: whether it is to end now, since the drain is over, or the worker was told to stop
+ * once more. */
 static inline bool crew_transport_is_hurried(const crew_transport_config *config)
 {
     return config->hurried && config->hurried(config->context);
@@ -211,8 +212,9 @@ struct crew_transport_ops {
      * executed'. */
     void (*pause)(void *state);
 
-    /* Flushes what send was given, for linger_ms at most, or until it is hurried, then closes. Client:
-     * appends to unsent the requests that were never written, in order; worker: unsent is NULL. */
+    /* Flushes what send was given, for linger_ms at most, or until it is hurried, which is to be noticed
+     * within a second, then closes. Client: appends to unsent the requests that were never written, in order;
+     * worker: unsent is NULL. */
     void (*close)(void *state, unsigned linger_ms, crew_list *unsent);
 
     /* Worker: whether answers still wait for their peers, or requests are still to be given after pause, so
