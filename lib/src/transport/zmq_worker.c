@@ -245,7 +245,7 @@ static void read_frame(struct worker *w, crew_message *m, int64_t now_ms)
     const struct route *route = m->mine;
     struct zmq_frame frame;
     bool disagree = false;
-    if (!zmq_frame_read(route->frames[route->count - 1], &m->arena, &frame) ||
+    if (route->count < 2 || !zmq_frame_read(route->frames[route->count - 1], &m->arena, &frame) ||
         (frame.deadline_unix_ms <= 0 && frame.left_ms < 0))
         return;
     m->deadline_ms =
