@@ -34,7 +34,8 @@ enum {
     DEPTHS = 4, /* beyond that */
     RECEIVE_LEAST = 8,
     MARK_MOST = 1000,
-    SEND_QUEUE = 64, /* messages that libzmq queues for a peer */
+    JUDGED_MS = 1000, /* after which what comes may have waited for longer than clocks may differ */
+    SEND_QUEUE = 64,  /* messages that libzmq queues for a peer */
 };
 
 struct route {
@@ -51,7 +52,8 @@ struct worker {
     int64_t peek_at_ms;
     int64_t
         keeps_up_ms; /* when there was nothing more to receive, and much room: what comes was sent later */
-    bool clocks_disagree;
+    bool clocks_disagree; /* ours and the callers', by the latest request that can tell */
+    bool told_of_clocks;
     struct zmq_peers peers;
 };
 
@@ -248,11 +250,15 @@ static void read_frame(struct worker *w, crew_message *m, int64_t now_ms)
     if (route->count < 2 || !zmq_frame_read(route->frames[route->count - 1], &m->arena, &frame) ||
         (frame.deadline_unix_ms <= 0 && frame.left_ms < 0))
         return;
-    m->deadline_ms =
-        crew_travelled_deadline(frame.deadline_unix_ms, frame.left_ms, now_ms - w->keeps_up_ms, &disagree);
-    if (disagree && !w->clocks_disagree)
+    /* Once they are known to disagree they do, until one that can be judged agrees. */
+    int64_t under_way_ms = now_ms - w->keeps_up_ms;
+    m->deadline_ms = crew_travelled_deadline(frame.deadline_unix_ms, frame.left_ms,
+                                             w->clocks_disagree ? 0 : under_way_ms, &disagree);
+    if (disagree || under_way_ms < JUDGED_MS)
+        w->clocks_disagree = disagree;
+    if (disagree && !w->told_of_clocks)
         crew_log(CREW_LOG_WARN, CREW_CLOCKS_DISAGREE, "{s:s}", "endpoint", crew_url_text(w->end.config->url));
-    w->clocks_disagree = w->clocks_disagree || disagree;
+    w->told_of_clocks = w->told_of_clocks || disagree;
 }
 
 /* An answer's frames. */
