@@ -572,13 +572,10 @@ static void complete_lost(const struct crew_endpoint *endpoint, struct crew_pend
 static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent)
 {
     crew_client *client = client_of(endpoint);
+    bool is_open = why->status == CREW_OK;
     pthread_mutex_lock(&client->mutex);
-    link_of(endpoint)->absent = why->status != CREW_OK && !endpoint->ever_open;
-    pthread_mutex_unlock(&client->mutex);
-    if (why->status == CREW_OK)
-        return;
-    pthread_mutex_lock(&client->mutex);
-    struct crew_pending *ended = settle(link_of(endpoint), false, unsent);
+    link_of(endpoint)->absent = !is_open && !endpoint->ever_open;
+    struct crew_pending *ended = is_open ? NULL : settle(link_of(endpoint), false, unsent);
     pthread_mutex_unlock(&client->mutex);
     complete_lost(endpoint, ended, why->message);
 }

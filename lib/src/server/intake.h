@@ -6,7 +6,7 @@
 #include "io/endpoint.h"
 #include "service/job.h"
 
-/* What there is room for now. */
+/* How many messages and bytes may be received now, by what is in flight, and how many more in reserve. */
 crew_room crew_intake_room(struct crew_endpoint *endpoint);
 
 /* Takes a message into account, until it is discharged: a call, and what its text may take to be decoded. */

@@ -221,25 +221,25 @@ static ino_t file_of(const struct zmq_end *end)
     return path && *path != '@' && lstat(path, &file) == 0 ? file.st_ino : 0;
 }
 
-/* libzmq tells of the end of a socket's monitor when the socket is gone: all is sent, or has lingered its
- * time. */
-static void *watch_the_end(const struct zmq_end *end)
+void *zmq_end_monitor(const struct zmq_end *end, int events)
 {
-    static atomic_uint count;
+    static atomic_uint count; /* a name that was used may still be bound for a moment */
     char name[64];
     void *monitor = zmq_end_socket(ZMQ_PAIR);
-    (void)snprintf(name, sizeof name, "inproc://rpcrew-end-%u", atomic_fetch_add(&count, 1));
+    (void)snprintf(name, sizeof name, "inproc://rpcrew-monitor-%u", atomic_fetch_add(&count, 1));
     if (!monitor)
         return NULL;
     zmq_end_set(monitor, ZMQ_LINGER, 0);
-    if (zmq_connect(monitor, name) == 0 &&
-        zmq_socket_monitor(end->socket, name, ZMQ_EVENT_MONITOR_STOPPED) == 0)
+    if (zmq_connect(monitor, name) == 0 && zmq_socket_monitor(end->socket, name, events) == 0)
         return monitor;
+    int error = errno;
     zmq_close(monitor); /* nothing is bound there */
+    errno = error;
     return NULL;
 }
 
-/* Until the socket is gone. The monitor's other end must not be closed before: libzmq's thread that ends
+/* Until the socket is gone, when all is sent or has lingered its time: then libzmq tells that its monitor has
+ * stopped. The monitor's other end must not be closed before: libzmq's thread that ends
  * sockets would wait for ever to tell it. */
 static bool is_gone(void *monitor, int timeout_ms)
 {
@@ -277,7 +277,7 @@ void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
     if (end->file && end->file == file_of(end)) /* libzmq leaves it behind */
         (void)unlink(zmq_end_path(end));
     end->file = 0;
-    void *monitor = linger_ms && !end->inproc ? watch_the_end(end) : NULL;
+    void *monitor = linger_ms && !end->inproc ? zmq_end_monitor(end, ZMQ_EVENT_MONITOR_STOPPED) : NULL;
     zmq_end_set(end->socket, ZMQ_LINGER, (int)linger_ms);
     zmq_close(end->socket);
     end->socket = NULL;
@@ -318,30 +318,20 @@ static crew_status check_path(const struct zmq_end *end, crew_error *why)
 }
 
 /* An address of the name that is to be bound takes its place, of IPv4 if it has one. */
-static bool resolve(struct zmq_end *end, crew_error *why)
+static crew_status resolve(struct zmq_end *end, crew_error *why)
 {
-    const crew_url *url = end->config->url;
     const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
     struct addrinfo *addresses = NULL;
-    char number[INET6_ADDRSTRLEN];
-    int error = getaddrinfo(crew_url_host(url, end->config->host), NULL, &hints, &addresses);
+    int error = getaddrinfo(crew_url_host(end->config->url, end->config->host), NULL, &hints, &addresses);
+    if (error)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: no interface of that name, nor a host: %s",
+                              end->address, gai_strerror(error));
     const struct addrinfo *a = addresses;
-    while (!error && a->ai_family != AF_INET && a->ai_next)
+    while (a->ai_family != AF_INET && a->ai_next)
         a = a->ai_next;
-    if (!error)
-        error = getnameinfo(a->ai_addr, a->ai_addrlen, number, sizeof number, NULL, 0, NI_NUMERICHOST);
-    bool v6 = !error && a->ai_family == AF_INET6;
-    if (addresses)
-        freeaddrinfo(addresses);
-    if (error) {
-        crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: no interface of that name, nor a host: %s",
-                       end->address, gai_strerror(error));
-        return false;
-    }
-    (void)snprintf(end->address, sizeof end->address, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", number,
-                   crew_url_port(url, end->config->host));
-    zmq_end_set(end->socket, ZMQ_IPV6, v6);
-    return true;
+    zmq_end_use_address(end, a->ai_addr, a->ai_addrlen);
+    freeaddrinfo(addresses);
+    return CREW_OK;
 }
 
 crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
@@ -358,8 +348,9 @@ crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
     while (zmq_bind(end->socket, end->address) != 0) {
         if (errno == ENODEV && !resolved) { /* libzmq takes numbers and interfaces */
             resolved = true;
-            if (!resolve(end, why))
-                return why->status;
+            status = resolve(end, why);
+            if (status != CREW_OK)
+                return status;
             continue;
         }
         if (errno != EADDRINUSE || crew_now_ms() >= until)

@@ -4,6 +4,7 @@
 
 #include <rpcrew/impl/transport.h>
 
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <zmq.h>
 
@@ -46,6 +47,9 @@ void zmq_end_beat(const struct zmq_end *end, bool heartbeats);
 /* Of an ipc address, NULL for others. It begins with '@' where it is an abstract name. */
 const char *zmq_end_path(const struct zmq_end *end);
 
+/* The end is at this one of its name's addresses. */
+void zmq_end_use_address(struct zmq_end *end, const struct sockaddr *address, socklen_t size);
+
 /* Whether the binding that an inproc end is connected to has gone. */
 bool zmq_end_lost(const struct zmq_end *end);
 void zmq_end_set(void *socket, int option, int value);
@@ -53,6 +57,9 @@ void zmq_end_set(void *socket, int option, int value);
 crew_status zmq_end_failed(const struct zmq_end *end, const char *what, crew_error *why);
 /* A socket of the same context. */
 void *zmq_end_socket(int type);
+/* What libzmq tells of the end's socket, as a socket to read it from; NULL with errno. That is closed when
+ * the monitor has stopped. */
+void *zmq_end_monitor(const struct zmq_end *end, int events);
 
 /* The sooner of two times to wait, where -1 is for ever. */
 static inline int zmq_end_sooner(int a, int b)

@@ -22,7 +22,7 @@ static crew_status look_at_path(const struct zmq_end *end, crew_error *why)
     return crew_error_set(why, CREW_NO_SERVICE, "connecting to %s: %s", end->address, strerror(errno));
 }
 
-static void use_address(struct zmq_end *end, const struct sockaddr *address, socklen_t size)
+void zmq_end_use_address(struct zmq_end *end, const struct sockaddr *address, socklen_t size)
 {
     char number[INET6_ADDRSTRLEN];
     unsigned port = crew_url_port(end->config->url, end->config->host);
@@ -44,7 +44,7 @@ static crew_status ask_addresses(struct zmq_end *end, const char *host, crew_err
     if (fd < 0)
         return why->status;
     if (getpeername(fd, (struct sockaddr *)&address, &size) == 0)
-        use_address(end, (const struct sockaddr *)&address, size);
+        zmq_end_use_address(end, (const struct sockaddr *)&address, size);
     (void)crew_opening_waits_for(config->opening, -1);
     close(fd);
     return CREW_OK;
@@ -69,7 +69,7 @@ crew_status zmq_end_reach(struct zmq_end *end, crew_error *why)
                               error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error));
     bool several = addresses->ai_next != NULL;
     if (!several)
-        use_address(end, addresses->ai_addr, addresses->ai_addrlen);
+        zmq_end_use_address(end, addresses->ai_addr, addresses->ai_addrlen);
     freeaddrinfo(addresses);
     return several ? ask_addresses(end, host, why) : CREW_OK;
 }

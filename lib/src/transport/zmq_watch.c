@@ -7,8 +7,6 @@
 
 #include <linux/tcp.h>
 #include <netinet/in.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <sys/socket.h>
 
 enum {
@@ -24,20 +22,12 @@ enum {
 
 crew_status zmq_watch_start(struct zmq_watch *watch, struct zmq_end *end, crew_error *why)
 {
-    static atomic_uint count; /* a name that was used may still be bound for a moment */
-    char address[64];
+    const int events = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CONNECT_DELAYED | ZMQ_EVENT_CONNECT_RETRIED |
+                       ZMQ_EVENT_CLOSED | ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+                       HANDSHAKE_FAILED | ZMQ_EVENT_DISCONNECTED;
     *watch = (struct zmq_watch){ .end = end, .heard_ms = crew_now_ms() };
-    (void)snprintf(address, sizeof address, "inproc://rpcrew-monitor-%u", atomic_fetch_add(&count, 1));
-    int events = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CONNECT_DELAYED | ZMQ_EVENT_CONNECT_RETRIED |
-                 ZMQ_EVENT_CLOSED | ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED |
-                 ZMQ_EVENT_DISCONNECTED;
-    if (zmq_socket_monitor(end->socket, address, events) != 0)
-        return zmq_end_failed(end, "monitoring", why);
-    watch->monitor = zmq_end_socket(ZMQ_PAIR);
-    if (!watch->monitor)
-        return zmq_end_failed(end, "monitoring", why);
-    zmq_end_set(watch->monitor, ZMQ_LINGER, 0);
-    return zmq_connect(watch->monitor, address) == 0 ? CREW_OK : zmq_end_failed(end, "monitoring", why);
+    watch->monitor = zmq_end_monitor(end, events);
+    return watch->monitor ? CREW_OK : zmq_end_failed(end, "monitoring", why);
 }
 
 void zmq_watch_stop(struct zmq_watch *watch, struct zmq_end *end)
