@@ -10,6 +10,7 @@
 struct floor_client {
     unsigned lanes, out; /* lane i's call has an id that is i modulo lanes */
     int64_t start_ns, end_ns;
+    bool is_over; /* decided in one place: who asks the clock twice may wait for what was never sent */
     int64_t *started_ns;
     unsigned *ids, *idle; /* by lane; the lanes without a call */
     unsigned idle_count;
@@ -59,12 +60,11 @@ unsigned floor_client_lanes(const struct floor_client *client)
 
 char *floor_client_request(struct floor_client *c)
 {
-    int64_t now = load_now_ns();
-    if (now >= c->end_ns || !c->idle_count)
+    if (c->is_over || !c->idle_count)
         return NULL;
     unsigned lane = c->idle[--c->idle_count];
     c->ids[lane] += c->lanes;
-    c->started_ns[lane] = now;
+    c->started_ns[lane] = load_now_ns();
     c->out++;
     json_t *request = json_pack("{s:s,s:s,s:[i,i],s:I}", "jsonrpc", "2.0", "method", "subtract", "params", 42,
                                 23, "id", (json_int_t)c->ids[lane]);
@@ -85,10 +85,12 @@ bool floor_client_answer(struct floor_client *c, const char *answer, size_t size
     unsigned lane = (unsigned)id % c->lanes;
     if (c->ids[lane] != (unsigned)id)
         floor_fail("an answer to another call");
-    latencies_add(&c->latencies, (uint64_t)(load_now_ns() - c->started_ns[lane]) / 1000);
+    int64_t now = load_now_ns();
+    latencies_add(&c->latencies, (uint64_t)(now - c->started_ns[lane]) / 1000);
     c->idle[c->idle_count++] = lane;
     c->out--;
-    return c->out || load_now_ns() < c->end_ns;
+    c->is_over |= now >= c->end_ns;
+    return c->out || !c->is_over;
 }
 
 int floor_client_end(struct floor_client *c)
