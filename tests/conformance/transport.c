@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 
 static const char *pattern;
@@ -173,7 +172,6 @@ static void callers_are_told_apart_by_origin(void **state)
 static void no_more_is_received_than_there_is_room_for(void **state)
 {
     (void)state;
-    int wake = eventfd(0, EFD_CLOEXEC);
     for (uint32_t i = 1; i <= 5; i++)
         raw_request(&client, crew_str("x"), i, false);
     raw_settle(&server, raw_next(&server), CREW_SETTLE_DONE, NULL); /* they are there now */
@@ -185,7 +183,7 @@ static void no_more_is_received_than_there_is_room_for(void **state)
     int64_t until = crew_now_ms() + 10000;
     crew_room room = { .messages = 2, .bytes = SIZE_MAX }, none = { 0 };
     while (got.count < 2 && crew_now_ms() < until) {
-        assert_ok(server.ops->wait(server.state, wake, 100, &room));
+        assert_ok(server.ops->wait(server.state, server.queue.fd, 100, &room));
         assert_ok(server.ops->recv(server.state, &got, &room));
     }
     assert_int_equal(got.count, 2);
@@ -196,7 +194,7 @@ static void no_more_is_received_than_there_is_room_for(void **state)
     unsigned waits = 0;
     /* With no room, requests do not end the wait again and again. */
     for (; crew_now_ms() - before < 100; waits++) {
-        assert_ok(server.ops->wait(server.state, wake, 100, &none));
+        assert_ok(server.ops->wait(server.state, server.queue.fd, 100, &none));
         assert_ok(server.ops->recv(server.state, &got, &none));
     }
     assert_int_equal(got.count, 2);
@@ -207,7 +205,6 @@ static void no_more_is_received_than_there_is_room_for(void **state)
     assert_ok(server.ops->recv(server.state, &got, &room));
     assert_int_equal(got.count, 2);
     crew_list_free(&got);
-    close(wake);
 }
 
 static void waiting_ends_by_the_wake_up_fd_and_by_time(void **state)
@@ -217,14 +214,14 @@ static void waiting_ends_by_the_wake_up_fd_and_by_time(void **state)
     const crew_room room = { .messages = 1, .bytes = SIZE_MAX };
     for (int i = 0; i < 2; i++) {
         uint64_t one = 1;
-        int wake = eventfd(0, EFD_CLOEXEC);
+        int wake = ends[i]->queue.fd;
         int64_t before = crew_now_ms();
         while (crew_now_ms() - before < 40)
             assert_ok(ends[i]->ops->wait(ends[i]->state, wake, 40, &room));
         assert_int_equal(write(wake, &one, sizeof one), sizeof one);
         for (int early = 0; early < 10; early++) /* without it this would take for ever */
             assert_ok(ends[i]->ops->wait(ends[i]->state, wake, -1, &room));
-        close(wake);
+        assert_int_equal(read(wake, &one, sizeof one), sizeof one);
     }
 }
 
@@ -414,7 +411,6 @@ static void a_caller_that_hangs_up_without_room_makes_nobody_spin(void **state)
     (void)state;
     const crew_room none = { 0 };
     struct raw_end brief;
-    int wake = eventfd(0, EFD_CLOEXEC);
     unsigned waits = 0;
     raw_open(&brief, url, false);
     raw_request(&brief, crew_str("1"), 1, false);
@@ -423,13 +419,12 @@ static void a_caller_that_hangs_up_without_room_makes_nobody_spin(void **state)
     raw_close(&brief, NULL);
     for (int64_t before = crew_now_ms(); crew_now_ms() - before < 200; waits++) {
         crew_room room = none;
-        assert_ok(server.ops->wait(server.state, wake, 200, &none));
+        assert_ok(server.ops->wait(server.state, server.queue.fd, 200, &none));
         assert_ok(server.ops->recv(server.state, &server.received, &room));
     }
     assert_true(waits < 200);
     assert_int_equal(server.received.count, 0);
     raw_settle(&server, request, CREW_SETTLE_REPLY, "too late");
-    close(wake);
 }
 
 static void what_was_sent_lingers_until_it_has_gone(void **state)
@@ -472,9 +467,8 @@ static void what_is_far_too_large_costs_at_most_its_sender(void **state)
     for (int i = 0; i < 1000 && !served; i++) {
         const crew_room much = { .messages = 64, .bytes = SIZE_MAX };
         crew_room room = much;
-        int wake = eventfd(0, EFD_CLOEXEC);
         crew_list got = { 0 };
-        assert_ok(limited.ops->wait(limited.state, wake, 5, &much));
+        assert_ok(limited.ops->wait(limited.state, limited.queue.fd, 5, &much));
         assert_ok(limited.ops->recv(limited.state, &got, &room));
         for (crew_message *m; (m = crew_list_take(&got));) {
             crew_list one = { 0 };
@@ -485,7 +479,6 @@ static void what_is_far_too_large_costs_at_most_its_sender(void **state)
         }
         raw_drive(&client);
         (void)!large.ops->recv(large.state, &large.received, &room);
-        close(wake);
     }
     assert_true(served);
     raw_close(&large, NULL);
@@ -549,12 +542,11 @@ static struct {
 static void *serve(void *unused)
 {
     (void)unused;
-    int wake = eventfd(0, EFD_CLOEXEC);
     while (!atomic_load(&seen.stop)) {
         const crew_room much = { .messages = 64, .bytes = SIZE_MAX };
         crew_room room = much;
         crew_list got = { 0 };
-        if (server.ops->wait(server.state, wake, 5, &much) != CREW_OK ||
+        if (server.ops->wait(server.state, server.queue.fd, 5, &much) != CREW_OK ||
             server.ops->recv(server.state, &got, &room) != CREW_OK)
             break;
         for (crew_message *m = got.head; m; m = m->next) {
@@ -565,7 +557,6 @@ static void *serve(void *unused)
         if (got.count && server.ops->send(server.state, &got) != CREW_OK)
             break;
     }
-    close(wake);
     return NULL;
 }
 
@@ -647,7 +638,6 @@ static void what_costs_the_connection_was_written(void **state)
     raw_prepare(&large, url, false);
     assert_ok_why(large.ops->open(large.state, &large.config, &why), why);
     const crew_room much = { .messages = 64, .bytes = SIZE_MAX };
-    int wake = eventfd(0, EFD_CLOEXEC);
     bool lost = false, sent = false, written = false;
     char *body = calloc(1, SIZE);
     crew_list one = { 0 };
@@ -660,7 +650,7 @@ static void what_costs_the_connection_was_written(void **state)
     for (int i = 0; i < 500 && !lost; i++) {
         crew_room room = much;
         crew_list got = { 0 };
-        assert_ok(limited.ops->wait(limited.state, wake, 2, &much));
+        assert_ok(limited.ops->wait(limited.state, limited.queue.fd, 2, &much));
         assert_ok(limited.ops->recv(limited.state, &got, &room));
         for (m = got.head; m; m = m->next)
             m->kind = CREW_SETTLE_DONE;
@@ -687,7 +677,6 @@ static void what_costs_the_connection_was_written(void **state)
     crew_list_free(&one);
     crew_list_free(&unsent);
     free(body);
-    close(wake);
     (void)setup(NULL);
 }
 
@@ -712,7 +701,6 @@ static void all_that_had_come_is_given_before_a_loss_is_told(void **state)
     for (int i = 0; i < COUNT; i++)
         raw_settle(&server, requests[i], CREW_SETTLE_REPLY, "answer");
     raw_close(&server, NULL);
-    int wake = eventfd(0, EFD_CLOEXEC);
     crew_list got = client.received;
     client.received = (crew_list){ 0 };
     unsigned replies = count_replies(&got);
@@ -721,7 +709,7 @@ static void all_that_had_come_is_given_before_a_loss_is_told(void **state)
          replies < COUNT && status == CREW_OK && crew_now_ms() < until;) {
         const crew_room one = { .messages = 1, .bytes = SIZE_MAX };
         crew_room room = one;
-        assert_ok(client.ops->wait(client.state, wake, 10, &one));
+        assert_ok(client.ops->wait(client.state, client.queue.fd, 10, &one));
         status = client.ops->recv(client.state, &got, &room);
         unsigned more = count_replies(&got);
         assert_true(more <= 1); /* as much as there was room for */
@@ -731,12 +719,11 @@ static void all_that_had_come_is_given_before_a_loss_is_told(void **state)
     for (int i = 0; i < 50 && status == CREW_OK; i++) { /* a broker's caller loses nothing */
         crew_room room = { .messages = 1, .bytes = SIZE_MAX };
         const crew_room one = room;
-        assert_ok(client.ops->wait(client.state, wake, 10, &one));
+        assert_ok(client.ops->wait(client.state, client.queue.fd, 10, &one));
         status = client.ops->recv(client.state, &got, &room);
     }
     assert_true(status == CREW_OK || *client.lost.message); /* why: words for those whose calls end by it */
     crew_list_free(&got);
-    close(wake);
     raw_close(&client, NULL);
     (void)setup(NULL);
 }
@@ -745,19 +732,17 @@ static void all_that_had_come_is_given_before_a_loss_is_told(void **state)
 static void *drive_client(void *answers)
 {
     const crew_room much = { .messages = 64, .bytes = SIZE_MAX };
-    int wake = eventfd(0, EFD_CLOEXEC);
     int64_t until = crew_now_ms() + 10000;
     while (*(unsigned *)answers < 40 && crew_now_ms() < until) {
         crew_room room = much;
         crew_list got = { 0 };
-        if (client.ops->wait(client.state, wake, 5, &much) != CREW_OK)
+        if (client.ops->wait(client.state, client.queue.fd, 5, &much) != CREW_OK)
             break;
         crew_status status = client.ops->recv(client.state, &got, &room);
         *(unsigned *)answers += count_replies(&got);
         if (status != CREW_OK)
             break;
     }
-    close(wake);
     return NULL;
 }
 

@@ -1,9 +1,5 @@
 #include "support/raw.h"
 
-#include <unistd.h>
-
-#include <sys/eventfd.h>
-
 enum { PATIENCE_MS = 10000 };
 
 static struct raw_end *ends;
@@ -76,21 +72,19 @@ static bool can_send(const struct raw_end *end)
 
 static void drive(struct raw_end *end, int timeout_ms)
 {
-    int wake = eventfd(0, EFD_CLOEXEC);
     crew_room room = { .messages = 64, .bytes = SIZE_MAX };
-    assert_ok(end->ops->wait(end->state, wake, timeout_ms, &room));
+    assert_ok(end->ops->wait(end->state, end->queue.fd, timeout_ms, &room));
     for (struct raw_end *each = ends; each; each = each->next) {
         if (each->deaf && each != end)
             continue;
         if (each != end)
-            assert_ok(each->ops->wait(each->state, wake, 0, &room));
+            assert_ok(each->ops->wait(each->state, each->queue.fd, 0, &room));
         room = (crew_room){ .messages = 64, .bytes = SIZE_MAX };
         (void)!each->ops->recv(each->state, &each->received, &room); /* lost ones are worth their messages */
         room = (crew_room){ .messages = 64, .bytes = SIZE_MAX };
         if (can_send(each))
             assert_ok(each->ops->send(each->state, &each->outgoing));
     }
-    close(wake);
 }
 
 void raw_drive(struct raw_end *end)

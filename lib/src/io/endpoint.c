@@ -381,9 +381,9 @@ crew_status crew_endpoint_count(const char *url, const char *content_type, size_
     crew_url *parsed = NULL;
     const crew_transport *transport;
     crew_status status = read_url(url, false, &parsed, &transport, why);
-    if (status == CREW_OK && !crew_transport_carries(transport, content_type))
-        status = crew_error_set(why, CREW_UNSUPPORTED, "URL '%s': %s carries no %s", crew_url_text(parsed),
-                                transport->scheme, content_type);
+    if (status == CREW_OK && transport->carries && !transport->carries(parsed, content_type))
+        status = crew_error_set(why, CREW_UNSUPPORTED, "URL '%s': it carries no %s", crew_url_text(parsed),
+                                content_type);
     if (status == CREW_OK)
         *count = transport->hosts_are_peers ? crew_url_host_count(parsed) : 1;
     crew_url_free(parsed);

@@ -68,7 +68,8 @@ void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
         (void)crew_call_shed(call, group->shed ? group->shed : "stopping");
         return;
     }
-    if (crew_call_group_is_left(group) || atomic_load(&call->token.raised)) {
+    /* Whoever sends a notification may go at once. */
+    if ((!wire->one_way && crew_call_group_is_left(group)) || atomic_load(&call->token.raised)) {
         (void)crew_call_shed(call, CREW_REASON_CANCELLED);
         return;
     }

@@ -33,8 +33,7 @@ static bool has_input(const struct amqp_link *link)
 static struct pollfd prepare(const struct amqp_link *link, int *timeout_ms)
 {
     int tick_ms = has_input(link) ? 0 : link->heartbeat_s ? link->heartbeat_s * 1000 / 4 : -1;
-    if (tick_ms >= 0 && (*timeout_ms < 0 || *timeout_ms > tick_ms))
-        *timeout_ms = tick_ms;
+    *timeout_ms = crew_sooner(*timeout_ms, tick_ms);
     bool writes = link->outbox.size > link->sent && !link->blocked;
     return (struct pollfd){ .fd = link->fd, .events = (short)(writes ? POLLIN | POLLOUT : POLLIN) };
 }

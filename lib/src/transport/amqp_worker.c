@@ -118,8 +118,7 @@ static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const c
     struct worker *w = state;
     int most_ms = w->ready.count && crew_room_is_left(room) ? 0 : timeout_ms,
         due_ms = amqp_apart_due(&w->apart);
-    if (due_ms >= 0 && (most_ms < 0 || due_ms < most_ms))
-        most_ms = due_ms;
+    most_ms = crew_sooner(most_ms, due_ms);
     return amqp_leave_to_recv(amqp_link_wait_for_two(w->link, w->apart.link, wake_fd, most_ms));
 }
 

@@ -3,8 +3,8 @@
 
 /* One line a transport. */
 static const crew_transport *const transports[] = {
-    &crew_amqp,       &crew_amqps,   &crew_callback, &crew_inproc,
-    &crew_zmq_inproc, &crew_zmq_ipc, &crew_zmq_tcp,  NULL,
+    &crew_amqp, &crew_amqps,      &crew_callback, &crew_inproc,  &crew_tcp,
+    &crew_unix, &crew_zmq_inproc, &crew_zmq_ipc,  &crew_zmq_tcp, NULL,
 };
 
 const crew_transport *crew_transport_at(size_t index)
@@ -21,12 +21,4 @@ const crew_transport *crew_transport_find(const char *scheme)
         if (strcmp(transports[i]->scheme, scheme) == 0)
             return transports[i];
     return NULL;
-}
-
-bool crew_transport_carries(const crew_transport *transport, const char *content_type)
-{
-    const char *const *type = transport->content_types;
-    while (type && *type && strcmp(*type, content_type) != 0)
-        type++;
-    return !type || *type;
 }

@@ -8,6 +8,8 @@ extern const crew_transport crew_amqp;
 extern const crew_transport crew_amqps;
 extern const crew_transport crew_callback;
 extern const crew_transport crew_inproc;
+extern const crew_transport crew_tcp;
+extern const crew_transport crew_unix;
 extern const crew_transport crew_zmq_inproc;
 extern const crew_transport crew_zmq_ipc;
 extern const crew_transport crew_zmq_tcp;

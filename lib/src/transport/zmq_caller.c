@@ -86,14 +86,14 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
     struct caller *c = state;
     (void)room;
     if (c->end.inproc && c->end.connects)
-        timeout_ms = zmq_end_sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
+        timeout_ms = crew_sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
     else
-        timeout_ms = zmq_end_sooner(timeout_ms, zmq_watch_due(&c->watch, crew_now_ms()));
+        timeout_ms = crew_sooner(timeout_ms, zmq_watch_due(&c->watch, crew_now_ms()));
     bool lost = c->knows ? c->workers.some_ended && c->drained : c->watch.lost != NULL;
     if (c->events.count || lost)
         timeout_ms = 0;
     if (c->full && c->knows)
-        timeout_ms = zmq_end_sooner(timeout_ms, RETRY_MS);
+        timeout_ms = crew_sooner(timeout_ms, RETRY_MS);
     short events = (short)(c->full && !c->knows && has_peer(c) ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
     zmq_pollitem_t items[] = { { .fd = wake_fd, .events = ZMQ_POLLIN },
                                { .socket = c->end.socket, .events = events },

@@ -2,6 +2,7 @@
 #include "transport/zmq_end.h"
 
 #include "core/thread.h"
+#include "transport/path.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -122,14 +123,15 @@ crew_status zmq_end_address(const crew_url *url, size_t index, char *address, si
 {
     const char *scheme = crew_url_scheme(url) + strlen("zmq+"), *wants = NULL;
     const char *host = crew_url_host(url, index), *path = crew_url_path(url);
-    /* zmq+ipc://@name has an empty user, by the grammar of URLs. */
-    bool is_abstract = crew_url_user(url) && !*crew_url_user(url) && *host && !*path;
     int size = 0;
-    if (crew_url_user(url) && !(is_abstract && strcmp(scheme, "ipc") == 0)) {
+    if (strcmp(scheme, "ipc") == 0) {
+        char file[PATH_MOST];
+        crew_status status = path_of_url(url, file, why);
+        if (status != CREW_OK)
+            return status;
+        size = snprintf(address, room, "ipc://%s", file);
+    } else if (crew_url_user(url)) {
         wants = "asks for no user: ZeroMQ has none";
-    } else if (strcmp(scheme, "ipc") == 0) {
-        wants = !is_abstract && (*host || !*path) ? "wants zmq+ipc:///path, or zmq+ipc://@name" : NULL;
-        size = snprintf(address, room, is_abstract ? "ipc://@%s" : "ipc://%s", is_abstract ? host : path);
     } else if (strcmp(scheme, "inproc") == 0) {
         wants = !*host || *path ? "wants zmq+inproc://name" : NULL;
         size = snprintf(address, room, "inproc://%s", host);
@@ -216,9 +218,8 @@ const char *zmq_end_path(const struct zmq_end *end)
 /* The inode at an ipc address; 0 if there is none. */
 static ino_t file_of(const struct zmq_end *end)
 {
-    struct stat file;
     const char *path = zmq_end_path(end);
-    return path && *path != '@' && lstat(path, &file) == 0 ? file.st_ino : 0;
+    return path ? path_inode(path) : 0;
 }
 
 void *zmq_end_monitor(const struct zmq_end *end, int events)
@@ -274,8 +275,8 @@ void zmq_end_close(struct zmq_end *end, unsigned linger_ms)
     if (end->inproc && !end->connects && end->number)
         name_remove(end->number);
     end->number = 0;
-    if (end->file && end->file == file_of(end)) /* libzmq leaves it behind */
-        (void)unlink(zmq_end_path(end));
+    if (end->file) /* libzmq leaves it behind */
+        path_remove(zmq_end_path(end), end->file);
     end->file = 0;
     void *monitor = linger_ms && !end->inproc ? zmq_end_monitor(end, ZMQ_EVENT_MONITOR_STOPPED) : NULL;
     zmq_end_set(end->socket, ZMQ_LINGER, (int)linger_ms);
@@ -291,30 +292,6 @@ crew_status zmq_end_failed(const struct zmq_end *end, const char *what, crew_err
 {
     crew_status status = errno == EINVAL || errno == ENODEV ? CREW_BAD_ARGUMENT : CREW_SYSTEM;
     return crew_error_set(why, status, "%s %s: %s", what, end->address, zmq_strerror(errno));
-}
-
-/* libzmq would replace whatever is at an ipc path: what is no socket, and a socket that somebody serves. */
-static crew_status check_path(const struct zmq_end *end, crew_error *why)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const char *path = zmq_end_path(end);
-    struct stat file;
-    if (!path || *path == '@' || lstat(path, &file) != 0)
-        return CREW_OK;
-    if (!S_ISSOCK(file.st_mode))
-        return crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: there is something that is no socket",
-                              end->address);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool served = false;
-    if (fd >= 0 && strlen(path) < sizeof address.sun_path) {
-        memcpy(address.sun_path, path, strlen(path) + 1);
-        served = connect(fd, (const struct sockaddr *)&address, sizeof address) == 0 ||
-                 errno == EAGAIN; /* by somebody who does not accept just now */
-    }
-    if (fd >= 0)
-        close(fd);
-    return served ? crew_error_set(why, CREW_SYSTEM, "binding %s: %s", end->address, strerror(EADDRINUSE))
-                  : CREW_OK;
 }
 
 /* An address of the name that is to be bound takes its place, of IPv4 if it has one. */
@@ -337,14 +314,11 @@ static crew_status resolve(struct zmq_end *end, crew_error *why)
 crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
 {
     bool resolved = false;
-    int64_t until = crew_now_ms() + REBIND_MS;
-    crew_status status = check_path(end, why);
-    while (status == CREW_SYSTEM && crew_now_ms() < until) {
-        (void)nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
-        status = check_path(end, why);
-    }
+    const char *path = zmq_end_path(end); /* libzmq would replace whatever is there */
+    crew_status status = path ? path_is_free(path, end->address, why) : CREW_OK;
     if (status != CREW_OK)
         return status;
+    int64_t until = crew_now_ms() + REBIND_MS;
     while (zmq_bind(end->socket, end->address) != 0) {
         if (errno == ENODEV && !resolved) { /* libzmq takes numbers and interfaces */
             resolved = true;

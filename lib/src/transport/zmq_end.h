@@ -61,12 +61,6 @@ void *zmq_end_socket(int type);
  * the monitor has stopped. */
 void *zmq_end_monitor(const struct zmq_end *end, int events);
 
-/* The sooner of two times to wait, where -1 is for ever. */
-static inline int zmq_end_sooner(int a, int b)
-{
-    return a < 0 || (b >= 0 && b < a) ? b : a;
-}
-
 crew_status zmq_end_poll(zmq_pollitem_t *items, int count, int timeout_ms);
 /* Sends all frames as one message, or none: 0, or why not (EAGAIN, EHOSTUNREACH, ENOMEM). */
 int zmq_end_send(void *socket, const crew_string *frames, size_t count);

@@ -1,26 +1,15 @@
 /* Where a caller is to connect to. libzmq takes the first address of a name, whoever listens there, and would
  * try for ever, without a word of why. */
 #include "transport/dial.h"
+#include "transport/path.h"
 #include "transport/zmq_end.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
-
-static crew_status look_at_path(const struct zmq_end *end, crew_error *why)
-{
-    const char *path = zmq_end_path(end);
-    if (strlen(path) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
-        return crew_error_set(why, CREW_BAD_ARGUMENT, "connecting to %s: the path is too long", end->address);
-    if (*path == '@' || faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0)
-        return CREW_OK;
-    return crew_error_set(why, CREW_NO_SERVICE, "connecting to %s: %s", end->address, strerror(errno));
-}
 
 void zmq_end_use_address(struct zmq_end *end, const struct sockaddr *address, socklen_t size)
 {
@@ -57,7 +46,7 @@ crew_status zmq_end_reach(struct zmq_end *end, crew_error *why)
     if (end->inproc)
         return CREW_OK;
     if (zmq_end_path(end))
-        return look_at_path(end, why);
+        return path_is_there(zmq_end_path(end), end->address, why);
     if (getaddrinfo(host, NULL, &hints, &addresses) == 0) { /* it is a number */
         freeaddrinfo(addresses);
         return CREW_OK;

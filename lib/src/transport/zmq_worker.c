@@ -146,13 +146,13 @@ static crew_status worker_wait(void *state, int wake_fd, int timeout_ms, const c
     struct worker *w = state;
     bool take = reads_on(w, room);
     if (w->peers.waiting_bytes)
-        timeout_ms = zmq_end_sooner(timeout_ms, RETRY_MS);
+        timeout_ms = crew_sooner(timeout_ms, RETRY_MS);
     if (w->end.inproc && w->end.connects)
-        timeout_ms = zmq_end_sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
+        timeout_ms = crew_sooner(timeout_ms, ZMQ_END_INPROC_TICK_MS);
     if (watches(w))
-        timeout_ms = zmq_end_sooner(timeout_ms, zmq_watch_due(&w->watch, crew_now_ms()));
+        timeout_ms = crew_sooner(timeout_ms, zmq_watch_due(&w->watch, crew_now_ms()));
     if (!take && peeks(w, room))
-        timeout_ms = zmq_end_sooner(timeout_ms, peek_interval_ms(w));
+        timeout_ms = crew_sooner(timeout_ms, peek_interval_ms(w));
     zmq_pollitem_t items[3] = { { .fd = wake_fd, .events = ZMQ_POLLIN } };
     int count = 1;
     if (watches(w))

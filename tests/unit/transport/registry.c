@@ -12,21 +12,33 @@ static void transports_are_found_by_scheme(void **state)
     }
 }
 
-static void what_a_transport_carries_is_its_own_affair(void **state)
+static bool carries(const char *text, const char *content_type)
+{
+    crew_url *url;
+    assert_ok(crew_url_parse(text, &url, NULL));
+    const crew_transport *transport = crew_transport_find(crew_url_scheme(url));
+    bool answer = !transport->carries || transport->carries(url, content_type);
+    crew_url_free(url);
+    return answer;
+}
+
+static void what_a_transport_carries_depends_on_its_framing(void **state)
 {
     (void)state;
-    static const char *const lines[] = { "application/json", NULL };
-    const crew_transport any = { .scheme = "any" }, some = { .scheme = "some", .content_types = lines };
-    assert_true(crew_transport_carries(&any, "application/msgpack"));
-    assert_true(crew_transport_carries(&some, "application/json"));
-    assert_false(crew_transport_carries(&some, "application/msgpack"));
+    assert_true(carries("inproc://a", "application/msgpack"));
+    assert_true(carries("tcp://a:1", "application/msgpack"));
+    assert_true(carries("tcp://a:1", "application/json"));
+    assert_false(carries("tcp://a:1?framing=lines", "application/msgpack"));
+    assert_true(carries("tcp://a:1?framing=lines", "application/json"));
+    assert_false(carries("unix:///a?framing=msgpack", "application/json"));
+    assert_true(carries("unix:///a?framing=content-length", "application/msgpack"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transports_are_found_by_scheme),
-        cmocka_unit_test(what_a_transport_carries_is_its_own_affair),
+        cmocka_unit_test(what_a_transport_carries_depends_on_its_framing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

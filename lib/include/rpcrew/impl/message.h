@@ -118,6 +118,12 @@ CREW_API int64_t crew_now_ms(void);
 /* Milliseconds since 1970, as deadlines travel. */
 CREW_API int64_t crew_unix_ms(void);
 
+/* The sooner of two times to wait, where -1 is for ever. */
+static inline int crew_sooner(int a_ms, int b_ms)
+{
+    return a_ms < 0 || (b_ms >= 0 && b_ms < a_ms) ? b_ms : a_ms;
+}
+
 /* What is logged of clocks that disagree, once. */
 #define CREW_CLOCKS_DISAGREE "a caller's clock disagrees with this one; the time left is counted from receipt"
 

@@ -70,6 +70,7 @@
  * and nobody else anything. Besides: deadline_ms is crew_now_ms's clock, and how it travels, if it does, is
  * the transport's affair; the core drops what has expired. check is called when the url's options are known
  * to be the transport's and the common ones.
+ * 12. wait's wake_fd is the same one from open to close.
  */
 #ifndef RPCREW_IMPL_TRANSPORT_H
 #define RPCREW_IMPL_TRANSPORT_H
@@ -235,8 +236,8 @@ typedef struct crew_transport {
     const char *scheme;
     const crew_url_option_spec *options; /* beyond the common ones; NULL: none */
     bool hosts_are_peers;                /* each host of a client's url is an endpoint of its own */
-    const char *const
-        *content_types; /* that it carries, NULL at the end; NULL: all, as they are bytes to it */
+    /* Client: whether messages of a content type can be carried there. NULL: all, as they are bytes to it. */
+    bool (*carries)(const crew_url *url, const char *content_type);
     bool carries_types; /* content types travel; else a message's first bytes tell its protocol */
     bool redelivers;    /* requests that a worker leaves unsettled are given to the next one */
     /* Whether a url's parts are what this transport wants; CREW_BAD_ARGUMENT with *why, CREW_UNSUPPORTED for
@@ -249,7 +250,5 @@ typedef struct crew_transport {
 CREW_API const crew_transport *crew_transport_find(const char *scheme);
 /* The i-th, NULL past the end. */
 CREW_API const crew_transport *crew_transport_at(size_t index);
-/* Whether it carries messages of a content type: a client asks before it chooses its protocol. */
-CREW_API bool crew_transport_carries(const crew_transport *transport, const char *content_type);
 
 #endif

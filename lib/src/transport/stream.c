@@ -1,0 +1,413 @@
+#include "transport/stream.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    EVENTS = 64,
+    COMPACT_BYTES = 64 << 10 /* taken or written, before what is behind is moved to the front */
+};
+
+/* ---- the set ---- */
+
+crew_status stream_set_open(struct stream_set *set, const crew_transport_config *config, crew_error *why)
+{
+    *set = (struct stream_set){ .config = config, .wake_fd = -1, .epoll = epoll_create1(EPOLL_CLOEXEC) };
+    set->round_end = &set->round;
+    if (set->epoll < 0)
+        return crew_error_set(why, CREW_SYSTEM, "epoll: %s", strerror(errno));
+    set->room = malloc(STREAM_READ_BYTES);
+    if (set->room)
+        return CREW_OK;
+    stream_set_close(set);
+    return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+}
+
+void stream_set_close(struct stream_set *set)
+{
+    if (set->epoll >= 0)
+        close(set->epoll);
+    set->epoll = -1;
+    free(set->room);
+    set->room = NULL;
+    crew_buffer_fini(&set->spare);
+}
+
+crew_status stream_set_watch(struct stream_set *set, int fd, struct stream_source *source, crew_error *why)
+{
+    struct epoll_event event = { .events = EPOLLIN, .data = { .ptr = source } };
+    if (epoll_ctl(set->epoll, EPOLL_CTL_ADD, fd, &event) == 0)
+        return CREW_OK;
+    return crew_error_set(why, CREW_SYSTEM, "epoll: %s", strerror(errno));
+}
+
+void stream_set_unwatch(struct stream_set *set, int fd)
+{
+    (void)epoll_ctl(set->epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static void note(struct stream_source *source, uint32_t events)
+{
+    struct stream *s = source->stream;
+    if (!s) {
+        source->ready = true;
+        return;
+    }
+    bool hangs_up = events & (EPOLLERR | EPOLLHUP);
+    bool is_input = !source->is_output, is_output = source->is_output || s->in == s->out;
+    s->gone = s->gone || (is_output && hangs_up);
+    s->writable = s->writable || (is_output && (hangs_up || events & EPOLLOUT));
+    s->readable = s->readable || (is_input && (hangs_up || events & (EPOLLIN | EPOLLRDHUP)));
+    s->hangs_up = s->hangs_up || hangs_up || events & EPOLLRDHUP;
+    stream_wants_a_turn(s);
+}
+
+/* The owner's descriptor is the same from open to close (rule 12). */
+static crew_status watch_owner(struct stream_set *set, int wake_fd)
+{
+    struct epoll_event event = { .events = EPOLLIN, .data = { .ptr = NULL } };
+    if (set->wake_fd == wake_fd)
+        return CREW_OK;
+    set->wake_fd = wake_fd;
+    return epoll_ctl(set->epoll, EPOLL_CTL_ADD, wake_fd, &event) == 0 ? CREW_OK : CREW_SYSTEM;
+}
+
+crew_status stream_set_wait(struct stream_set *set, int wake_fd, int timeout_ms)
+{
+    struct epoll_event events[EVENTS];
+    crew_status status = watch_owner(set, wake_fd);
+    if (status != CREW_OK)
+        return status;
+    if (set->tick_at_ms) {
+        int64_t left = set->tick_at_ms - crew_now_ms();
+        timeout_ms = crew_sooner(timeout_ms, left > 0 ? (int)left : 0);
+    }
+    int count = epoll_wait(set->epoll, events, EVENTS, timeout_ms);
+    if (count < 0 && errno != EINTR)
+        return CREW_SYSTEM;
+    for (int i = 0; i < count; i++)
+        if (events[i].data.ptr)
+            note(events[i].data.ptr, events[i].events);
+    return CREW_OK;
+}
+
+void stream_wants_a_turn(struct stream *s)
+{
+    if (s->in_round)
+        return;
+    s->in_round = true;
+    s->next_round = NULL;
+    *s->set->round_end = s;
+    s->set->round_end = &s->next_round;
+    s->set->round_count++;
+}
+
+static void leave_round(struct stream *s)
+{
+    struct stream **at = &s->set->round;
+    while (s->in_round && *at != s)
+        at = &(*at)->next_round;
+    if (!s->in_round)
+        return;
+    *at = s->next_round;
+    if (!*at)
+        s->set->round_end = at;
+    s->in_round = false;
+    s->set->round_count--;
+}
+
+struct stream *stream_set_turn(struct stream_set *set)
+{
+    struct stream *s = set->round;
+    if (s)
+        leave_round(s);
+    return s;
+}
+
+static void want_tick(struct stream_set *set)
+{
+    if (!set->tick_at_ms)
+        set->tick_at_ms = crew_now_ms() + STREAM_TICK_MS;
+}
+
+bool stream_set_ticks(struct stream_set *set)
+{
+    if (!set->tick_at_ms || crew_now_ms() < set->tick_at_ms)
+        return false;
+    set->tick_at_ms = 0;
+    for (const struct stream *s = set->streams; s && !set->tick_at_ms; s = s->next)
+        if (s->begun_at_ms || s->stuck_at_ms || s->closing)
+            want_tick(set);
+    return true;
+}
+
+/* ---- life ---- */
+
+static int watch(struct stream *s, int fd, uint32_t events, struct stream_source *source)
+{
+    struct epoll_event event = { .events = events | EPOLLET, .data = { .ptr = source } };
+    if (epoll_ctl(s->set->epoll, EPOLL_CTL_ADD, fd, &event) == 0)
+        return 0;
+    if (errno != EPERM) /* a file, which is always ready */
+        return errno;
+    s->readable = s->readable || !source->is_output;
+    stream_wants_a_turn(s);
+    return 0;
+}
+
+struct stream *stream_new(struct stream_set *set, int in, int out, crew_error *why)
+{
+    struct stream *s = calloc(1, sizeof *s);
+    int error = s ? 0 : ENOMEM;
+    if (s) {
+        struct stat file;
+        *s = (struct stream){ .set = set, .in = in, .out = out, .writable = true };
+        s->input_source = (struct stream_source){ .stream = s };
+        s->output_source = (struct stream_source){ .stream = s, .is_output = true };
+        s->is_socket = fstat(in, &file) == 0 && S_ISSOCK(file.st_mode);
+        s->framing.kind = s->writes = stream_framing_kind(set->config->url);
+        error = watch(s, in, in == out ? EPOLLIN | EPOLLRDHUP | EPOLLOUT : EPOLLIN, &s->input_source);
+        if (!error && in != out)
+            error = watch(s, out, EPOLLOUT, &s->output_source);
+    }
+    if (error) {
+        crew_error_set(why, error == ENOMEM ? CREW_NO_MEMORY : CREW_SYSTEM, "%s", strerror(error));
+        if (s)
+            leave_round(s);
+        free(s);
+        if (in != out)
+            close(out);
+        close(in);
+        return NULL;
+    }
+    s->number = ++set->last_number;
+    s->next = set->streams;
+    s->at = &set->streams;
+    if (s->next)
+        s->next->at = &s->next;
+    set->streams = s;
+    set->count++;
+    return s;
+}
+
+static void forget_input(struct stream *s)
+{
+    s->set->input_bytes -= s->input.size;
+    crew_buffer_fini(&s->input);
+    s->taken = 0;
+}
+
+void stream_free(struct stream *s)
+{
+    struct stream_set *set = s->set;
+    leave_round(s);
+    *s->at = s->next;
+    if (s->next)
+        s->next->at = s->at;
+    set->count--;
+    forget_input(s);
+    set->output_bytes -= stream_unwritten(s);
+    crew_buffer_fini(&s->output);
+    if (s->in != s->out)
+        close(s->out);
+    close(s->in);
+    free(s);
+}
+
+/* ---- reading ---- */
+
+static ssize_t read_bytes(struct stream *s, char *room, size_t size)
+{
+    ssize_t count;
+    do
+        count = s->is_socket ? recv(s->in, room, size, MSG_DONTWAIT) : read(s->in, room, size);
+    while (count < 0 && errno == EINTR);
+    return count;
+}
+
+/* Moves what was not taken to the front, when that pays. */
+static void compact(struct stream *s)
+{
+    size_t left = s->input.size - s->taken;
+    if (!left) {
+        forget_input(s);
+    } else if (s->taken >= COMPACT_BYTES || s->taken > left) {
+        memmove(s->input.data, s->input.data + s->taken, left);
+        s->set->input_bytes -= s->taken;
+        s->input.size = left;
+        s->taken = 0;
+    }
+}
+
+bool stream_read(struct stream *s)
+{
+    if (!s->readable || s->ended)
+        return false;
+    compact(s);
+    size_t want = STREAM_READ_BYTES;
+    if (s->input.size > want)
+        want = s->input.size; /* so that a large message is copied a few times, not often */
+    char *into = s->input.size ? crew_buffer_room(&s->input, want) : s->set->room;
+    if (!into) { /* without memory */
+        s->error = ENOMEM;
+        s->ended = true;
+        return false;
+    }
+    if (!s->input.size)
+        want = STREAM_READ_BYTES;
+    ssize_t count = read_bytes(s, into, want);
+    if (count <= 0) {
+        s->readable = false;
+        s->ended = count == 0 || errno != EAGAIN;
+        s->error = count < 0 && errno != EAGAIN ? errno : 0;
+        if (s->error)
+            s->gone = true;
+        return false;
+    }
+    if (into == s->set->room)
+        crew_buffer_append(&s->input, into, (size_t)count);
+    else
+        s->input.size += (size_t)count;
+    if (s->input.failed) {
+        s->error = ENOMEM;
+        s->ended = true;
+        return false;
+    }
+    s->set->input_bytes += (size_t)count;
+    if (s->is_socket && (size_t)count < want && !s->hangs_up)
+        s->readable = false; /* it is empty, and epoll tells of what comes later */
+    return true;
+}
+
+enum stream_found stream_peek(struct stream *s, struct stream_span *span)
+{
+    crew_string bytes = { s->input.data + s->taken, s->input.size - s->taken };
+    if (!bytes.size)
+        return STREAM_MORE;
+    enum stream_found what =
+        stream_framing_next(&s->framing, bytes, s->ended, s->set->config->hard_bytes, span);
+    if (what == STREAM_MORE) {
+        s->taken += span->body;
+        if (stream_has_input(s) && !s->begun_at_ms) {
+            s->begun_at_ms = crew_now_ms();
+            want_tick(s->set);
+        }
+    }
+    return what;
+}
+
+crew_status stream_take(struct stream *s, const struct stream_span *span, crew_buffer *body)
+{
+    crew_buffer_append(body, s->input.data + s->taken + span->body, span->size);
+    s->taken += span->end;
+    s->begun_at_ms = 0;
+    compact(s);
+    return body->failed ? CREW_NO_MEMORY : CREW_OK;
+}
+
+/* ---- writing ---- */
+
+crew_status stream_queue(struct stream *s, const char *content_type, crew_string body)
+{
+    struct stream_set *set = s->set;
+    enum stream_kind kind = s->writes ? s->writes : s->framing.kind;
+    if (!s->output.capacity) {
+        s->output = set->spare;
+        set->spare = (crew_buffer){ 0 };
+    }
+    size_t before = s->output.size;
+    stream_framing_write(kind, content_type, body, &s->output);
+    if (s->output.failed) {
+        s->output.failed = false;
+        s->output.size = before;
+        return CREW_NO_MEMORY;
+    }
+    s->queued_bytes += s->output.size - before;
+    set->output_bytes += s->output.size - before;
+    return CREW_OK;
+}
+
+static ssize_t write_bytes(struct stream *s, const char *bytes, size_t size)
+{
+    ssize_t count;
+    do
+        count = s->is_socket ? send(s->out, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                             : write(s->out, bytes, size);
+    while (count < 0 && errno == EINTR);
+    return count;
+}
+
+static void output_is_empty(struct stream *s)
+{
+    s->written = 0;
+    s->stuck_at_ms = 0;
+    crew_buffer_clear(&s->output);
+    if (!s->set->spare.capacity)
+        s->set->spare = s->output;
+    else
+        crew_buffer_fini(&s->output);
+    s->output = (crew_buffer){ 0 };
+}
+
+void stream_flush(struct stream *s)
+{
+    bool progress = false;
+    while (s->writable && stream_unwritten(s)) {
+        ssize_t count = write_bytes(s, s->output.data + s->written, stream_unwritten(s));
+        if (count < 0) {
+            s->writable = false;
+            if (errno == EAGAIN)
+                break;
+            s->gone = true;
+            if (!s->error)
+                s->error = errno;
+            break;
+        }
+        progress = true;
+        s->written += (size_t)count;
+        s->written_bytes += (uint64_t)count;
+        s->set->output_bytes -= (size_t)count;
+    }
+    if (!stream_unwritten(s)) {
+        if (s->output.capacity)
+            output_is_empty(s);
+        return;
+    }
+    if (progress || !s->stuck_at_ms) {
+        s->stuck_at_ms = crew_now_ms();
+        want_tick(s->set);
+    }
+    if (s->written >= COMPACT_BYTES && s->written > s->output.size / 2) {
+        memmove(s->output.data, s->output.data + s->written, stream_unwritten(s));
+        s->output.size -= s->written;
+        s->written = 0;
+    }
+}
+
+void stream_shut(struct stream *s)
+{
+    s->closing = true;
+    want_tick(s->set);
+    if (s->is_socket)
+        (void)shutdown(s->out, SHUT_WR);
+}
+
+int stream_unconfirmed(const struct stream *s)
+{
+    int bytes = 0;
+    return s->is_socket && ioctl(s->out, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+}
+
+const char *stream_words(const struct stream *s, char words[200])
+{
+    (void)snprintf(words, 200, "%s", s->error ? strerror(s->error) : "the other end closed the connection");
+    return words;
+}

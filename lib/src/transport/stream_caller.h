@@ -1,0 +1,37 @@
+/* A caller's end of streams: one connection. What differs between transports is how it is made, which their
+ * open says. */
+#ifndef TRANSPORT_STREAM_CALLER_H
+#define TRANSPORT_STREAM_CALLER_H
+
+#include "transport/stream.h"
+
+#include <sys/types.h>
+
+struct stream_caller {
+    struct stream_set set;
+    struct stream *stream;
+    crew_list events; /* requests that have been written, for recv to tell of */
+    pid_t child;      /* whose input and output it is; 0: none */
+};
+
+/* Begins with the connection of stream_new. On failure nothing stays open. */
+CREW_NODISCARD crew_status stream_caller_open(struct stream_caller *caller,
+                                              const crew_transport_config *config, int in, int out,
+                                              crew_error *why);
+
+crew_status stream_caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room);
+crew_status stream_caller_send(void *state, crew_list *messages);
+crew_status stream_caller_recv(void *state, crew_list *messages, crew_room *room);
+bool stream_caller_ready(const void *state);
+void stream_caller_close(void *state, unsigned linger_ms, crew_list *unsent);
+
+#define STREAM_CALLER_OPS(opener)           \
+    { .size = sizeof(struct stream_caller), \
+      .open = (opener),                     \
+      .wait = stream_caller_wait,           \
+      .send = stream_caller_send,           \
+      .recv = stream_caller_recv,           \
+      .ready = stream_caller_ready,         \
+      .close = stream_caller_close }
+
+#endif

@@ -1,0 +1,476 @@
+#include "transport/stream_worker.h"
+
+#include <rpcrew/log.h>
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    CONNECTIONS = 10000,
+    SEND_TIMEOUT_MS = 5000,
+    SEND_BYTES = 64 << 20,
+    SEND_BYTES_ALL = 256 << 20, /* of answers that wait, for all peers */
+    RECEIVE_TIMEOUT_MS = 30000,
+    RECEIVE_BYTES_ALL = 256 << 20, /* of requests that have not come whole, of all peers */
+    HELD_BYTES = 128 << 10,        /* of answers to read, from which on no requests are taken from a peer */
+    ACCEPT_MOST = 64,              /* in a round */
+    ACCEPT_AGAIN_MS = 100,
+    TURN_READS = 4,
+    LINGER_MS = 1000, /* for a peer to close its end, after ours */
+    CLOSE_TICK_MS = 10
+};
+
+crew_status stream_worker_open(struct stream_worker *w, const crew_transport_config *config, crew_error *why)
+{
+    *w = (struct stream_worker){ .connections = crew_url_number(config->url, "connections", CONNECTIONS),
+                                 .send_bytes = crew_url_number(config->url, "send_bytes", SEND_BYTES) };
+    w->send_timeout_ms = (unsigned)crew_url_number(config->url, "send_timeout_ms", SEND_TIMEOUT_MS);
+    w->receive_timeout_ms = (unsigned)crew_url_number(config->url, "receive_timeout_ms", RECEIVE_TIMEOUT_MS);
+    return stream_set_open(&w->set, config, why);
+}
+
+crew_status stream_worker_listen(struct stream_worker *w, int fd, crew_error *why)
+{
+    crew_status status = CREW_OK;
+    if (w->listener_count == STREAM_LISTENERS_MOST)
+        status = crew_error_set(why, CREW_LIMIT, "more than %d sockets to listen on", STREAM_LISTENERS_MOST);
+    if (status == CREW_OK)
+        status = stream_set_watch(&w->set, fd, &w->waiting, why);
+    if (status == CREW_OK)
+        w->listeners[w->listener_count++] = fd;
+    else
+        close(fd);
+    return status;
+}
+
+crew_status stream_worker_adopt(struct stream_worker *w, int in, int out, crew_error *why)
+{
+    struct stream *s = stream_new(&w->set, in, out, why);
+    if (!s)
+        return why ? why->status : CREW_SYSTEM;
+    s->peer = crew_peer_new(s);
+    if (s->peer)
+        return CREW_OK;
+    stream_free(s);
+    return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+}
+
+/* ---- the end of a connection ---- */
+
+/* What waits for the peer is not written any more. */
+static void drop_output(struct stream_worker *w, struct stream *s, crew_status fate)
+{
+    for (crew_message *m; (m = crew_list_take(&s->messages)); crew_message_give(w->set.config->messages, m))
+        crew_transport_answered(w->set.config, m, fate);
+    w->set.output_bytes -= stream_unwritten(s);
+    s->written = s->output.size;
+    s->stuck_at_ms = 0;
+}
+
+static void end(struct stream_worker *w, struct stream *s, crew_status fate)
+{
+    drop_output(w, s, fate);
+    s->peer->mine = NULL;
+    crew_transport_gone(w->set.config, s->peer);
+    crew_peer_release(s->peer);
+    stream_free(s);
+}
+
+/* A peer that misbehaves loses its connection, and nobody else anything. */
+static void cut(struct stream_worker *w, struct stream *s, crew_status fate, const char *why)
+{
+    crew_log(CREW_LOG_DEBUG, "a connection is cut", "{s:s,s:s}", "endpoint",
+             crew_url_text(w->set.config->url), "why", why);
+    end(w, s, fate);
+}
+
+/* Nothing of it is read any more; what was, is answered, and then it ends. */
+static void hear_no_more(struct stream *s)
+{
+    s->ended = s->refused = true;
+    s->taken = s->input.size;
+}
+
+/* ---- accepting ---- */
+
+static void hold_off(struct stream_worker *w, const char *why)
+{
+    w->held = true;
+    w->accept_at_ms = crew_now_ms() + ACCEPT_AGAIN_MS;
+    for (size_t i = 0; i < w->listener_count; i++)
+        stream_set_unwatch(&w->set, w->listeners[i]);
+    if (!w->told_held)
+        crew_log(CREW_LOG_WARN, "no more connections are accepted for now", "{s:s,s:s}", "endpoint",
+                 crew_url_text(w->set.config->url), "why", why);
+    w->told_held = true;
+}
+
+static void accept_again(struct stream_worker *w)
+{
+    if (!w->held || crew_now_ms() < w->accept_at_ms || w->set.count >= w->connections)
+        return;
+    w->held = false;
+    w->waiting.ready = true;
+    for (size_t i = 0; i < w->listener_count; i++)
+        if (stream_set_watch(&w->set, w->listeners[i], &w->waiting, NULL) != CREW_OK)
+            w->held = true; /* without memory: another time */
+}
+
+static void set_up(int fd)
+{
+    const int yes = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* of no use to unix sockets */
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+}
+
+/* Accepts who waits at one listener; false: there is nobody any more, or none can be taken. */
+static bool accept_one(struct stream_worker *w, int listener)
+{
+    if (w->set.count >= w->connections) {
+        hold_off(w, "there are as many as connections= allows");
+        return false;
+    }
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+        hold_off(w, strerror(errno));
+    if (fd < 0) /* else whoever it was has gone */
+        return errno != EAGAIN && !w->held;
+    set_up(fd);
+    crew_error why;
+    if (stream_worker_adopt(w, fd, fd, &why) != CREW_OK)
+        hold_off(w, why.message);
+    return !w->held;
+}
+
+static void accept_all(struct stream_worker *w, unsigned most)
+{
+    accept_again(w);
+    if (!w->waiting.ready || w->held)
+        return;
+    w->waiting.ready = false;
+    for (size_t i = 0; i < w->listener_count && !w->held; i++) {
+        unsigned count = 0;
+        while (count < most && accept_one(w, w->listeners[i]))
+            count++;
+        w->waiting.ready = w->waiting.ready || count == most;
+    }
+    w->told_held = w->told_held && w->held;
+}
+
+void stream_worker_unlisten(void *state)
+{
+    struct stream_worker *w = state;
+    accept_all(w, UINT32_MAX);
+    for (size_t i = 0; i < w->listener_count; i++)
+        close(w->listeners[i]);
+    w->listener_count = 0;
+    w->held = false;
+    if (*w->path)
+        path_remove(w->path, w->inode);
+    *w->path = '\0';
+}
+
+/* ---- requests ---- */
+
+/* Whether something of this peer may be taken, of which so many bytes are known. */
+static bool may_take(const struct stream *s, const crew_room *room)
+{
+    return crew_room_is_left(room) || (room->reserve && atomic_load(&s->peer->in_flight) < room->each);
+}
+
+/* Gives a request out; false: it cannot be, and has cost its connection. */
+static bool give(struct stream_worker *w, struct stream *s, const struct stream_span *span,
+                 crew_list *messages)
+{
+    crew_message *m = crew_message_take(w->set.config->messages);
+    char *origin = m ? crew_arena_alloc(&m->arena, sizeof s->number) : NULL;
+    if (!origin || stream_take(s, span, &m->body) != CREW_OK) {
+        crew_message_give(w->set.config->messages, m);
+        atomic_fetch_sub(&s->peer->in_flight, 1);
+        cut(w, s, CREW_NO_MEMORY, "no memory");
+        return false;
+    }
+    memcpy(origin, &s->number, sizeof s->number);
+    m->kind = CREW_MESSAGE_REQUEST;
+    m->origin = (crew_string){ origin, sizeof s->number };
+    m->content_type = stream_framing_type(&s->framing);
+    m->peer = crew_peer_hold(s->peer);
+    crew_list_append(messages, m);
+    return true;
+}
+
+/* What is no message is given as one, so that it is answered; and then nothing more is heard. */
+static void refuse(struct stream_worker *w, const struct stream *s, struct stream_span *span)
+{
+    size_t most = w->set.config->limits.message_bytes + 1;
+    if (span->size > most)
+        span->size = most;
+    crew_log(CREW_LOG_DEBUG, "a connection that cannot be read any further", "{s:s,s:s}", "endpoint",
+             crew_url_text(w->set.config->url), "why", s->framing.why);
+}
+
+enum turn { STAYS, LEAVES, ENDED };
+
+/* Takes what the peer has sent, as far as there is room; whether it stays in the round. */
+static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_list *messages,
+                               crew_room *room)
+{
+    for (unsigned reads = 0;;) {
+        struct stream_span span;
+        if (stream_unwritten(s) > HELD_BYTES)
+            return LEAVES; /* and comes back when it can be written to */
+        enum stream_found what = stream_peek(s, &span);
+        if (what == STREAM_MORE) {
+            if (s->ended)
+                return LEAVES;
+            if (!may_take(s, room) || reads++ == TURN_READS)
+                return s->readable ? STAYS : LEAVES;
+            if (!stream_read(s) && !s->ended)
+                return LEAVES;
+            continue;
+        }
+        if (what == STREAM_RUBBISH)
+            refuse(w, s, &span);
+        if (!crew_room_take(room, s->peer, span.size))
+            return STAYS;
+        if (!give(w, s, &span, messages))
+            return ENDED;
+        if (what == STREAM_RUBBISH)
+            hear_no_more(s);
+    }
+}
+
+/* ---- a turn ---- */
+
+static void tell_written(struct stream_worker *w, struct stream *s)
+{
+    while (s->messages.head && s->messages.head->number <= s->written_bytes) {
+        crew_message *m = crew_list_take(&s->messages);
+        crew_transport_answered(w->set.config, m, CREW_OK);
+        crew_message_give(w->set.config->messages, m);
+    }
+}
+
+/* Throws away what still comes, until the other end closes or has had its time. */
+static enum turn finish(struct stream_worker *w, struct stream *s)
+{
+    char nothing[4096];
+    if (!s->closing) {
+        stream_shut(s);
+        s->close_by_ms = crew_now_ms() + LINGER_MS;
+    }
+    ssize_t count = 1;
+    for (int i = 0; s->is_socket && i < ACCEPT_MOST && count > 0; i++)
+        count = recv(s->in, nothing, sizeof nothing, MSG_DONTWAIT);
+    if (s->is_socket && !s->gone && count < 0 && errno == EAGAIN && crew_now_ms() < s->close_by_ms)
+        return LEAVES;
+    if (count > 0 && crew_now_ms() < s->close_by_ms)
+        return STAYS;
+    end(w, s, CREW_DISCONNECTED);
+    return ENDED;
+}
+
+static enum turn take_turn(struct stream_worker *w, struct stream *s, crew_list *messages, crew_room *room)
+{
+    stream_flush(s);
+    tell_written(w, s);
+    if (s->gone && !atomic_load(&s->peer->gone)) {
+        drop_output(w, s, CREW_DISCONNECTED);
+        crew_transport_gone(w->set.config, s->peer);
+    }
+    if (s->closing)
+        return finish(w, s);
+    enum turn turn = take_requests(w, s, messages, room);
+    bool over = turn == LEAVES && s->ended && !stream_has_input(s) && !stream_unwritten(s) &&
+                !atomic_load(&s->peer->in_flight);
+    if (!over)
+        return turn;
+    if (!s->gone && s->refused)
+        return finish(w, s);
+    end(w, s, CREW_DISCONNECTED);
+    return ENDED;
+}
+
+/* Looks for what takes too long. */
+static void tick(struct stream_worker *w)
+{
+    int64_t now = crew_now_ms();
+    for (struct stream *s = w->set.streams, *next; s; s = next) {
+        next = s->next;
+        if (s->stuck_at_ms && now - s->stuck_at_ms >= w->send_timeout_ms) {
+            cut(w, s, CREW_TIMEOUT, "it does not read its answers");
+        } else if (s->closing) {
+            stream_wants_a_turn(s);
+        } else if (s->begun_at_ms && !s->ended && now - s->begun_at_ms >= w->receive_timeout_ms) {
+            s->begun_at_ms = 0;
+            s->ended = s->refused = true; /* as if that were all */
+            stream_wants_a_turn(s);
+        }
+    }
+}
+
+static size_t input_of(const struct stream *s)
+{
+    return s->input.size;
+}
+
+/* Where all together have too much, those lose their connections that have most of it. */
+static void bound(struct stream_worker *w, const size_t *all, size_t most,
+                  size_t (*size_of)(const struct stream *s), const char *why)
+{
+    while (*all > most && w->set.streams) {
+        struct stream *largest = w->set.streams;
+        for (struct stream *s = largest->next; s; s = s->next)
+            if (size_of(s) > size_of(largest))
+                largest = s;
+        cut(w, largest, CREW_LIMIT, why);
+    }
+}
+
+crew_status stream_worker_recv(void *state, crew_list *messages, crew_room *room)
+{
+    struct stream_worker *w = state;
+    accept_all(w, ACCEPT_MOST);
+    if (stream_set_ticks(&w->set))
+        tick(w);
+    size_t turns = w->set.round_count;
+    for (struct stream *s; turns && (s = stream_set_turn(&w->set)); turns--) {
+        if (take_turn(w, s, messages, room) == STAYS)
+            stream_wants_a_turn(s);
+    }
+    bound(w, &w->set.output_bytes, SEND_BYTES_ALL, stream_unwritten, "too many answers wait");
+    bound(w, &w->set.input_bytes, RECEIVE_BYTES_ALL, input_of, "too much is on its way");
+    if (w->sole && !w->set.count)
+        return crew_error_set(w->set.config->lost, CREW_CLOSED, "its input has ended");
+    return CREW_OK;
+}
+
+crew_status stream_worker_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
+{
+    struct stream_worker *w = state;
+    if (w->held)
+        timeout_ms = crew_sooner(timeout_ms, ACCEPT_AGAIN_MS);
+    if (w->waiting.ready && !w->held)
+        timeout_ms = 0;
+    for (const struct stream *s = w->set.round; s && timeout_ms; s = s->next_round)
+        if (may_take(s, room) || s->closing)
+            timeout_ms = 0;
+    return stream_set_wait(&w->set, wake_fd, timeout_ms);
+}
+
+/* ---- answers ---- */
+
+/* What is needed of it while it waits: its size, for its account. */
+static void shrink(crew_message *m)
+{
+    crew_buffer_fini(&m->body);
+    crew_buffer_fini(&m->reply);
+    crew_arena_fini(&m->arena);
+    m->headers = NULL;
+    m->origin = (crew_string){ 0 };
+}
+
+static void queue_answer(struct stream_worker *w, struct stream *s, crew_message *m)
+{
+    crew_status status = stream_queue(s, m->content_type, crew_buffer_string(&m->reply));
+    if (status == CREW_OK) {
+        m->number = s->queued_bytes;
+        crew_list_append(&w->fresh, m);
+        return;
+    }
+    crew_transport_answered(w->set.config, m, status);
+    crew_message_give(w->set.config->messages, m);
+}
+
+/* Those that were written are done with; the others wait with their streams. */
+static void place_fresh(struct stream_worker *w)
+{
+    for (crew_message *m; (m = crew_list_take(&w->fresh));) {
+        struct stream *s = m->peer->mine;
+        if (s->gone || m->number <= s->written_bytes) {
+            crew_transport_answered(w->set.config, m, s->gone ? CREW_DISCONNECTED : CREW_OK);
+            crew_message_give(w->set.config->messages, m);
+        } else {
+            shrink(m);
+            crew_list_append(&s->messages, m);
+        }
+    }
+}
+
+crew_status stream_worker_send(void *state, crew_list *messages)
+{
+    struct stream_worker *w = state;
+    for (crew_message *m; (m = crew_list_take(messages));) {
+        struct stream *s = m->peer->mine;
+        if (s)
+            stream_wants_a_turn(s); /* it may have been the last */
+        if (s && !s->gone && m->kind == CREW_SETTLE_REPLY) {
+            queue_answer(w, s, m);
+            continue;
+        }
+        crew_transport_answered(w->set.config, m, CREW_DISCONNECTED);
+        crew_message_give(w->set.config->messages, m);
+    }
+    for (struct stream *s = w->set.round; s; s = s->next_round)
+        stream_flush(s);
+    place_fresh(w);
+    for (struct stream *s = w->set.round, *next; s; s = next) {
+        next = s->next_round;
+        if (stream_unwritten(s) > w->send_bytes && s->messages.count > 1)
+            cut(w, s, CREW_LIMIT, "it does not read its answers");
+    }
+    return CREW_OK;
+}
+
+bool stream_worker_pending(const void *state)
+{
+    const struct stream_worker *w = state;
+    return w->set.output_bytes || w->set.round;
+}
+
+/* ---- the end ---- */
+
+/* Whether this one is still waited for: what it is owed has not gone, or, once that is asked, not arrived. */
+static bool lingers(const struct stream *s, bool shut)
+{
+    return !s->gone && (stream_unwritten(s) || (shut && stream_unconfirmed(s)));
+}
+
+/* Until nobody is waited for any more. */
+static void linger(struct stream_worker *w, int64_t until_ms, bool shut)
+{
+    bool waits = true;
+    while (waits && crew_now_ms() < until_ms && !crew_transport_is_hurried(w->set.config)) {
+        waits = false;
+        for (struct stream *s = w->set.streams; s; s = s->next) {
+            s->writable = true;
+            stream_flush(s);
+            for (char nothing[4096]; s->is_socket && recv(s->in, nothing, sizeof nothing, MSG_DONTWAIT) > 0;)
+                continue;
+            waits = waits || lingers(s, shut);
+        }
+        if (waits)
+            (void)poll(NULL, 0, CLOSE_TICK_MS);
+    }
+}
+
+void stream_worker_close(void *state, unsigned linger_ms, crew_list *unsent)
+{
+    struct stream_worker *w = state;
+    int64_t until_ms = crew_now_ms() + linger_ms;
+    (void)unsent;
+    stream_worker_unlisten(w);
+    linger(w, until_ms, false);
+    for (struct stream *s = w->set.streams; s; s = s->next) {
+        tell_written(w, s);
+        stream_shut(s);
+    }
+    linger(w, until_ms, true);
+    while (w->set.streams)
+        end(w, w->set.streams, w->set.streams->gone ? CREW_DISCONNECTED : CREW_TIMEOUT);
+    stream_set_close(&w->set);
+}
