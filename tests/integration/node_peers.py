@@ -6,7 +6,7 @@ import signal
 import subprocess
 import uuid
 
-from support import Case, eventually, main, program, rpcrew
+from support import Case, eventually, free_port, main, program, rpcrew
 
 NODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node")
 
@@ -65,6 +65,26 @@ class Amqp(Peers):
     def test_we_call_rabbitmq_client(self):
         self.service("rabbitmq_client.mjs", "server", SHARED, self.queue)
         self.check_service(self.url)
+
+
+class Streams(Peers):
+    def test_jayson_calls_us_over_tcp(self):
+        port = str(free_port())
+        self.worker("conformance", "--listen", f"tcp://127.0.0.1:{port}")
+        self.check_client("jayson.mjs", "client", port)
+
+    def test_we_call_jayson_over_tcp(self):
+        port = str(free_port())
+        self.service("jayson.mjs", "server", port)
+        self.check_service(f"tcp://127.0.0.1:{port}")
+
+    def test_editors_call_us(self):
+        self.check_client("vscode.mjs", "client", program("conformance"), "--listen", "stdio://")
+        self.worker("conformance", "--listen", "unix://" + self.socket_path())
+        self.check_client("vscode.mjs", "socket", self.socket_path())
+
+    def test_we_call_what_editors_call(self):
+        self.check_service(f"exec://node?framing=content-length&arg={NODE}/vscode.mjs&arg=server")
 
 
 class ZeroMq(Peers):

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,12 @@ def rpcrew(*words, stdin=None, env=None):
     """Runs the command line to its end."""
     return Done(subprocess.run([program("rpcrew"), *words], input=stdin, capture_output=True, text=True,
                                timeout=60, env={**os.environ, **(env or {})}, check=False))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def request(method, params=None, ident=1):

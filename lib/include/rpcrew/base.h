@@ -45,8 +45,13 @@ typedef struct crew_bytes {
 CREW_API void crew_bytes_free(crew_bytes *bytes);
 
 /* How much of an error a peer can read, where the protocol leaves that open (MessagePack-RPC): [code,
- * message], a text, or [code, message, data]. */
-typedef enum crew_wire_errors { CREW_ERRORS_PAIR, CREW_ERRORS_STRING, CREW_ERRORS_DATA } crew_wire_errors;
+ * message], a text, [code, message, data], or [0, message], as Neovim shows it. */
+typedef enum crew_wire_errors {
+    CREW_ERRORS_PAIR,
+    CREW_ERRORS_STRING,
+    CREW_ERRORS_DATA,
+    CREW_ERRORS_NVIM
+} crew_wire_errors;
 
 /* What one message may be at most; a zero field means its default. A message beyond a limit gets the
  * protocol's error, and the service goes on. */

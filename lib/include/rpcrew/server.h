@@ -64,7 +64,8 @@ typedef struct crew_callbacks {
      * server drains. It may stop the server itself, once, when there will be no more: in a call
      * that gives no request.
      * CREW_OK: *request, all zero before, is filled in. CREW_TIMEOUT: there is none. Anything else: the
-     * endpoint is closed, so that what is in flight ends as CREW_CLOSED, and opened again after a pause. */
+     * endpoint is closed, so that what is in flight ends as CREW_CLOSED, and opened again after a pause;
+     * after CREW_CLOSED it is not. */
     crew_status (*receive)(void *context, int wake_fd, int timeout_ms, crew_request *request);
     /* Once for each request. */
     void (*reply)(void *context, void *route, const crew_answer *answer);

@@ -34,6 +34,8 @@ CREW_API uint16_t crew_url_port(const crew_url *url, size_t index);
 CREW_API const char *crew_url_path(const crew_url *url);
 /* An option's text ("" for one without a value), or NULL. */
 CREW_API const char *crew_url_option(const crew_url *url, const char *name);
+/* The index-th of those with a name, or NULL. */
+CREW_API const char *crew_url_option_at(const crew_url *url, const char *name, size_t index);
 /* Whether an option is given, with this value. */
 CREW_API bool crew_url_option_is(const crew_url *url, const char *name, const char *value);
 
@@ -49,6 +51,7 @@ typedef struct crew_url_option_spec {
     const char *choices; /* "a|b|c", or NULL: any text, or a number if max is not 0 */
     uint64_t min, max;   /* a whole number in this range */
     const char *doc;
+    bool repeats; /* it may be given more than once */
 } crew_url_option_spec;
 
 /* Checks every option against the lists (either may be NULL): CREW_BAD_ARGUMENT for an unknown option (*why

@@ -179,9 +179,6 @@ static crew_status parse_options(struct parser *p, crew_string text)
             status = decode(p, pair, &option->value);
         if (status != CREW_OK)
             return status;
-        if (crew_url_option(url, option->name))
-            return crew_error_set(p->why, CREW_BAD_ARGUMENT, "URL '%s': option '%s' is given twice", p->text,
-                                  shown_name(option->name));
         url->option_count++;
     }
     return CREW_OK;
@@ -380,6 +377,14 @@ const char *crew_url_option(const crew_url *url, const char *name)
     return NULL;
 }
 
+const char *crew_url_option_at(const crew_url *url, const char *name, size_t index)
+{
+    for (size_t i = 0; i < url->option_count; i++)
+        if (strcmp(url->options[i].name, name) == 0 && index-- == 0)
+            return url->options[i].value;
+    return NULL;
+}
+
 bool crew_url_option_is(const crew_url *url, const char *name, const char *value)
 {
     const char *text = crew_url_option(url, name);
@@ -428,6 +433,9 @@ static crew_status check_option(const crew_url *url, const struct option *option
                                 const crew_url_option_spec *spec, crew_error *why)
 {
     uint64_t number;
+    if (!spec->repeats && crew_url_option_at(url, option->name, 1))
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': option '%s' is given twice", url->text,
+                              option->name);
     if (spec->choices && !among(spec->choices, option->value))
         return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': option '%s' is '%s'; it can be %s",
                               url->text, option->name, option->value, spec->choices);

@@ -34,8 +34,8 @@ static const crew_url_option_spec common_options[] = {
     { "max_items", NULL, 1, UINT32_MAX, "items of an array, members of an object" },
     { "max_depth", NULL, 1, 1024, "nesting of arrays and objects" },
     { "max_batch", NULL, 1, 1 << 24, "calls in a batch" },
-    { "error", "pair|string|data", 0, 0,
-      "worker: errors of MessagePack-RPC: [code, message], a text, or with data" },
+    { "error", "pair|string|data|nvim", 0, 0,
+      "worker: errors of MessagePack-RPC: [code, message], a text, with data, or [0, message]" },
     { NULL, NULL, 0, 0, NULL },
 };
 
@@ -253,7 +253,9 @@ static void step_open(struct crew_endpoint *e, bool no_wait)
     crew_status received = status == CREW_OK || !e->options.server ? receive_all(e) : status;
     if (status == CREW_OK)
         status = received;
-    if (status != CREW_OK)
+    if (status == CREW_CLOSED)
+        crew_endpoint_command(e, CREW_ENDPOINT_CLOSE);
+    else if (status != CREW_OK)
         lose(e, status);
     else
         note_ready(e);
@@ -294,6 +296,7 @@ static void finish(struct crew_endpoint *e)
         atomic_store(&e->ready, false);
         crew_list_free(&unsent);
     }
+    atomic_store(&e->over, true);
     e->options.owner->closed(e);
     if (!e->tried)
         tell_first(e, &(crew_error){ .status = CREW_CLOSED, .message = "stopped before it was open" });
@@ -434,6 +437,8 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
         o->errors = CREW_ERRORS_STRING;
     else if (crew_url_option_is(e->url, "error", "data"))
         o->errors = CREW_ERRORS_DATA;
+    else if (crew_url_option_is(e->url, "error", "nvim"))
+        o->errors = CREW_ERRORS_NVIM;
     e->ops = o->server ? transport->server : transport->client;
     e->requeue = e->ops->requeue ? e->ops->requeue(e->url) : CREW_REQUEUE_NEVER;
     const crew_transport_config config = { .host = o->host,

@@ -81,6 +81,7 @@ struct crew_endpoint {
     atomic_int command;
     atomic_bool started;          /* it has a thread and a queue */
     atomic_bool ready;            /* it is open, and has a peer; written on the I/O thread */
+    atomic_bool over;             /* its thread has nothing more to do */
     _Atomic(int64_t) close_by_ms; /* how long the last answers may linger, where a drain bounds it; 0: none */
     atomic_size_t in_flight;      /* messages taken and not settled; the owner's, as the next two are */
     atomic_size_t calls, bytes;   /* what those count for */

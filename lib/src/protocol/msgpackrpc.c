@@ -204,7 +204,7 @@ static crew_status encode_error(const crew_wire_call *call, int64_t code, crew_s
     bool more = data && call->errors == CREW_ERRORS_DATA;
     if (call->errors != CREW_ERRORS_STRING) {
         crew_msgpack_write_array(more ? 3 : 2, out);
-        crew_msgpack_write_int(code, out);
+        crew_msgpack_write_int(call->errors == CREW_ERRORS_NVIM ? 0 : code, out); /* its own: an exception */
     }
     crew_status status = crew_msgpack_write_string(message, out);
     if (more && status == CREW_OK)

@@ -78,7 +78,6 @@ static bool idle(struct crew_endpoint *endpoint)
 static void closed(struct crew_endpoint *endpoint)
 {
     crew_server *server = crew_server_of(endpoint);
-    atomic_fetch_sub(&server->open, 1);
     if (atomic_load(&server->started)) /* else it would look like a stop */
         wake(server);
 }
@@ -212,7 +211,6 @@ crew_status crew_server_start(crew_server *server, crew_error *why)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "the server listens nowhere");
     if (atomic_exchange(&server->started, true))
         return crew_error_set(why, CREW_BAD_ARGUMENT, "the server runs already");
-    atomic_store(&server->open, (unsigned)server->endpoint_count);
     command_all(server, CREW_ENDPOINT_RUN);
     return CREW_OK;
 }
@@ -251,7 +249,10 @@ static unsigned to_pause(const crew_server *server)
 
 static unsigned to_close(const crew_server *server)
 {
-    return atomic_load(&server->open);
+    unsigned count = 0;
+    for (size_t i = 0; i < server->endpoint_count; i++)
+        count += !atomic_load(&server->endpoints[i]->over);
+    return count;
 }
 
 /* Answers what nobody has started: overloaded, not executed. */
@@ -266,7 +267,7 @@ crew_status crew_server_wait(crew_server *server)
 {
     if (!atomic_load(&server->started) || server->joined)
         return CREW_CLOSED;
-    while (atomic_load(&server->stops) == 0)
+    while (atomic_load(&server->stops) == 0 && to_close(server)) /* else there is nothing to serve */
         wait_a_while(server, -1);
 
     crew_log(CREW_LOG_INFO, "draining", NULL);
@@ -284,7 +285,7 @@ crew_status crew_server_wait(crew_server *server)
     wait_for(server, to_close, end_ms);
     crew_request_give_back(server, CREW_REQUEUE_LAST);
 
-    bool drained = !atomic_load(&server->open);
+    bool drained = !to_close(server);
     for (size_t i = 0; i < server->endpoint_count; i++)
         atomic_store(&server->endpoints[i]->close_by_ms, crew_now_ms());
     shed_waiting(server);

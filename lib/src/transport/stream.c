@@ -172,7 +172,8 @@ struct stream *stream_new(struct stream_set *set, int in, int out, crew_error *w
         *s = (struct stream){ .set = set, .in = in, .out = out, .writable = true };
         s->input_source = (struct stream_source){ .stream = s };
         s->output_source = (struct stream_source){ .stream = s, .is_output = true };
-        s->is_socket = fstat(in, &file) == 0 && S_ISSOCK(file.st_mode);
+        s->in_is_socket = fstat(in, &file) == 0 && S_ISSOCK(file.st_mode);
+        s->out_is_socket = fstat(out, &file) == 0 && S_ISSOCK(file.st_mode);
         s->framing.kind = s->writes = stream_framing_kind(set->config->url);
         error = watch(s, in, in == out ? EPOLLIN | EPOLLRDHUP | EPOLLOUT : EPOLLIN, &s->input_source);
         if (!error && in != out)
@@ -228,7 +229,7 @@ static ssize_t read_bytes(struct stream *s, char *room, size_t size)
 {
     ssize_t count;
     do
-        count = s->is_socket ? recv(s->in, room, size, MSG_DONTWAIT) : read(s->in, room, size);
+        count = s->in_is_socket ? recv(s->in, room, size, MSG_DONTWAIT) : read(s->in, room, size);
     while (count < 0 && errno == EINTR);
     return count;
 }
@@ -282,7 +283,7 @@ bool stream_read(struct stream *s)
         return false;
     }
     s->set->input_bytes += (size_t)count;
-    if (s->is_socket && (size_t)count < want && !s->hangs_up)
+    if (s->in_is_socket && (size_t)count < want && !s->hangs_up)
         s->readable = false; /* it is empty, and epoll tells of what comes later */
     return true;
 }
@@ -339,8 +340,8 @@ static ssize_t write_bytes(struct stream *s, const char *bytes, size_t size)
 {
     ssize_t count;
     do
-        count = s->is_socket ? send(s->out, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-                             : write(s->out, bytes, size);
+        count = s->out_is_socket ? send(s->out, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                                 : write(s->out, bytes, size);
     while (count < 0 && errno == EINTR);
     return count;
 }
@@ -396,14 +397,14 @@ void stream_shut(struct stream *s)
 {
     s->closing = true;
     want_tick(s->set);
-    if (s->is_socket)
+    if (s->out_is_socket)
         (void)shutdown(s->out, SHUT_WR);
 }
 
 int stream_unconfirmed(const struct stream *s)
 {
     int bytes = 0;
-    return s->is_socket && ioctl(s->out, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+    return s->out_is_socket && ioctl(s->out, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
 }
 
 const char *stream_words(const struct stream *s, char words[200])

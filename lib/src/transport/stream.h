@@ -27,8 +27,8 @@ struct stream {
     bool in_round;
     struct stream_set *set;
     struct stream_source input_source, output_source;
-    int in, out;    /* descriptors; the same one for a socket */
-    bool is_socket; /* else reads and writes may not be told not to block */
+    int in, out; /* descriptors; the same one for a socket */
+    bool in_is_socket, out_is_socket;
     bool readable, writable;
     bool hangs_up; /* its end has been told of, and may be behind what can be read */
     bool ended;    /* nothing more will be read, */
@@ -90,7 +90,7 @@ void stream_wants_a_turn(struct stream *stream);
 /* Takes the first out of the round; NULL: it is empty. */
 struct stream *stream_set_turn(struct stream_set *set);
 
-/* A stream over connected descriptors, which do not block if they are sockets: they are the stream's from
+/* A stream over connected descriptors, which do not block, or are files: they are the stream's from
  * then on, also on failure (NULL, with *why). */
 struct stream *stream_new(struct stream_set *set, int in, int out, crew_error *why);
 /* Closes and frees it; its messages must have been taken. */

@@ -97,8 +97,9 @@ static crew_status take_replies(struct stream_caller *c, crew_list *messages, cr
         enum stream_found what = stream_peek(s, &span);
         if (what == STREAM_MORE) {
             bool read = stream_read(s);
-            *all = !read && s->ended && stream_peek(s, &span) == STREAM_MORE;
-            if (*all || (!read && !s->ended))
+            bool over = s->ended || s->gone;
+            *all = !read && over && stream_peek(s, &span) == STREAM_MORE;
+            if (*all || (!read && !over))
                 return CREW_OK;
             continue;
         }

@@ -5,13 +5,10 @@
 
 #include "transport/stream.h"
 
-#include <sys/types.h>
-
 struct stream_caller {
     struct stream_set set;
     struct stream *stream;
     crew_list events; /* requests that have been written, for recv to tell of */
-    pid_t child;      /* whose input and output it is; 0: none */
 };
 
 /* Begins with the connection of stream_new. On failure nothing stays open. */

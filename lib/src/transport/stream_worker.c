@@ -264,9 +264,9 @@ static enum turn finish(struct stream_worker *w, struct stream *s)
         s->close_by_ms = crew_now_ms() + LINGER_MS;
     }
     ssize_t count = 1;
-    for (int i = 0; s->is_socket && i < ACCEPT_MOST && count > 0; i++)
+    for (int i = 0; s->in_is_socket && i < ACCEPT_MOST && count > 0; i++)
         count = recv(s->in, nothing, sizeof nothing, MSG_DONTWAIT);
-    if (s->is_socket && !s->gone && count < 0 && errno == EAGAIN && crew_now_ms() < s->close_by_ms)
+    if (s->in_is_socket && !s->gone && count < 0 && errno == EAGAIN && crew_now_ms() < s->close_by_ms)
         return LEAVES;
     if (count > 0 && crew_now_ms() < s->close_by_ms)
         return STAYS;
@@ -281,6 +281,8 @@ static enum turn take_turn(struct stream_worker *w, struct stream *s, crew_list 
     if (s->gone && !atomic_load(&s->peer->gone)) {
         drop_output(w, s, CREW_DISCONNECTED);
         crew_transport_gone(w->set.config, s->peer);
+        if (s->in != s->out)
+            hear_no_more(s); /* what is asked where answers cannot go is not for us */
     }
     if (s->closing)
         return finish(w, s);
@@ -449,7 +451,8 @@ static void linger(struct stream_worker *w, int64_t until_ms, bool shut)
         for (struct stream *s = w->set.streams; s; s = s->next) {
             s->writable = true;
             stream_flush(s);
-            for (char nothing[4096]; s->is_socket && recv(s->in, nothing, sizeof nothing, MSG_DONTWAIT) > 0;)
+            for (char nothing[4096];
+                 s->in_is_socket && recv(s->in, nothing, sizeof nothing, MSG_DONTWAIT) > 0;)
                 continue;
             waits = waits || lingers(s, shut);
         }

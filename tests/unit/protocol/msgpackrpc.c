@@ -79,6 +79,8 @@ static void bytes_on_the_wire(void **state)
                   BYTES("\x94\x01\xce\xff\xff\xff\xff\xa2no\xc0"));
     assert_answer(request, -1, "no", data, CREW_ERRORS_DATA,
                   BYTES("\x94\x01\xce\xff\xff\xff\xff\x93\xff\xa2no\x05\xc0"));
+    assert_answer(request, -1, "no", data, CREW_ERRORS_NVIM,
+                  BYTES("\x94\x01\xce\xff\xff\xff\xff\x92\x00\xa2no\xc0"));
     assert_answer(BYTES("\xc0"), -32600, "no", NULL, CREW_ERRORS_PAIR,
                   BYTES("\x94\x01\xc0\x92\xd1\x80\xa8\xa2no\xc0")); /* of no request: the id is nil */
 }

@@ -42,7 +42,8 @@
  * connection was.
  * 6. After another status than CREW_OK the opening is over: the core closes, and opens again after a while.
  *    CREW_DISCONNECTED is the one for a lost connection. config->lost takes words on why: they reach the log,
- * and the callers whose calls end by it.
+ * and the callers whose calls end by it. CREW_CLOSED,
+ * a worker's alone: that was all, and it is not opened again.
  * 7. recv takes room for each message and its bytes (crew_room_take; for events too, if only so that a round
  * ends), and leaves the rest for the next time. It is called after each wait, also without room. wait may
  * write what waits to be written, and does not return for requests that there is no room for: else it would
