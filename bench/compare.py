@@ -2,18 +2,20 @@
 and the ratios.
 
 usage: compare.py [--against BIN NAME] BIN [SECONDS [ROUNDS [PATHS]]]
-       BIN: where the programs are; PATHS: amqp,zmq; --against: beside another build of rpcrew, called NAME, instead
+       BIN: where the programs are; PATHS: amqp,zmq,tcp,unix; --against: beside another build of rpcrew, called NAME, instead
 """
 import json
 import os
 import resource
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "broker-configs"))
 from broker import Broker, exit_on_signals  # noqa: E402
@@ -98,10 +100,11 @@ def compare(title, sides, seconds, rounds, broker_pids=()):
                   + (f" {middle(runs[side], 'broker_us'):>9.1f}" if broker_pids else "") + ratio, flush=True)
 
 
-def own_side(name, programs, url, log):
+def own_side(name, programs, url, log, protocol="jsonrpc"):
     """calc behind a URL, and rpcrew's own client."""
     return Side(name, [programs + "calc", "--listen", url],
-                lambda n, s: [programs + "rpcrew", "bench", "--json", "-c", str(n), "-d", str(s), url, *CALL], "serving", log)
+                lambda n, s: [programs + "rpcrew", "bench", "--json", "-p", protocol, "-c", str(n), "-d", str(s), url, *CALL],
+                "serving", log)
 
 
 def bench_amqp(programs, rival, room, seconds, rounds):
@@ -143,6 +146,46 @@ def bench_zmq(programs, rival, room, seconds, rounds):
             side.end()
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def bench_streams(path, programs, rival, room, seconds, rounds):
+    """JSON beside a bare epoll loop and, one at a time, bare sockets; MessagePack beside our ZeroMQ."""
+    def address(name):
+        return free_port() if path == "tcp" else os.path.join(room, name)
+
+    def url(where):
+        return f"tcp://127.0.0.1:{where}" if path == "tcp" else f"unix://{where}"
+
+    def floor(name, server, client):
+        where = address(server)
+        return Side(name, [programs + "floor_stream", server, where],
+                    lambda n, s: [programs + "floor_stream", client, where, str(n), str(s)], "serving",
+                    os.path.join(room, f"{path}-{server}"))
+
+    sides = []
+    try:
+        sides.append(own_side("rpcrew", programs, url(address("own")), os.path.join(room, path)))
+        if rival:
+            sides.append(own_side(rival[1], rival[0], url(address("rival")), os.path.join(room, path + "-rival")))
+        else:
+            sides += [floor("epoll, jansson", "server", "client"), floor("ping-pong", "echo", "ping")]
+        compare(f"{path}, JSON", sides, seconds, rounds)
+        if rival:
+            return
+        zmq = f"zmq+tcp://127.0.0.1:{free_port()}" if path == "tcp" else f"zmq+ipc://{room}/zmq-beside"
+        pair = [own_side("rpcrew", programs, url(address("msgpack")), os.path.join(room, path + "-mp"), "msgpack"),
+                own_side("rpcrew, " + zmq.partition(":")[0], programs, zmq, os.path.join(room, path + "-zmq"), "msgpack")]
+        sides += pair
+        compare(f"{path}, MessagePack", pair, seconds, rounds)
+    finally:
+        for side in sides:
+            side.end()
+
+
 def main(words):
     rival = None
     if words[0] == "--against":
@@ -150,12 +193,13 @@ def main(words):
         words = words[3:]
     programs = os.path.join(words[0], "")
     seconds, rounds = float(words[1]) if len(words) > 1 else 1, int(words[2]) if len(words) > 2 else 5
-    paths = words[3].split(",") if len(words) > 3 else ["amqp", "zmq"]
+    paths = words[3].split(",") if len(words) > 3 else ["amqp", "zmq", "tcp", "unix"]
     room = tempfile.mkdtemp(prefix="rpcrew-bench-")
     exit_on_signals()
     try:
         for path in paths:
-            {"amqp": bench_amqp, "zmq": bench_zmq}[path](programs, rival, room, seconds, rounds)
+            {"amqp": bench_amqp, "zmq": bench_zmq, "tcp": partial(bench_streams, "tcp"),
+             "unix": partial(bench_streams, "unix")}[path](programs, rival, room, seconds, rounds)
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

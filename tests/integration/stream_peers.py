@@ -50,8 +50,12 @@ class Streams(Case):
             connection.shutdown(socket.SHUT_WR)
             return read_all(connection)
 
+    def adds(self, url):
+        got = rpcrew("call", url, "add", "1", "2")
+        self.assertEqual((got.out, got.err), ("3\n", ""))
+
     def still_serves(self):
-        self.assertEqual(rpcrew("call", f"unix://{self.path}", "add", "1", "2").out, "3\n")
+        self.adds(f"unix://{self.path}")
 
 
 class Framings(Streams):
@@ -156,7 +160,7 @@ class Programs(Streams):
 
     def test_a_caller_runs_its_worker(self):
         url = f"exec://{program('conformance')}?arg=--listen&arg=stdio://&arg=--log-level&arg=off"
-        self.assertEqual(rpcrew("call", url, "add", "1", "2").out, "3\n")
+        self.adds(url)
         self.assertEqual(rpcrew("call", "-p", "msgpack", url, "echo", '"ä"').out, '"ä"\n')
         self.assertIn("exit status 2", rpcrew("call", f"exec://{program('conformance')}", "add").err)
         self.assertIn("No such file", rpcrew("call", "exec:///nowhere/at/all", "add").err)
@@ -175,7 +179,7 @@ class Programs(Streams):
             unix.bind(self.socket_path())
             unix.listen()
             fds = [tcp.fileno(), unix.fileno()]
-            wrapper = ("import os, sys; fds = [os.dup(int(fd)) for fd in sys.argv[1:3]];"
+            wrapper = ("import fcntl, os, sys; fds = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 50) for fd in sys.argv[1:3]];"
                        "[os.dup2(fd, 3 + i) for i, fd in enumerate(fds)];"
                        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2', LISTEN_FDNAMES='web:local');"
                        "os.execv(sys.argv[3], sys.argv[3:])")
@@ -183,7 +187,7 @@ class Programs(Streams):
                                    "--listen", "tcp://?listen=fd:web", "--listen", "unix://?listen=fd:4"],
                                   pass_fds=fds, stderr=subprocess.DEVNULL) as process:
                 for url in f"tcp://127.0.0.1:{tcp.getsockname()[1]}", f"unix://{self.socket_path()}":
-                    self.assertEqual(rpcrew("call", url, "add", "1", "2").out, "3\n")
+                    self.adds(url)
                 process.send_signal(signal.SIGTERM)
                 self.assertEqual(process.wait(PATIENCE), 0)
             self.assertTrue(os.path.exists(self.socket_path()))  # it is its maker's
@@ -206,7 +210,7 @@ class Programs(Streams):
         self.assertIn("No such file", rpcrew("call", f"unix://{self.path}", "add").err)
         name = "@" + os.path.basename(self.directory)
         self.worker("conformance", "--listen", f"unix://{name}")
-        self.assertEqual(rpcrew("call", f"unix://{name}", "add", "1", "2").out, "3\n")
+        self.adds(f"unix://{name}")
 
 
 class Enemies(Streams):

@@ -203,8 +203,8 @@ static void a_long_batch_does_not_keep_others_waiting(void **state)
                 7, false);
     assert_true(gate_await(&gate, 1));
     raw_request(&client, crew_str("{\"jsonrpc\":\"2.0\",\"method\":\"get_data\",\"id\":9}"), 9, false);
-    while (stats_of(server).received < 2)
-        raw_nothing(&client); /* until it waits beside the batch */
+    while (stats_of(server).calls < 4)
+        raw_nothing(&client); /* until it is decoded, and waits beside the batch */
     gate_let(&gate, 2);       /* by turns: the single call comes before the batch's last */
     crew_message *reply = raw_next_of(&client, CREW_EVENT_REPLY);
     assert_int_equal(reply->correlation, 9);
