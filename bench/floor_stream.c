@@ -39,7 +39,10 @@ static int open_socket(const char *text, union address *address, socklen_t *size
         address->in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         *size = sizeof address->in;
     }
-    return socket(address->any.sa_family, SOCK_STREAM, 0);
+    int fd = socket(address->any.sa_family, SOCK_STREAM, 0);
+    if (fd < 0)
+        floor_fail("socket");
+    return fd;
 }
 
 static void set_up(int fd)
@@ -119,10 +122,7 @@ static bool answer_lines(int fd, struct lines *lines)
         return false;
     for (size_t line; (line = next_line(lines, at)); at += line) {
         char *answer = floor_answer(lines->bytes + at, line);
-        size_t more = strlen(answer);
-        memcpy(out + size, answer, more);
-        out[size + more] = '\n';
-        size += more + 1;
+        size += (size_t)snprintf(out + size, ROOM - size, "%s\n", answer);
         free(answer);
     }
     keep_rest(lines, at);
@@ -142,8 +142,10 @@ static _Noreturn void serve(const char *text)
             int fd = events[i].data.fd;
             if (fd == listener) {
                 fd = accept(listener, NULL, NULL);
-                if (fd < 0 || fd >= 1024)
+                if (fd < 0 || fd >= 1024) {
                     floor_fail("accept");
+                    continue;
+                }
                 set_up(fd);
                 event.data.fd = fd;
                 connections[fd] = calloc(1, sizeof **connections);

@@ -11,7 +11,7 @@ BELOW = {
     "io": {"core", "protocol"},
     "transport": {"core"},
     "server": {"core", "protocol", "service", "io"},
-    "client": {"core", "protocol", "io"},
+    "client": {"core", "protocol", "service", "io"},
     "program": {"core", "server", "client", "service"},
 }
 # Within the room of services: a table knows no calls, a call no table.

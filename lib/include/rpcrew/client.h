@@ -21,7 +21,10 @@ typedef struct crew_client_options {
     const char *protocol;        /* "jsonrpc", "jsonrpc1", "msgpack"; NULL: jsonrpc */
     bool brief;                  /* for a call or a few: saves what pays only for many (reply=direct) */
     const char *prefix;          /* put before every method's name */
-    crew_limits limits;          /* of requests and replies */
+    const struct crew_dispatcher *dispatcher; /* where the peer may call too (streams), serves what it calls,
+                                    one after another, on a thread of the client's, which may call; borrowed
+                                    for its life. NULL: such calls are answered -32601 */
+    crew_limits limits;                       /* of requests and replies */
     crew_trace_fn *trace;
     void *trace_context;
 } crew_client_options;

@@ -33,6 +33,7 @@ static void close_links(crew_client *client, size_t count)
         crew_endpoint_command(&client->links[i].endpoint, CREW_ENDPOINT_CLOSE);
     for (size_t i = 0; i < count; i++)
         crew_endpoint_join(&client->links[i].endpoint);
+    crew_serving_stop(&client->serving); /* its answers go to their queues */
     for (size_t i = 0; i < count; i++) {
         crew_endpoint_fini(&client->links[i].endpoint);
         crew_due_fini(&client->links[i].due);
@@ -65,6 +66,11 @@ static crew_status open_links(crew_client *client, const char *url, crew_error *
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     client->link_count = count;
     size_t started = 0;
+    status = crew_serving_start(&client->serving, o->dispatcher, &o->limits, why);
+    if (status != CREW_OK) {
+        free(client->links);
+        return status;
+    }
     for (; started < count && status == CREW_OK; started++) {
         options.host = started;
         status = crew_endpoint_start(&client->links[started].endpoint, url, &options, why);

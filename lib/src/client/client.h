@@ -3,6 +3,7 @@
 #define CLIENT_CLIENT_H
 
 #include "client/outstanding.h"
+#include "client/serving.h"
 #include "io/endpoint.h"
 
 #include <rpcrew/client.h>
@@ -22,6 +23,7 @@ struct crew_client {
     char *prefix; /* owned */
     struct crew_link *links;
     size_t link_count;
+    struct crew_serving serving;
 
     pthread_mutex_t mutex; /* of all below */
     bool closing;          /* nothing is started any more */

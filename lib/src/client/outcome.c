@@ -388,6 +388,26 @@ static void on_rubbish(struct crew_endpoint *endpoint, crew_message *message, co
     crew_message_give(endpoint->messages, message);
 }
 
+/* Whether what came is no answer but calls, where the peer may call; then it is served. */
+static bool serve(struct crew_endpoint *endpoint, crew_message *message)
+{
+    crew_client *client = client_of(endpoint);
+    const crew_limits *limits = &endpoint->options.limits;
+    if (!endpoint->ops->both_call || message->body.size > limits->message_bytes ||
+        !crew_serving_wants(client->protocol, limits, crew_buffer_string(&message->body)))
+        return false;
+    crew_serving_take(&client->serving, client->protocol, message);
+    return true;
+}
+
+static bool all_are_valid(const crew_wire_replies *replies)
+{
+    bool valid = true;
+    for (size_t i = 0; i < replies->count; i++)
+        valid = valid && replies->items[i].valid;
+    return valid;
+}
+
 static void on_reply(struct crew_endpoint *endpoint, crew_message *message)
 {
     const crew_limits *limits = &endpoint->options.limits;
@@ -400,6 +420,9 @@ static void on_reply(struct crew_endpoint *endpoint, crew_message *message)
     else if (bytes.size)
         status =
             client_of(endpoint)->protocol->decode_replies(bytes, limits, &message->arena, &replies, &why);
+    bool good = status == CREW_OK && all_are_valid(&replies);
+    if (!good && status != CREW_NO_MEMORY && serve(endpoint, message))
+        return;
     struct answer *answer = NULL;
     if (status == CREW_OK && replies.count) {
         answer = crew_arena_alloc(&message->arena, sizeof *answer);
@@ -482,10 +505,18 @@ static void move_to_ready_link(struct crew_link *link, crew_list *messages)
     if (!other || !atomic_load(&other->endpoint.ready))
         return;
     crew_list_move(&all, messages);
-    for (crew_message *m; (m = crew_list_take(&all));)
-        crew_list_append(move_call(find(client, m->correlation), other) ? &moved : messages, m);
+    for (crew_message *m; (m = crew_list_take(&all));) {
+        struct crew_pending *call = find(client, m->correlation); /* none: an answer, which stays */
+        crew_list_append(call && move_call(call, other) ? &moved : messages, m);
+    }
     crew_status status = crew_queue_push(&other->endpoint.queue, &moved);
     (void)status; /* the queue has no limit of its own */
+}
+
+/* Whether it is the answer to a call of the peer's, over the connection that that came by. */
+static bool is_answer(const struct crew_endpoint *endpoint, const crew_message *message)
+{
+    return message->kind == CREW_SETTLE_REPLY && endpoint->open && message->epoch == endpoint->epoch;
 }
 
 /* Drops requests whose calls have ended while they waited. */
@@ -497,7 +528,7 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
     pthread_mutex_lock(&client->mutex);
     for (crew_message *m; (m = crew_list_take(&all));) {
         const struct crew_pending *call = find(client, m->correlation);
-        if (call && !call->cancelled)
+        if (m->kind == CREW_SETTLE_REPLY ? is_answer(endpoint, m) : call && !call->cancelled)
             crew_list_append(messages, m);
         else
             crew_message_give(endpoint->messages, m);

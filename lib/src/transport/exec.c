@@ -200,6 +200,7 @@ static const crew_url_option_spec options[] = {
 };
 
 static const struct crew_transport_ops caller_ops = { .size = sizeof(struct caller),
+                                                      .both_call = true,
                                                       .open = caller_open,
                                                       .wait = stream_caller_wait,
                                                       .send = stream_caller_send,

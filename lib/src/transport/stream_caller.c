@@ -46,13 +46,18 @@ crew_status stream_caller_send(void *state, crew_list *messages)
     struct stream *s = c->stream;
     while (messages->head && stream_unwritten(s) < OUTPUT_MOST && !s->gone) {
         crew_message *m = messages->head;
+        bool answers = m->kind == CREW_SETTLE_REPLY; /* a call of the peer's */
         uint64_t begins = s->queued_bytes;
-        crew_status status = stream_queue(s, m->content_type, crew_buffer_string(&m->body));
+        crew_status status =
+            stream_queue(s, m->content_type, crew_buffer_string(answers ? &m->reply : &m->body));
         if (status != CREW_OK)
             return status;
         m->number = begins;
         (void)crew_list_take(messages);
-        crew_list_append(&s->messages, m);
+        if (answers)
+            crew_message_give(c->set.config->messages, m);
+        else
+            crew_list_append(&s->messages, m);
     }
     stream_flush(s);
     tell_written(c);

@@ -24,6 +24,7 @@ void stream_caller_close(void *state, unsigned linger_ms, crew_list *unsent);
 
 #define STREAM_CALLER_OPS(opener)           \
     { .size = sizeof(struct stream_caller), \
+      .both_call = true,                    \
       .open = (opener),                     \
       .wait = stream_caller_wait,           \
       .send = stream_caller_send,           \
