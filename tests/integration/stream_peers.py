@@ -165,6 +165,47 @@ class Programs(Streams):
         self.assertIn("exit status 2", rpcrew("call", f"exec://{program('conformance')}", "add").err)
         self.assertIn("No such file", rpcrew("call", "exec:///nowhere/at/all", "add").err)
 
+    def test_a_program_that_reads_no_more_may_still_answer(self):
+        answer = '{"jsonrpc": "2.0", "result": "late", "id": 1}'
+        with open(self.socket_path("service"), "w", encoding="utf-8") as file:
+            file.write(f"read line; exec <&-; sleep 0.3; echo '{answer}'")
+        self.assertEqual(rpcrew("call", f"exec://sh?arg={file.name}", "any").out, '"late"\n')
+
+    def test_under_inetd_nothing_but_answers_is_in_the_socket(self):
+        ours, theirs = socket.socketpair()
+        with ours, subprocess.Popen([program("conformance"), "--listen", "stdio://"], stdin=theirs, stdout=theirs,
+                                    stderr=theirs) as process:
+            theirs.close()
+            ours.sendall(request("add", [1, 2]) + b"\n")
+            ours.shutdown(socket.SHUT_WR)
+            ours.settimeout(PATIENCE)
+            self.assertEqual(read_all(ours), b'{"jsonrpc":"2.0","result":3,"id":1}\n')
+            self.assertEqual(process.wait(PATIENCE), 0)
+
+    def test_an_end_of_input_leaves_the_other_endpoints(self):
+        with subprocess.Popen([program("conformance"), "--listen", "stdio://", "--listen",
+                               f"unix://{self.socket_path()}", "--drain-ms", "3600000"], stdin=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            eventually(lambda: os.path.exists(self.socket_path()))
+            self.adds(f"unix://{self.socket_path()}")
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(PATIENCE), 0)
+
+    def test_what_is_somebody_else_s_is_not_replaced(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.bind(self.socket_path())
+            for scheme in "unix", "zmq+ipc":
+                worker = self.worker("conformance", "--listen", f"{scheme}://{self.socket_path()}", wait=False)
+                self.assertEqual(worker.process.wait(PATIENCE), 1)
+                self.assertIn("another kind", worker.text())
+            self.assertTrue(os.path.exists(self.socket_path()))
+
+    def test_of_many_that_start_together_one_serves(self):
+        workers = [self.worker("conformance", "--listen", f"unix://{self.socket_path()}", wait=False)
+                   for _ in range(8)]
+        eventually(lambda: sum(worker.process.poll() is None for worker in workers) == 1)
+        self.adds(f"unix://{self.socket_path()}")
+
     def test_a_program_that_does_not_end_is_ended(self):
         url = "exec://sh?arg=-c&arg=echo%20$$%20%3E%26%32;%20trap%20%27%27%20TERM;%20while%20:;%20do%20sleep%201;%20done"
         done = rpcrew("call", "-t", "0.5", url, "add")
@@ -296,6 +337,28 @@ class Enemies(Streams):
             except BlockingIOError:
                 pass
             self.still_serves()
+
+    def test_a_busy_worker_neither_spins_nor_blames_its_peers(self):
+        worker = self.serve("?in_flight=1&receive_timeout_ms=300")
+        busy, large, slow = self.connect(), self.connect(), self.connect()
+        busy.sendall(request("sleep_ms", [1500]) + b"\n" + request("sleep_ms", [1]) + b"\n")
+        eventually(lambda: cpu_of(worker.process.pid) >= 0 and not select.select([busy], [], [], 0.05)[0])
+        broken = b'{"jsonrpc": "2.0", "method":\n'
+        large.sendall(request("echo", ["x" * 100000], 1) + b"\n" + broken + request("add", [1, 2], 2) + b"\n")
+        text = request("add", [1, 2], 3) + b"\n"
+        slow.sendall(text[:10])
+        time.sleep(0.1)  # less than it may take, of which it is the peer's part
+        slow.sendall(text[10:])
+        used = cpu_of(worker.process.pid)
+        self.assertIn(b":1500", busy.recv(1000))
+        self.assertLess(cpu_of(worker.process.pid) - used, 0.5)
+        self.assertIn(b'"result":3', slow.recv(1000))
+        large.shutdown(socket.SHUT_WR)
+        answers = [json.loads(line) for line in read_all(large).splitlines()]
+        self.assertEqual([(one["id"], "error" in one) for one in sorted(answers, key=lambda one: str(one["id"]))],
+                         [(1, False), (2, False), (None, True)])
+        slow.sendall(text)
+        self.assertIn(b'"result":3', slow.recv(1000))
 
     def test_a_drain_answers_what_has_come(self):
         worker = self.serve()

@@ -316,9 +316,8 @@ static bool pause_round(struct crew_endpoint *e)
     if (e->open && !e->paused && e->ops->pause)
         e->ops->pause(e->connection->state);
     e->paused = e->open;
-    if (!e->pausing && e->options.owner->paused)
+    if (!atomic_exchange(&e->pausing, true) && e->options.owner->paused)
         e->options.owner->paused(e);
-    e->pausing = true;
     if (e->open) {
         step_open(e, nothing_to_do(e));
     } else { /* not opened again: what runs cannot be answered any more, and others have it now */

@@ -81,6 +81,7 @@ struct crew_endpoint {
     atomic_int command;
     atomic_bool started;          /* it has a thread and a queue */
     atomic_bool ready;            /* it is open, and has a peer; written on the I/O thread */
+    atomic_bool pausing;          /* it takes nothing new, and its owner knows */
     atomic_bool over;             /* its thread has nothing more to do */
     _Atomic(int64_t) close_by_ms; /* how long the last answers may linger, where a drain bounds it; 0: none */
     atomic_size_t in_flight;      /* messages taken and not settled; the owner's, as the next two are */
@@ -97,7 +98,6 @@ struct crew_endpoint {
     uint32_t epoch;       /* counts openings: settlements of an earlier one are stale */
     crew_requeue requeue; /* the transport's */
     bool open, paused, ever_open;
-    bool pausing;            /* and the owner knows */
     crew_error last_failure; /* to open, that has been told of; no message: none since it was open */
     int64_t said_at_ms;
     bool was_ready; /* since it was opened */

@@ -65,9 +65,7 @@ static void wake(crew_server *server)
 
 static void paused(struct crew_endpoint *endpoint)
 {
-    crew_server *server = crew_server_of(endpoint);
-    atomic_fetch_add(&server->paused, 1);
-    wake(server);
+    wake(crew_server_of(endpoint));
 }
 
 static bool idle(struct crew_endpoint *endpoint)
@@ -244,7 +242,10 @@ static void wait_for(crew_server *server, unsigned (*left_of_them)(const crew_se
 
 static unsigned to_pause(const crew_server *server)
 {
-    return (unsigned)server->endpoint_count - atomic_load(&server->paused);
+    unsigned count = 0;
+    for (size_t i = 0; i < server->endpoint_count; i++)
+        count += !atomic_load(&server->endpoints[i]->pausing) && !atomic_load(&server->endpoints[i]->over);
+    return count;
 }
 
 static unsigned to_close(const crew_server *server)

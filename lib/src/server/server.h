@@ -38,7 +38,6 @@ struct crew_server {
     int control;        /* an eventfd: stops and closed endpoints */
     atomic_uint refs;   /* the owner's, and one a message not yet settled */
     atomic_uint stops;  /* how often crew_server_stop was called */
-    atomic_uint paused; /* that take nothing new any more */
     atomic_bool started, stopping;
     struct crew_tokens tokens; /* whose draining is the server's */
     struct crew_in_flight in_flight;

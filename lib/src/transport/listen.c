@@ -84,26 +84,20 @@ static bool read_mode(const char *text, mode_t *mode)
     return true;
 }
 
-crew_status listen_unix(struct stream_worker *w, crew_error *why)
+/* With the directory locked. */
+static crew_status bind_path(struct stream_worker *w, const char *path, mode_t mode, crew_error *why)
 {
-    const crew_url *url = w->set.config->url;
-    char path[PATH_MOST];
     struct sockaddr_un address;
-    mode_t mode;
-    crew_status status = path_of_url(url, path, why);
-    if (status == CREW_OK)
-        status = path_is_free(path, crew_url_text(url), why);
+    crew_status status = path_look(path, crew_url_text(w->set.config->url), why);
     if (status != CREW_OK)
         return status;
-    if (!read_mode(crew_url_option(url, "mode"), &mode))
-        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': mode wants three octal digits, such as 660",
-                              crew_url_text(url));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return failed(w, "binding", errno, why);
     if (mode) /* from the first moment on no more than that */
         (void)fchmod(fd, mode);
-    path_remove(path, path_inode(path)); /* nobody serves it */
+    if (path_inode(path))
+        (void)unlink(path); /* nobody serves it */
     bool good = bind(fd, (const struct sockaddr *)&address, path_address(path, &address)) == 0 &&
                 (!mode || *path == '@' || chmod(path, mode) == 0) && listen(fd, BACKLOG) == 0;
     if (!good) {
@@ -114,6 +108,25 @@ crew_status listen_unix(struct stream_worker *w, crew_error *why)
     (void)snprintf(w->path, sizeof w->path, "%s", *path == '@' ? "" : path);
     w->inode = path_inode(path);
     return stream_worker_listen(w, fd, why);
+}
+
+crew_status listen_unix(struct stream_worker *w, crew_error *why)
+{
+    const crew_url *url = w->set.config->url;
+    char path[PATH_MOST];
+    mode_t mode;
+    crew_status status = path_of_url(url, path, why);
+    if (status == CREW_OK)
+        status = path_is_free(path, crew_url_text(url), why);
+    if (status != CREW_OK)
+        return status;
+    if (!read_mode(crew_url_option(url, "mode"), &mode))
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': mode wants three octal digits, such as 660",
+                              crew_url_text(url));
+    int lock = path_lock(path);
+    status = bind_path(w, path, mode, why);
+    path_unlock(lock);
+    return status;
 }
 
 /* ---- inherited ones ---- */

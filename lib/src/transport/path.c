@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,7 +41,7 @@ socklen_t path_address(const char *path, struct sockaddr_un *address)
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size);
 }
 
-static crew_status look(const char *path, const char *shown, crew_error *why)
+crew_status path_look(const char *path, const char *shown, crew_error *why)
 {
     struct sockaddr_un address;
     struct stat file;
@@ -53,20 +54,41 @@ static crew_status look(const char *path, const char *shown, crew_error *why)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: there is something that is no socket",
                               shown);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    /* EAGAIN: by somebody who does not accept just now */
-    bool served = fd >= 0 && (connect(fd, (const struct sockaddr *)&address, size) == 0 || errno == EAGAIN);
+    int error = fd < 0 || connect(fd, (const struct sockaddr *)&address, size) != 0 ? errno : EADDRINUSE;
     if (fd >= 0)
         close(fd);
-    return served ? crew_error_set(why, CREW_SYSTEM, "binding %s: %s", shown, strerror(EADDRINUSE)) : CREW_OK;
+    if (error == ECONNREFUSED || error == ENOENT) /* only then it is nobody's */
+        return CREW_OK;
+    if (error == EAGAIN) /* somebody's who does not accept just now */
+        error = EADDRINUSE;
+    return crew_error_set(why, CREW_SYSTEM, "binding %s: %s", shown,
+                          error == EPROTOTYPE ? "there is a socket of another kind" : strerror(error));
+}
+
+int path_lock(const char *path)
+{
+    char directory[PATH_MOST];
+    const char *slash = strrchr(path, '/');
+    (void)snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) + 1 : 0, path);
+    int fd = *path == '@' ? -1 : open(*directory ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (fd >= 0 && flock(fd, LOCK_EX) != 0 && errno == EINTR)
+        continue;
+    return fd;
+}
+
+void path_unlock(int lock)
+{
+    if (lock >= 0)
+        close(lock);
 }
 
 crew_status path_is_free(const char *path, const char *shown, crew_error *why)
 {
     int64_t until = crew_now_ms() + LEAVING_MS;
-    crew_status status = look(path, shown, why);
+    crew_status status = path_look(path, shown, why);
     while (status == CREW_SYSTEM && crew_now_ms() < until) {
         (void)nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
-        status = look(path, shown, why);
+        status = path_look(path, shown, why);
     }
     return status;
 }
@@ -89,6 +111,8 @@ ino_t path_inode(const char *path)
 
 void path_remove(const char *path, ino_t inode)
 {
+    int lock = path_lock(path);
     if (inode && path_inode(path) == inode)
         (void)unlink(path);
+    path_unlock(lock);
 }

@@ -21,6 +21,14 @@ socklen_t path_address(const char *path, struct sockaddr_un *address);
  * is waited for, 500 ms at most. shown: the address, for words. CREW_BAD_ARGUMENT, CREW_SYSTEM. */
 crew_status path_is_free(const char *path, const char *shown, crew_error *why);
 
+/* The same, as it is now. */
+crew_status path_look(const char *path, const char *shown, crew_error *why);
+
+/* Keeps others who are about to bind or remove something in its directory waiting, if they ask: a socket that
+ * is bound and does not listen yet looks like one that nobody serves. Returns what path_unlock takes. */
+int path_lock(const char *path);
+void path_unlock(int lock);
+
 /* For who is to connect: that it is there, and may be written to. CREW_BAD_ARGUMENT, CREW_NO_SERVICE. */
 crew_status path_is_there(const char *path, const char *shown, crew_error *why);
 

@@ -21,15 +21,31 @@ static int copy(int fd, int mode)
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     bool anew = fstat(fd, &file) == 0 && (S_ISFIFO(file.st_mode) || S_ISCHR(file.st_mode));
     int fresh = anew ? open(path, mode | O_NONBLOCK | O_CLOEXEC | O_NOCTTY) : -1;
-    return fresh >= 0 ? fresh : fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (fresh >= 0)
+        return fresh;
+    fresh = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (anew && fresh >= 0) /* it may not be opened anew: then for all who have it */
+        (void)fcntl(fresh, F_SETFL, fcntl(fresh, F_GETFL) | O_NONBLOCK);
+    return fresh;
 }
 
-/* What a handler, or a program that it starts, reads and prints is not to be in the stream. */
+/* Whether standard error is the stream as well, as inetd has it. */
+static bool error_is_the_stream(void)
+{
+    struct stat one, other;
+    return fstat(STDERR_FILENO, &one) == 0 && fstat(STDOUT_FILENO, &other) == 0 && S_ISSOCK(one.st_mode) &&
+           one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+/* What a handler, or a program that it starts, reads and prints is not to be in the stream, nor is the log.
+ */
 static void put_others_in_place(void)
 {
-    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (nothing >= 0) {
         (void)dup2(nothing, STDIN_FILENO);
+        if (error_is_the_stream())
+            (void)dup2(nothing, STDERR_FILENO);
         close(nothing);
     }
     (void)dup2(STDERR_FILENO, STDOUT_FILENO);

@@ -175,7 +175,7 @@ struct stream *stream_new(struct stream_set *set, int in, int out, crew_error *w
         s->in_is_socket = fstat(in, &file) == 0 && S_ISSOCK(file.st_mode);
         s->out_is_socket = fstat(out, &file) == 0 && S_ISSOCK(file.st_mode);
         s->framing.kind = s->writes = stream_framing_kind(set->config->url);
-        error = watch(s, in, in == out ? EPOLLIN | EPOLLRDHUP | EPOLLOUT : EPOLLIN, &s->input_source);
+        error = watch(s, in, EPOLLIN | EPOLLRDHUP | (in == out ? EPOLLOUT : 0), &s->input_source);
         if (!error && in != out)
             error = watch(s, out, EPOLLOUT, &s->output_source);
     }
@@ -217,8 +217,12 @@ void stream_free(struct stream *s)
     forget_input(s);
     set->output_bytes -= stream_unwritten(s);
     crew_buffer_fini(&s->output);
-    if (s->in != s->out)
+    /* Another process may have them too, so that closing them alone would leave them watched. */
+    stream_set_unwatch(set, s->in);
+    if (s->in != s->out) {
+        stream_set_unwatch(set, s->out);
         close(s->out);
+    }
     close(s->in);
     free(s);
 }
@@ -290,6 +294,10 @@ bool stream_read(struct stream *s)
 
 enum stream_found stream_peek(struct stream *s, struct stream_span *span)
 {
+    if (s->found != STREAM_MORE) {
+        *span = s->span;
+        return s->found;
+    }
     crew_string bytes = { s->input.data + s->taken, s->input.size - s->taken };
     if (!bytes.size)
         return STREAM_MORE;
@@ -301,6 +309,10 @@ enum stream_found stream_peek(struct stream *s, struct stream_span *span)
             s->begun_at_ms = crew_now_ms();
             want_tick(s->set);
         }
+    } else {
+        s->begun_at_ms = 0; /* it has come, and waits for room */
+        s->found = what;
+        s->span = *span;
     }
     return what;
 }
@@ -309,7 +321,7 @@ crew_status stream_take(struct stream *s, const struct stream_span *span, crew_b
 {
     crew_buffer_append(body, s->input.data + s->taken + span->body, span->size);
     s->taken += span->end;
-    s->begun_at_ms = 0;
+    s->found = STREAM_MORE;
     compact(s);
     return body->failed ? CREW_NO_MEMORY : CREW_OK;
 }
@@ -368,6 +380,7 @@ void stream_flush(struct stream *s)
             if (errno == EAGAIN)
                 break;
             s->gone = true;
+            s->readable = s->readable || s->in == s->out; /* what came before that, and the end */
             if (!s->error)
                 s->error = errno;
             break;
@@ -391,6 +404,16 @@ void stream_flush(struct stream *s)
         s->output.size -= s->written;
         s->written = 0;
     }
+}
+
+void stream_unqueue(struct stream *s, uint64_t queued_bytes)
+{
+    size_t back = (size_t)(s->queued_bytes - queued_bytes);
+    s->output.size -= back;
+    s->set->output_bytes -= back;
+    s->queued_bytes = queued_bytes;
+    if (!stream_unwritten(s) && s->output.capacity)
+        output_is_empty(s);
 }
 
 void stream_shut(struct stream *s)

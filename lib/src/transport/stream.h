@@ -39,8 +39,10 @@ struct stream {
     enum stream_kind writes; /* the framing of what we write; UNKNOWN: by what is read, then by type */
     crew_buffer input;       /* what was read and not taken, from taken on */
     size_t taken;
-    int64_t begun_at_ms; /* when the message that has not ended began; 0: there is none */
-    crew_buffer output;  /* what is to be written, from written on */
+    enum stream_found found; /* what was found there, and not taken; MORE: nothing */
+    struct stream_span span; /* where it is */
+    int64_t begun_at_ms;     /* when the message that has not ended began; 0: there is none */
+    crew_buffer output;      /* what is to be written, from written on */
     size_t written;
     uint64_t queued_bytes, written_bytes; /* ever */
     int64_t stuck_at_ms;                  /* since when nothing could be written; 0: nothing waits */
@@ -99,7 +101,7 @@ void stream_free(struct stream *stream);
 /* Reads once, if there may be something; false: there is nothing, for now or ever (ended). */
 bool stream_read(struct stream *stream);
 
-/* The next message of what was read, if there is a whole one, without taking it. */
+/* The next message of what was read, if there is a whole one; the same one until it is taken. */
 enum stream_found stream_peek(struct stream *stream, struct stream_span *span);
 /* Takes what was found there, its body copied to *body; CREW_NO_MEMORY. */
 CREW_NODISCARD crew_status stream_take(struct stream *stream, const struct stream_span *span,
@@ -123,6 +125,9 @@ static inline size_t stream_unwritten(const struct stream *stream)
 void stream_shut(struct stream *stream);
 /* Bytes that the other end's kernel has not confirmed; 0 if that is not known. */
 int stream_unconfirmed(const struct stream *stream);
+
+/* Takes back what is queued beyond so many bytes ever. */
+void stream_unqueue(struct stream *stream, uint64_t queued_bytes);
 
 /* What ended it, in words: borrowed until the next call. */
 const char *stream_words(const struct stream *stream, char words[200]);

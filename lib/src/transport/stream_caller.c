@@ -5,7 +5,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-enum { OUTPUT_MOST = 1 << 20, CLOSE_TICK_MS = 10 };
+enum { BATCH_BYTES = 64 << 10, READS_MOST = 16, CLOSE_TICK_MS = 10 };
 
 crew_status stream_caller_open(struct stream_caller *c, const crew_transport_config *config, int in, int out,
                                crew_error *why)
@@ -25,49 +25,82 @@ crew_status stream_caller_open(struct stream_caller *c, const crew_transport_con
     return why ? why->status : CREW_SYSTEM;
 }
 
-/* Those of which a byte is out are told of; of what nobody answers, all must be. */
-static void tell_written(struct stream_caller *c)
+/* What is to be told of a one-way request when all of it is out; NULL without memory: then nothing is. */
+static crew_message *news_of(const crew_message *request, uint64_t ends)
+{
+    crew_message *m = crew_message_new();
+    if (m) {
+        m->kind = CREW_EVENT_CONFIRMED;
+        m->one_way = true;
+        m->correlation = request->correlation;
+        m->number = ends;
+    }
+    return m;
+}
+
+/* A request of which a byte is out. */
+static void tell_begun(struct stream_caller *c, crew_message *m, uint64_t ends)
+{
+    bool is_out = ends <= c->stream->written_bytes;
+    crew_message *news = m->one_way && !is_out ? news_of(m, ends) : NULL;
+    m->kind = m->one_way && is_out ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
+    crew_list_append(&c->events, m);
+    if (news)
+        crew_list_append(&c->unconfirmed, news);
+}
+
+static void tell_confirmed(struct stream_caller *c)
+{
+    while (c->unconfirmed.head && c->unconfirmed.head->number <= c->stream->written_bytes)
+        crew_list_append(&c->events, crew_list_take(&c->unconfirmed));
+}
+
+/* Writes the first of the list, as many as one buffer has; what has not begun is taken out of it again, and
+ * stays: a call whose time runs out there must not arrive. False: no more can be written now. */
+static crew_status write_some(struct stream_caller *c, crew_list *messages)
 {
     struct stream *s = c->stream;
-    for (crew_message *m; (m = s->messages.head);) {
-        bool begun = m->number < s->written_bytes;
-        bool out = m->one_way ? !m->next ? !stream_unwritten(s) : m->next->number <= s->written_bytes : begun;
-        if (!out)
-            return;
-        (void)crew_list_take(&s->messages);
-        m->kind = m->one_way ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
-        crew_list_append(&c->events, m);
+    crew_list queued = { 0 };
+    crew_status status = CREW_OK;
+    while (messages->head && stream_unwritten(s) < BATCH_BYTES && status == CREW_OK) {
+        crew_message *m = messages->head;
+        bool answers = m->kind == CREW_SETTLE_REPLY; /* a call of the peer's */
+        uint64_t begins = s->queued_bytes;
+        status = stream_queue(s, m->content_type, crew_buffer_string(answers ? &m->reply : &m->body));
+        if (status != CREW_OK)
+            break;
+        m->number = begins;
+        crew_list_append(&queued, crew_list_take(messages));
     }
+    stream_flush(s);
+    while (queued.head && queued.head->number < s->written_bytes) {
+        crew_message *m = crew_list_take(&queued);
+        uint64_t ends = queued.head ? queued.head->number : s->queued_bytes;
+        if (m->kind == CREW_SETTLE_REPLY)
+            crew_message_give(c->set.config->messages, m);
+        else
+            tell_begun(c, m, ends);
+    }
+    if (queued.head)
+        stream_unqueue(s, queued.head->number);
+    crew_list_move(&queued, messages);
+    *messages = queued;
+    return status;
 }
 
 crew_status stream_caller_send(void *state, crew_list *messages)
 {
     struct stream_caller *c = state;
-    struct stream *s = c->stream;
-    while (messages->head && stream_unwritten(s) < OUTPUT_MOST && !s->gone) {
-        crew_message *m = messages->head;
-        bool answers = m->kind == CREW_SETTLE_REPLY; /* a call of the peer's */
-        uint64_t begins = s->queued_bytes;
-        crew_status status =
-            stream_queue(s, m->content_type, crew_buffer_string(answers ? &m->reply : &m->body));
-        if (status != CREW_OK)
-            return status;
-        m->number = begins;
-        (void)crew_list_take(messages);
-        if (answers)
-            crew_message_give(c->set.config->messages, m);
-        else
-            crew_list_append(&s->messages, m);
-    }
-    stream_flush(s);
-    tell_written(c);
-    return CREW_OK;
+    crew_status status = CREW_OK;
+    while (messages->head && status == CREW_OK && stream_caller_ready(c))
+        status = write_some(c, messages);
+    return status;
 }
 
 bool stream_caller_ready(const void *state)
 {
-    const struct stream_caller *c = state;
-    return stream_unwritten(c->stream) < OUTPUT_MOST && !c->stream->gone;
+    const struct stream *s = ((const struct stream_caller *)state)->stream;
+    return s->writable && !stream_unwritten(s) && !s->gone;
 }
 
 crew_status stream_caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
@@ -97,14 +130,14 @@ static crew_status take_replies(struct stream_caller *c, crew_list *messages, cr
 {
     struct stream *s = c->stream;
     *all = false;
-    while (crew_room_is_left(room)) {
+    for (unsigned reads = 0; crew_room_is_left(room) && reads < READS_MOST;) {
         struct stream_span span;
         enum stream_found what = stream_peek(s, &span);
         if (what == STREAM_MORE) {
             bool read = stream_read(s);
-            bool over = s->ended || s->gone;
-            *all = !read && over && stream_peek(s, &span) == STREAM_MORE;
-            if (*all || (!read && !over))
+            reads++;
+            *all = !read && s->ended && stream_peek(s, &span) == STREAM_MORE;
+            if (*all || (!read && !s->ended))
                 return CREW_OK;
             continue;
         }
@@ -117,6 +150,7 @@ static crew_status take_replies(struct stream_caller *c, crew_list *messages, cr
         if (what == STREAM_RUBBISH) {
             s->ended = s->refused = true;
             s->taken = s->input.size;
+            s->found = STREAM_MORE;
         }
     }
     return CREW_OK;
@@ -130,12 +164,12 @@ crew_status stream_caller_recv(void *state, crew_list *messages, crew_room *room
     (void)stream_set_ticks(&c->set);
     (void)stream_set_turn(&c->set);
     stream_flush(s);
-    tell_written(c);
+    tell_confirmed(c);
     crew_list_move(messages, &c->events);
     crew_status status = take_replies(c, messages, room, &all);
     if (status != CREW_OK)
         return status;
-    if (!all && (s->readable || stream_has_input(s)) && !crew_room_is_left(room))
+    if (!all && (s->readable || s->found != STREAM_MORE))
         stream_wants_a_turn(s);
     if (!all)
         return CREW_OK;
@@ -149,20 +183,7 @@ void stream_caller_close(void *state, unsigned linger_ms, crew_list *unsent)
     struct stream_caller *c = state;
     struct stream *s = c->stream;
     int64_t until_ms = crew_now_ms() + linger_ms;
-    tell_written(c);
-    /* What has not begun is not sent; what has is finished. */
-    size_t rest = stream_unwritten(s);
-    for (crew_message *m; (m = crew_list_take(&s->messages));) {
-        if (m->number < s->written_bytes || !unsent) {
-            crew_message_give(c->set.config->messages, m);
-            continue;
-        }
-        if (m->number - s->written_bytes < rest)
-            rest = (size_t)(m->number - s->written_bytes);
-        crew_list_append(unsent, m);
-    }
-    c->set.output_bytes -= stream_unwritten(s) - rest;
-    s->output.size = s->written + rest;
+    (void)unsent; /* what has not begun was not taken */
     while (stream_unwritten(s) && !s->gone && crew_now_ms() < until_ms &&
            !crew_transport_is_hurried(c->set.config)) {
         s->writable = true;
@@ -171,6 +192,7 @@ void stream_caller_close(void *state, unsigned linger_ms, crew_list *unsent)
             (void)poll(&(struct pollfd){ .fd = s->out, .events = POLLOUT }, 1, CLOSE_TICK_MS);
     }
     crew_list_free(&c->events);
+    crew_list_free(&c->unconfirmed);
     stream_free(s);
     stream_set_close(&c->set);
 }

@@ -8,7 +8,8 @@
 struct stream_caller {
     struct stream_set set;
     struct stream *stream;
-    crew_list events; /* requests that have been written, for recv to tell of */
+    crew_list events;      /* requests that have been written, for recv to tell of */
+    crew_list unconfirmed; /* news of one-way ones that have begun, for when they are out: number */
 };
 
 /* Begins with the connection of stream_new. On failure nothing stays open. */

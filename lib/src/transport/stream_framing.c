@@ -41,7 +41,7 @@ static enum stream_found found(struct stream_framing *f, size_t body, size_t siz
                                struct stream_span *span)
 {
     *span = (struct stream_span){ .body = body, .size = size, .end = end };
-    *f = (struct stream_framing){ .kind = f->kind, .foreign = f->foreign };
+    *f = (struct stream_framing){ .kind = f->kind, .foreign = f->foreign, .under_way = true };
     return STREAM_MESSAGE;
 }
 
@@ -104,7 +104,7 @@ static enum stream_found next_value(struct stream_framing *f, crew_string bytes,
         if (at == bytes.size && !ended)
             return more(bytes, bytes.size, span);
         if (at < bytes.size && bytes.data[at] == '\n') {
-            *f = (struct stream_framing){ .kind = STREAM_LINES };
+            *f = (struct stream_framing){ .kind = STREAM_LINES, .under_way = true };
             return next_line(f, bytes, ended, span);
         }
         f->may_be_lines = false;
@@ -307,11 +307,21 @@ static enum stream_found next_object(struct stream_framing *f, crew_string bytes
 
 /* ---- all ---- */
 
+static const char mark[] = "\xEF\xBB\xBF"; /* a byte order mark */
+
+/* Text that is no JSON is refused at once, also where it is said to be: lest somebody's browser, told to send
+ * here, has its body read as calls. */
+static bool begins_as_json(crew_string bytes)
+{
+    size_t at = skip_spaces(bytes);
+    return at == bytes.size || bytes.data[at] == '{' || bytes.data[at] == '[' || bytes.data[at] == mark[0];
+}
+
 /* What the connection's first bytes say; UNKNOWN: there are too few, or *why they say nothing. Text that is
  * no JSON is refused at once, lest somebody's browser, told to send here, has its body read as calls. */
 static enum stream_kind tell(crew_string bytes, size_t *skip, const char **why)
 {
-    static const char mark[] = "\xEF\xBB\xBF", length[] = "content-";
+    static const char length[] = "content-";
     *skip = skip_spaces(bytes);
     crew_string rest = { bytes.data + *skip, bytes.size - *skip };
     if (!rest.size)
@@ -338,6 +348,9 @@ enum stream_found stream_framing_next(struct stream_framing *f, crew_string byte
 {
     size_t skipped = 0;
     const char *why = NULL;
+    bool is_json = f->kind == STREAM_LINES || f->kind == STREAM_CONCATENATED;
+    if (is_json && !f->under_way && !begins_as_json(bytes))
+        return rubbish(f, bytes, "neither an object nor an array of JSON", span);
     if (f->kind == STREAM_UNKNOWN) {
         f->kind = tell(bytes, &skipped, &why);
         if (why)

@@ -25,6 +25,7 @@ struct stream_framing {
     uint64_t left;   /* objects of it that have not been seen */
     unsigned depth;
     bool begun, in_string, escaped;
+    bool under_way;      /* a message has been found */
     bool guessed;        /* the kind, by the first bytes, and this is the first message */
     bool may_be_lines;   /* that has ended, and was a value all in one line */
     bool many_lines;     /* the value that begins now is not in one */

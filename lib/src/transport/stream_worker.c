@@ -20,6 +20,7 @@ enum {
     ACCEPT_MOST = 64,              /* in a round */
     ACCEPT_AGAIN_MS = 100,
     TURN_READS = 4,
+    FINISH_READS = 64,
     LINGER_MS = 1000, /* for a peer to close its end, after ours */
     CLOSE_TICK_MS = 10
 };
@@ -93,6 +94,7 @@ static void hear_no_more(struct stream *s)
 {
     s->ended = s->refused = true;
     s->taken = s->input.size;
+    s->found = STREAM_MORE;
 }
 
 /* ---- accepting ---- */
@@ -115,9 +117,9 @@ static void accept_again(struct stream_worker *w)
         return;
     w->held = false;
     w->waiting.ready = true;
-    for (size_t i = 0; i < w->listener_count; i++)
+    for (size_t i = 0; i < w->listener_count && !w->held; i++)
         if (stream_set_watch(&w->set, w->listeners[i], &w->waiting, NULL) != CREW_OK)
-            w->held = true; /* without memory: another time */
+            hold_off(w, "no memory");
 }
 
 static void set_up(int fd)
@@ -125,6 +127,17 @@ static void set_up(int fd)
     const int yes = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* of no use to unix sockets */
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+}
+
+/* That it was somebody else's error, who has gone; or nobody's. */
+static bool is_over_soon(int error)
+{
+    static const int errors[] = { ECONNABORTED, EINTR,  EPROTO,       ENETDOWN,   ENOPROTOOPT,
+                                  EHOSTDOWN,    ENONET, EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH };
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (errors[i] == error)
+            return true;
+    return false;
 }
 
 /* Accepts who waits at one listener; false: there is nobody any more, or none can be taken. */
@@ -135,10 +148,13 @@ static bool accept_one(struct stream_worker *w, int listener)
         return false;
     }
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
-        hold_off(w, strerror(errno));
-    if (fd < 0) /* else whoever it was has gone */
-        return errno != EAGAIN && !w->held;
+    if (fd < 0 && is_over_soon(errno))
+        return true;
+    if (fd < 0) {
+        if (errno != EAGAIN)
+            hold_off(w, strerror(errno));
+        return false;
+    }
     set_up(fd);
     crew_error why;
     if (stream_worker_adopt(w, fd, fd, &why) != CREW_OK)
@@ -164,14 +180,18 @@ static void accept_all(struct stream_worker *w, unsigned most)
 void stream_worker_unlisten(void *state)
 {
     struct stream_worker *w = state;
-    accept_all(w, UINT32_MAX);
-    for (size_t i = 0; i < w->listener_count; i++)
-        close(w->listeners[i]);
-    w->listener_count = 0;
+    w->waiting.ready = w->listener_count > 0;
     w->held = false;
-    if (*w->path)
+    accept_all(w, UINT32_MAX);
+    if (*w->path) /* while it is ours: whoever waits for it may bind it as soon as nobody listens */
         path_remove(w->path, w->inode);
     *w->path = '\0';
+    for (size_t i = 0; i < w->listener_count; i++) {
+        stream_set_unwatch(&w->set, w->listeners[i]); /* whoever handed it over has it still */
+        close(w->listeners[i]);
+    }
+    w->listener_count = 0;
+    w->held = false;
 }
 
 /* ---- requests ---- */
@@ -179,7 +199,9 @@ void stream_worker_unlisten(void *state)
 /* Whether something of this peer may be taken, of which so many bytes are known. */
 static bool may_take(const struct stream *s, const crew_room *room)
 {
-    return crew_room_is_left(room) || (room->reserve && atomic_load(&s->peer->in_flight) < room->each);
+    bool fits = s->found == STREAM_MORE || s->span.size <= CREW_RESERVE_BYTES;
+    return crew_room_is_left(room) ||
+           (room->reserve && fits && atomic_load(&s->peer->in_flight) < room->each);
 }
 
 /* Gives a request out; false: it cannot be, and has cost its connection. */
@@ -215,20 +237,32 @@ static void refuse(struct stream_worker *w, const struct stream *s, struct strea
 
 enum turn { STAYS, LEAVES, ENDED };
 
+/* We do not read on: that is no fault of the peer's, whose message has begun. */
+static void stop_the_clock(struct stream *s)
+{
+    if (s->begun_at_ms)
+        s->begun_at_ms = crew_now_ms();
+}
+
 /* Takes what the peer has sent, as far as there is room; whether it stays in the round. */
 static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_list *messages,
                                crew_room *room)
 {
     for (unsigned reads = 0;;) {
         struct stream_span span;
-        if (stream_unwritten(s) > HELD_BYTES)
+        if (stream_unwritten(s) > HELD_BYTES) {
+            stop_the_clock(s);
             return LEAVES; /* and comes back when it can be written to */
+        }
         enum stream_found what = stream_peek(s, &span);
         if (what == STREAM_MORE) {
             if (s->ended)
                 return LEAVES;
-            if (!may_take(s, room) || reads++ == TURN_READS)
+            if (!may_take(s, room) || reads++ == TURN_READS) {
+                if (s->readable)
+                    stop_the_clock(s);
                 return s->readable ? STAYS : LEAVES;
+            }
             if (!stream_read(s) && !s->ended)
                 return LEAVES;
             continue;
@@ -263,8 +297,8 @@ static enum turn finish(struct stream_worker *w, struct stream *s)
         stream_shut(s);
         s->close_by_ms = crew_now_ms() + LINGER_MS;
     }
-    ssize_t count = 1;
-    for (int i = 0; s->in_is_socket && i < ACCEPT_MOST && count > 0; i++)
+    ssize_t count = s->in_is_socket ? 1 : 0;
+    for (int i = 0; i < FINISH_READS && count > 0; i++)
         count = recv(s->in, nothing, sizeof nothing, MSG_DONTWAIT);
     if (s->in_is_socket && !s->gone && count < 0 && errno == EAGAIN && crew_now_ms() < s->close_by_ms)
         return LEAVES;
@@ -451,9 +485,10 @@ static void linger(struct stream_worker *w, int64_t until_ms, bool shut)
         for (struct stream *s = w->set.streams; s; s = s->next) {
             s->writable = true;
             stream_flush(s);
-            for (char nothing[4096];
-                 s->in_is_socket && recv(s->in, nothing, sizeof nothing, MSG_DONTWAIT) > 0;)
-                continue;
+            char nothing[4096];
+            for (int i = 0; s->in_is_socket && i < FINISH_READS; i++)
+                if (recv(s->in, nothing, sizeof nothing, MSG_DONTWAIT) <= 0)
+                    break;
             waits = waits || lingers(s, shut);
         }
         if (waits)

@@ -70,7 +70,8 @@ static void lines(void **state)
 {
     (void)state;
     CHECK(STREAM_LINES, "{\"a\":1}\n[2]\r\n\n \n{}", "<{\"a\":1}><[2]><{}>");
-    CHECK(STREAM_LINES, "rubbish\n{\"a\":\n[]\n", "<rubbish><{\"a\":><[]>");
+    CHECK(STREAM_LINES, "[]\nrubbish\n{\"a\":\n[]\n", "<[]><rubbish><{\"a\":><[]>");
+    CHECK(STREAM_LINES, "Host: x\n{}\n", "!");
 }
 
 static void values(void **state)
@@ -80,9 +81,10 @@ static void values(void **state)
           "<{\"a\":[1,{}]}><[2]><{\"b\":\"}\\\"]\"}>");
     CHECK(STREAM_CONCATENATED, "{\n \"a\": 1\n}\n{\n}", "<{\n \"a\": 1\n}><{\n}>");
     CHECK(STREAM_CONCATENATED, "{\"a\":\"never\n{}", "<{\"a\":\"never\n><{}>");
-    CHECK(STREAM_CONCATENATED, "}{}", "<}><{}>");
+    CHECK(STREAM_CONCATENATED, "{}}{}", "<{}><}><{}>");
+    CHECK(STREAM_CONCATENATED, "}{}", "!");
     CHECK(STREAM_CONCATENATED, "{\"a\":1", "<{\"a\":1>");
-    CHECK(STREAM_CONCATENATED, "\"a\\\\\"{}", "<\"a\\\\\"><{}>");
+    CHECK(STREAM_CONCATENATED, "{}\"a\\\\\"{}", "<{}><\"a\\\\\"><{}>");
 }
 
 static void the_first_bytes_tell(void **state)
