@@ -100,7 +100,9 @@ static enum stream_found next_value(struct stream_framing *f, crew_string bytes,
 {
     size_t body = f->begun ? 0 : skip_spaces(bytes);
     if (f->may_be_lines && bytes.size) {
-        size_t at = bytes.data[0] == '\r' ? 1 : 0;
+        size_t at = 0;
+        while (at < bytes.size && bytes.data[at] == '\r')
+            at++;
         if (at == bytes.size && !ended)
             return more(bytes, bytes.size, span);
         if (at < bytes.size && bytes.data[at] == '\n') {
@@ -334,7 +336,7 @@ static enum stream_kind tell(crew_string bytes, size_t *skip, const char **why)
     size_t size = rest.size < 3 ? rest.size : 3;
     if (memcmp(rest.data, mark, size) == 0) {
         *skip += size == 3 ? 3 : 0;
-        return size < 3 || rest.size == 3 ? STREAM_UNKNOWN : STREAM_CONCATENATED;
+        return size < 3 ? STREAM_UNKNOWN : STREAM_CONCATENATED;
     }
     size = rest.size < strlen(length) ? rest.size : strlen(length);
     if (strncasecmp(rest.data, length, size) == 0)
@@ -348,9 +350,6 @@ enum stream_found stream_framing_next(struct stream_framing *f, crew_string byte
 {
     size_t skipped = 0;
     const char *why = NULL;
-    bool is_json = f->kind == STREAM_LINES || f->kind == STREAM_CONCATENATED;
-    if (is_json && !f->under_way && !begins_as_json(bytes))
-        return rubbish(f, bytes, "neither an object nor an array of JSON", span);
     if (f->kind == STREAM_UNKNOWN) {
         f->kind = tell(bytes, &skipped, &why);
         if (why)
@@ -361,6 +360,9 @@ enum stream_found stream_framing_next(struct stream_framing *f, crew_string byte
         f->guessed = true;
     }
     crew_string rest = { bytes.data + skipped, bytes.size - skipped };
+    bool is_json = f->kind == STREAM_LINES || f->kind == STREAM_CONCATENATED;
+    if (is_json && !f->under_way && !begins_as_json(rest))
+        return rubbish(f, bytes, "neither an object nor an array of JSON", span);
     enum stream_found what;
     switch (f->kind) {
     case STREAM_LINES: what = next_line(f, rest, ended, span); break;
@@ -370,7 +372,7 @@ enum stream_found stream_framing_next(struct stream_framing *f, crew_string byte
     }
     span->body += skipped;
     span->end += skipped;
-    if (what == STREAM_MORE && span->size > most)
+    if (what != STREAM_RUBBISH && span->size > most)
         return rubbish(f, bytes, "a message that is too large", span);
     return what;
 }
