@@ -73,11 +73,13 @@ int dial_tcp(const char *host, unsigned port, unsigned timeout_ms, crew_opening 
     struct addrinfo *addresses = NULL;
     char service[12];
     int64_t end_ms = crew_now_ms() + timeout_ms;
+    bool is_v6 = strchr(host, ':') != NULL;
+    const char *opens = is_v6 ? "[" : "", *closes = is_v6 ? "]" : "";
     (void)snprintf(service, sizeof service, "%u", port);
     bool wanted = crew_opening_waits_for(opening, -1);
     int error = wanted ? getaddrinfo(host, service, &hints, &addresses) : EAI_AGAIN;
     if (error) {
-        crew_error_set(why, CREW_NO_SERVICE, "connecting to %s:%u: %s", host, port,
+        crew_error_set(why, CREW_NO_SERVICE, "connecting to %s%s%s:%u: %s", opens, host, closes, port,
                        error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error));
         return -1;
     }
@@ -92,6 +94,6 @@ int dial_tcp(const char *host, unsigned port, unsigned timeout_ms, crew_opening 
     freeaddrinfo(addresses);
     if (fd < 0)
         crew_error_set(why, error == EMFILE || error == ENFILE ? CREW_SYSTEM : CREW_NO_SERVICE,
-                       "connecting to %s:%u: %s", host, port, strerror(error));
+                       "connecting to %s%s%s:%u: %s", opens, host, closes, port, strerror(error));
     return fd;
 }
