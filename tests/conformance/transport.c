@@ -728,6 +728,33 @@ static void all_that_had_come_is_given_before_a_loss_is_told(void **state)
     (void)setup(NULL);
 }
 
+static void what_there_was_no_room_for_ends_the_next_wait(void **state)
+{
+    (void)state;
+    enum { COUNT = 20 };
+    crew_message *requests[COUNT];
+    for (uint32_t i = 0; i < COUNT; i++)
+        raw_request(&client, crew_str("x"), i + 1, false);
+    for (int i = 0; i < COUNT; i++)
+        requests[i] = raw_next(&server);
+    client.deaf = true;
+    for (int i = 0; i < COUNT; i++)
+        raw_settle(&server, requests[i], CREW_SETTLE_REPLY, "answer");
+    for (int i = 0; i < 20; i++)
+        raw_drive(&server); /* all are on their way */
+    crew_list got = client.received;
+    client.received = (crew_list){ 0 };
+    unsigned replies = count_replies(&got);
+    while (replies < COUNT) { /* else this would take for ever */
+        const crew_room one = { .messages = 1, .bytes = SIZE_MAX };
+        crew_room room = one;
+        assert_ok(client.ops->wait(client.state, client.queue.fd, -1, &one));
+        assert_ok(client.ops->recv(client.state, &got, &room));
+        replies += count_replies(&got);
+    }
+    client.deaf = false;
+}
+
 /* Without the harness, which belongs to the test's own thread. */
 static void *drive_client(void *answers)
 {
@@ -798,6 +825,7 @@ int main(int argc, char **argv)
         TEST(without_descriptors_opening_fails_in_words),
         TEST(who_no_longer_listens_serves_those_that_are_there),
         TEST(all_that_had_come_is_given_before_a_loss_is_told),
+        TEST(what_there_was_no_room_for_ends_the_next_wait),
         TEST(answers_linger_until_they_have_gone),
         TEST(what_close_gives_back_does_not_arrive),
         TEST(what_costs_the_connection_was_written),

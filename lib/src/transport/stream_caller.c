@@ -56,7 +56,7 @@ static void tell_confirmed(struct stream_caller *c)
 }
 
 /* Writes the first of the list, as many as one buffer has; what has not begun is taken out of it again, and
- * stays: a call whose time runs out there must not arrive. False: no more can be written now. */
+ * stays: a call whose time runs out there must not arrive. */
 static crew_status write_some(struct stream_caller *c, crew_list *messages)
 {
     struct stream *s = c->stream;
@@ -125,20 +125,25 @@ static crew_status take_reply(struct stream_caller *c, const struct stream_span 
     return CREW_OK;
 }
 
-/* Reads and gives as much as there is room for; whether that was all. */
-static crew_status take_replies(struct stream_caller *c, crew_list *messages, crew_room *room, bool *all)
+enum left { NOTHING, MORE, NOTHING_EVER };
+
+/* Reads and gives as much as there is room for, and says what is left. */
+static crew_status take_replies(struct stream_caller *c, crew_list *messages, crew_room *room,
+                                enum left *left)
 {
     struct stream *s = c->stream;
-    *all = false;
+    *left = MORE;
     for (unsigned reads = 0; crew_room_is_left(room) && reads < READS_MOST;) {
         struct stream_span span;
         enum stream_found what = stream_peek(s, &span);
         if (what == STREAM_MORE) {
             bool read = stream_read(s);
             reads++;
-            *all = !read && s->ended && stream_peek(s, &span) == STREAM_MORE;
-            if (*all || (!read && !s->ended))
+            bool over = !read && s->ended && stream_peek(s, &span) == STREAM_MORE;
+            if (over || (!read && !s->ended)) {
+                *left = over ? NOTHING_EVER : NOTHING;
                 return CREW_OK;
+            }
             continue;
         }
         if (what == STREAM_RUBBISH && span.size > c->set.config->limits.message_bytes)
@@ -160,18 +165,18 @@ crew_status stream_caller_recv(void *state, crew_list *messages, crew_room *room
 {
     struct stream_caller *c = state;
     struct stream *s = c->stream;
-    bool all = false;
+    enum left left;
     (void)stream_set_ticks(&c->set);
     (void)stream_set_turn(&c->set);
     stream_flush(s);
     tell_confirmed(c);
     crew_list_move(messages, &c->events);
-    crew_status status = take_replies(c, messages, room, &all);
+    crew_status status = take_replies(c, messages, room, &left);
     if (status != CREW_OK)
         return status;
-    if (!all && (s->readable || s->found != STREAM_MORE))
+    if (left == MORE)
         stream_wants_a_turn(s);
-    if (!all)
+    if (left != NOTHING_EVER)
         return CREW_OK;
     char words[200];
     return crew_error_set(c->set.config->lost, CREW_DISCONNECTED, "%s",
