@@ -19,6 +19,8 @@ static void settle(crew_message *m)
     }
     m->kind = CREW_SETTLE_REPLY;
     m->correlation = 0;
+    crew_buffer_fini(&m->body); /* it may have to wait */
+    crew_arena_fini(&m->arena);
     crew_list_append(&one, m);
     crew_status status = crew_queue_push(&endpoint->queue, &one);
     (void)status; /* the queue has no limit of its own */

@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { PATIENCE_MS = 10000 };
+enum { PATIENCE_MS = 10000, MANY = 20000 };
 
 static char path[100], url[120];
 static int listener, peer;
@@ -186,6 +186,33 @@ static void more_than_wait_are_refused(void **state)
         (void)hear();
 }
 
+static void *say_it_often(void *unused)
+{
+    (void)unused;
+    static const char line[] = "{\"jsonrpc\":\"2.0\",\"method\":\"nope\",\"id\":8}\n";
+    for (int i = 0; i < MANY; i++)
+        if (write(peer, line, strlen(line)) < 0)
+            break;
+    return NULL;
+}
+
+static void one_that_calls_and_does_not_read_loses_answers(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    static struct outcome first;
+    int answers = 0;
+    open_client(NULL);
+    assert_int_equal(pthread_create(&thread, NULL, say_it_often, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    start_call(&first, "first");
+    while (!strstr(hear(), "\"first\""))
+        answers++;
+    assert_true(answers > 0 && answers < MANY);
+    say("{\"jsonrpc\":\"2.0\",\"result\":null,\"id\":1}\n");
+    assert_ends(&first, CREW_OK);
+}
+
 static void a_client_is_freed_while_a_handler_calls(void **state)
 {
     (void)state;
@@ -220,6 +247,7 @@ int main(void)
         TEST(a_handler_may_call_too),
         TEST(without_a_dispatcher_it_is_told_that_there_is_no_such_method),
         TEST(more_than_wait_are_refused),
+        TEST(one_that_calls_and_does_not_read_loses_answers),
         TEST(a_client_is_freed_while_a_handler_calls),
         TEST(answers_do_not_go_to_another_connection),
     };
