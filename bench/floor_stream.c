@@ -96,6 +96,8 @@ struct lines {
 /* Appends what comes; false: the end. */
 static bool fill(int fd, struct lines *lines)
 {
+    if (lines->size >= ROOM)
+        return false;
     ssize_t count = read(fd, lines->bytes + lines->size, ROOM - lines->size);
     lines->size += count > 0 ? (size_t)count : 0;
     return count > 0;
