@@ -1,5 +1,6 @@
 """Streams of bytes, from sockets that nobody of ours has made: framings, ends, programs run and handed sockets,
 peers that misbehave; neovim and pynvim both ways."""
+import fcntl
 import json
 import os
 import resource
@@ -7,6 +8,8 @@ import select
 import signal
 import socket
 import subprocess
+import sys
+import termios
 import time
 
 import msgpack
@@ -21,6 +24,11 @@ def cpu_of(pid):
 def resident_bytes(pid):
     with open(f"/proc/{pid}/statm", encoding="utf-8") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+def unread_bytes(connection):
+    """What has been sent, and the other end has not taken from its socket."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
 
 
 def read_all(connection):
@@ -299,7 +307,10 @@ class Enemies(Streams):
         if "asan" not in program("") and "tsan" not in program(""):
             self.assertLess((resident_bytes(worker.process.pid) - before) / 1000, 4096)
         used = cpu_of(worker.process.pid)
-        time.sleep(0.5)  # in which nothing is to happen
+        poll = select.poll()
+        for connection in idle:
+            poll.register(connection, select.POLLIN)
+        self.assertEqual(poll.poll(500), [])
         self.assertLess(cpu_of(worker.process.pid) - used, 0.1)
         self.assertEqual(worker.stop(), 0)
 
@@ -347,7 +358,7 @@ class Enemies(Streams):
         large.sendall(request("echo", ["x" * 100000], 1) + b"\n" + broken + request("add", [1, 2], 2) + b"\n")
         text = request("add", [1, 2], 3) + b"\n"
         slow.sendall(text[:10])
-        time.sleep(0.1)  # less than it may take, of which it is the peer's part
+        eventually(lambda: unread_bytes(slow) == 0)  # the worker has begun to read the message
         slow.sendall(text[10:])
         used = cpu_of(worker.process.pid)
         self.assertIn(b":1500", busy.recv(1000))

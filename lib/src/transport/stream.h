@@ -98,7 +98,7 @@ struct stream *stream_new(struct stream_set *set, int in, int out, crew_error *w
 /* Closes and frees it; its messages must have been taken. */
 void stream_free(struct stream *stream);
 
-/* Reads once, if there may be something; false: there is nothing, for now or ever (ended). */
+/* Reads once, if there may be something; false: there is nothing until epoll tells of it, or it has ended. */
 bool stream_read(struct stream *stream);
 
 /* The next message of what was read, if there is a whole one; the same one until it is taken. */

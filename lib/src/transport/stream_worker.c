@@ -106,7 +106,7 @@ static void hold_off(struct stream_worker *w, const char *why)
     for (size_t i = 0; i < w->listener_count; i++)
         stream_set_unwatch(&w->set, w->listeners[i]);
     if (!w->told_held)
-        crew_log(CREW_LOG_WARN, "no more connections are accepted for now", "{s:s,s:s}", "endpoint",
+        crew_log(CREW_LOG_WARN, "connections wait to be accepted", "{s:s,s:s}", "endpoint",
                  crew_url_text(w->set.config->url), "why", why);
     w->told_held = true;
 }
@@ -196,7 +196,7 @@ void stream_worker_unlisten(void *state)
 
 /* ---- requests ---- */
 
-/* Whether something of this peer may be taken, of which so many bytes are known. */
+/* Whether something of this peer may be taken: what was found, or else whatever comes. */
 static bool may_take(const struct stream *s, const crew_room *room)
 {
     bool fits = s->found == STREAM_MORE || s->span.size <= CREW_RESERVE_BYTES;
