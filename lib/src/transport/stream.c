@@ -20,7 +20,9 @@ enum {
 
 crew_status stream_set_open(struct stream_set *set, const crew_transport_config *config, crew_error *why)
 {
-    *set = (struct stream_set){ .config = config, .wake_fd = -1, .epoll = epoll_create1(EPOLL_CLOEXEC) };
+    *set = (struct stream_set){
+        .config = config, .session = &stream_plain, .wake_fd = -1, .epoll = epoll_create1(EPOLL_CLOEXEC)
+    };
     set->round_end = &set->round;
     if (set->epoll < 0)
         return crew_error_set(why, CREW_SYSTEM, "epoll: %s", strerror(errno));
@@ -132,10 +134,23 @@ struct stream *stream_set_turn(struct stream_set *set)
     return s;
 }
 
+static void want_tick_within(struct stream_set *set, unsigned ms)
+{
+    int64_t at = crew_now_ms() + ms;
+    if (!set->tick_at_ms || at < set->tick_at_ms)
+        set->tick_at_ms = at;
+}
+
 static void want_tick(struct stream_set *set)
 {
-    if (!set->tick_at_ms)
-        set->tick_at_ms = crew_now_ms() + STREAM_TICK_MS;
+    want_tick_within(set, STREAM_TICK_MS);
+}
+
+/* Idle ones are looked at a few times in their time: a thousand of them then cost nothing. */
+static void want_idle_tick(struct stream_set *set)
+{
+    if (set->idle_ms && set->streams)
+        want_tick_within(set, set->idle_ms / 4 + 1);
 }
 
 bool stream_set_ticks(struct stream_set *set)
@@ -143,9 +158,13 @@ bool stream_set_ticks(struct stream_set *set)
     if (!set->tick_at_ms || crew_now_ms() < set->tick_at_ms)
         return false;
     set->tick_at_ms = 0;
-    for (const struct stream *s = set->streams; s && !set->tick_at_ms; s = s->next)
-        if (s->begun_at_ms || s->stuck_at_ms || s->closing)
+    want_idle_tick(set);
+    bool wanted = false;
+    for (const struct stream *s = set->streams; s && !wanted; s = s->next) {
+        wanted = s->begun_at_ms || s->stuck_at_ms || s->closing;
+        if (wanted)
             want_tick(set);
+    }
     return true;
 }
 
@@ -169,7 +188,7 @@ struct stream *stream_new(struct stream_set *set, int in, int out, crew_error *w
     int error = s ? 0 : ENOMEM;
     if (s) {
         struct stat file;
-        *s = (struct stream){ .set = set, .in = in, .out = out, .writable = true };
+        *s = (struct stream){ .set = set, .session = set->session, .in = in, .out = out, .writable = true };
         s->input_source = (struct stream_source){ .stream = s };
         s->output_source = (struct stream_source){ .stream = s, .is_output = true };
         s->in_is_socket = fstat(in, &file) == 0 && S_ISSOCK(file.st_mode);
@@ -196,6 +215,8 @@ struct stream *stream_new(struct stream_set *set, int in, int out, crew_error *w
         s->next->at = &s->next;
     set->streams = s;
     set->count++;
+    s->used_at_ms = crew_now_ms();
+    want_idle_tick(set);
     return s;
 }
 
@@ -214,6 +235,10 @@ void stream_free(struct stream *s)
     if (s->next)
         s->next->at = s->at;
     set->count--;
+    if (s->session->end)
+        s->session->end(s);
+    stream_keep(s, 0);
+    stream_keep_answers(s, 0);
     forget_input(s);
     set->output_bytes -= stream_unwritten(s);
     crew_buffer_fini(&s->output);
@@ -287,65 +312,91 @@ bool stream_read(struct stream *s)
         return false;
     }
     s->set->input_bytes += (size_t)count;
+    if (s->set->idle_ms)
+        s->used_at_ms = crew_now_ms();
     if (s->in_is_socket && (size_t)count < want && !s->hangs_up)
         s->readable = false; /* it is empty, and epoll tells of what comes later */
     return true;
 }
 
+void stream_skip(struct stream *s, size_t bytes)
+{
+    s->taken += bytes;
+    compact(s);
+}
+
+void stream_keep(struct stream *s, size_t bytes)
+{
+    s->set->input_bytes += bytes - s->kept;
+    s->kept = bytes;
+}
+
+void stream_keep_answers(struct stream *s, size_t bytes)
+{
+    s->set->output_bytes += bytes - s->kept_answers;
+    s->kept_answers = bytes;
+}
+
 enum stream_found stream_peek(struct stream *s, struct stream_span *span)
 {
-    if (s->found != STREAM_MORE) {
-        *span = s->span;
-        return s->found;
-    }
-    crew_string bytes = { s->input.data + s->taken, s->input.size - s->taken };
-    if (!bytes.size)
-        return STREAM_MORE;
-    enum stream_found what =
-        stream_framing_next(&s->framing, bytes, s->ended, s->set->config->hard_bytes, span);
-    if (what == STREAM_MORE) {
-        s->taken += span->body;
-        if (stream_has_input(s) && !s->begun_at_ms) {
+    if (s->found == STREAM_MORE) {
+        s->found = s->session->find(s, &s->span);
+        if (s->found != STREAM_MORE || !s->partial) { /* it has come, and waits for room */
+            s->begun_at_ms = 0;
+        } else if (!s->begun_at_ms) {
             s->begun_at_ms = crew_now_ms();
             want_tick(s->set);
         }
-    } else {
-        s->begun_at_ms = 0; /* it has come, and waits for room */
-        s->found = what;
-        s->span = *span;
     }
+    enum stream_found what = s->found;
+    *span = s->span;
+    if (what == STREAM_SKIPPED)
+        s->found = STREAM_MORE;
     return what;
 }
 
-crew_status stream_take(struct stream *s, const struct stream_span *span, crew_buffer *body)
+crew_status stream_take(struct stream *s, const struct stream_span *span, crew_message *m)
 {
-    crew_buffer_append(body, s->input.data + s->taken + span->body, span->size);
-    s->taken += span->end;
+    crew_status status = s->session->take(s, span, m);
     s->found = STREAM_MORE;
-    compact(s);
-    return body->failed ? CREW_NO_MEMORY : CREW_OK;
+    return status == CREW_OK && m->body.failed ? CREW_NO_MEMORY : status;
+}
+
+void stream_refuse(struct stream *s)
+{
+    s->ended = s->refused = true;
+    s->taken = s->input.size;
+    s->found = STREAM_MORE;
 }
 
 /* ---- writing ---- */
 
-crew_status stream_queue(struct stream *s, const char *content_type, crew_string body)
+crew_buffer *stream_output(struct stream *s)
 {
     struct stream_set *set = s->set;
-    enum stream_kind kind = s->writes ? s->writes : s->framing.kind;
     if (!s->output.capacity) {
         s->output = set->spare;
         set->spare = (crew_buffer){ 0 };
     }
-    size_t before = s->output.size;
-    stream_framing_write(kind, content_type, body, &s->output);
+    s->output_before = s->output.size;
+    return &s->output;
+}
+
+crew_status stream_queued(struct stream *s)
+{
     if (s->output.failed) {
         s->output.failed = false;
-        s->output.size = before;
+        s->output.size = s->output_before;
         return CREW_NO_MEMORY;
     }
-    s->queued_bytes += s->output.size - before;
-    set->output_bytes += s->output.size - before;
+    s->queued_bytes += s->output.size - s->output_before;
+    s->set->output_bytes += s->output.size - s->output_before;
     return CREW_OK;
+}
+
+crew_status stream_queue(struct stream *s, const char *content_type, crew_string body)
+{
+    return s->session->put(s, content_type, body);
 }
 
 static ssize_t write_bytes(struct stream *s, const char *bytes, size_t size)
@@ -362,6 +413,8 @@ static void output_is_empty(struct stream *s)
 {
     s->written = 0;
     s->stuck_at_ms = 0;
+    if (s->set->idle_ms)
+        s->used_at_ms = crew_now_ms();
     crew_buffer_clear(&s->output);
     if (!s->set->spare.capacity)
         s->set->spare = s->output;

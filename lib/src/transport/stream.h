@@ -11,7 +11,29 @@
 
 #include <rpcrew/impl/transport.h>
 
+struct stream;
 struct stream_set;
+
+/* What is spoken over a connection: how messages are found in its bytes, and put there. */
+struct stream_session {
+    /* Looks at what was read and not taken, and takes what is no message (stream_skip). Sets stream->partial
+     * if a message has begun and not ended. */
+    enum stream_found (*find)(struct stream *stream, struct stream_span *span);
+    /* Takes what was found into a message: body and content_type, and what else came with it. */
+    crew_status (*take)(struct stream *stream, const struct stream_span *span, crew_message *message);
+    /* Appends a message to the output; CREW_NO_MEMORY: nothing is. */
+    crew_status (*put)(struct stream *stream, const char *content_type, crew_string body);
+    /* Worker: takes a settled message, whose answer is put when its turn is. What has been put, or never will
+     * be, is appended to done, with number: where, of queued_bytes, its answer ends, if it has one.
+     * CREW_NO_MEMORY: the message is the caller's still, and what the connection says next is not to be
+     * trusted. */
+    crew_status (*answer)(struct stream *stream, crew_message *message, crew_list *done);
+    /* Frees its state, without which the stream ends. */
+    void (*end)(struct stream *stream);
+};
+
+/* The one of stream_framing.h. */
+extern const struct stream_session stream_plain;
 
 /* What an event of epoll's is of: a stream's descriptor, or, without a stream, another one that is watched.
  */
@@ -35,15 +57,24 @@ struct stream {
     bool refused;  /* since we do not want it */
     bool gone;     /* and nothing that is written would be */
     int error;     /* errno of what ended it; 0: the other end did */
-    struct stream_framing framing;
-    enum stream_kind writes; /* the framing of what we write; UNKNOWN: by what is read, then by type */
-    crew_buffer input;       /* what was read and not taken, from taken on */
+    const struct stream_session *session;
+    void *state;                   /* the session's */
+    struct stream_framing framing; /* stream_plain's */
+    enum stream_kind writes;       /* too: that of what we write; UNKNOWN: by what is read, then by type */
+    bool partial;                  /* a message has begun and not ended */
+    bool waits;                    /* for answers, before more is found: they are owed in order */
+    const char *why;               /* of rubbish: in words */
+    size_t kept;                   /* bytes that the session has of what was read, */
+    size_t kept_answers;           /* and of answers whose turn has not come */
+    crew_buffer input;             /* what was read and not taken, from taken on */
     size_t taken;
     enum stream_found found; /* what was found there, and not taken; MORE: nothing */
     struct stream_span span; /* where it is */
     int64_t begun_at_ms;     /* when the message that has not ended began; 0: there is none */
+    int64_t used_at_ms;      /* when something was last read, or all was written; where idle_ms is set */
     crew_buffer output;      /* what is to be written, from written on */
     size_t written;
+    size_t output_before;                 /* stream_output */
     uint64_t queued_bytes, written_bytes; /* ever */
     int64_t stuck_at_ms;                  /* since when nothing could be written; 0: nothing waits */
     crew_list messages; /* that are told of when they are written; number: where, of queued_bytes, they begin,
@@ -60,6 +91,8 @@ enum { STREAM_READ_BYTES = 64 << 10, STREAM_TICK_MS = 250 };
 /* All zero, but for epoll, which is -1 when it is not open. */
 struct stream_set {
     const crew_transport_config *config;
+    const struct stream_session *session; /* of new streams */
+    void *shared;                         /* what that one's states have in common; the opener's */
     int epoll, wake_fd;
     struct stream *streams;
     size_t count;
@@ -67,7 +100,8 @@ struct stream_set {
     size_t round_count;
     char *room;                       /* STREAM_READ_BYTES that are read into */
     crew_buffer spare;                /* of an output that was written */
-    size_t input_bytes, output_bytes; /* of all streams' buffers */
+    size_t input_bytes, output_bytes; /* of all streams' buffers, and what their sessions keep */
+    unsigned idle_ms;                 /* how long nothing may be said over a connection; 0: for ever */
     int64_t tick_at_ms;               /* when all are looked at for what takes too long; 0: none wants that */
     uint64_t last_number;
 };
@@ -103,14 +137,29 @@ bool stream_read(struct stream *stream);
 
 /* The next message of what was read, if there is a whole one; the same one until it is taken. */
 enum stream_found stream_peek(struct stream *stream, struct stream_span *span);
-/* Takes what was found there, its body copied to *body; CREW_NO_MEMORY. */
+/* Takes what was found there into a message; CREW_NO_MEMORY. */
 CREW_NODISCARD crew_status stream_take(struct stream *stream, const struct stream_span *span,
-                                       crew_buffer *body);
+                                       crew_message *message);
+/* Nothing more of it is read, and what was is dropped: it ends when what it is owed has been written. */
+void stream_refuse(struct stream *stream);
 /* Whether anything was read and not taken. */
 static inline bool stream_has_input(const struct stream *stream)
 {
     return stream->input.size > stream->taken;
 }
+
+/* Sessions: what was read and not taken; so many of its bytes are taken; keeps so many more bytes of what was
+ * read, or fewer; the same of answers. */
+static inline crew_string stream_input(const struct stream *stream)
+{
+    return (crew_string){ stream->input.data + stream->taken, stream->input.size - stream->taken };
+}
+void stream_skip(struct stream *stream, size_t bytes);
+void stream_keep(struct stream *stream, size_t bytes);
+void stream_keep_answers(struct stream *stream, size_t bytes);
+/* The output, for a session to append to; ends with stream_queued, which says whether that went well. */
+crew_buffer *stream_output(struct stream *stream);
+CREW_NODISCARD crew_status stream_queued(struct stream *stream);
 
 /* Appends a message to what is to be written; CREW_NO_MEMORY: nothing is. */
 CREW_NODISCARD crew_status stream_queue(struct stream *stream, const char *content_type, crew_string body);
@@ -119,6 +168,11 @@ void stream_flush(struct stream *stream);
 static inline size_t stream_unwritten(const struct stream *stream)
 {
     return stream->output.size - stream->written;
+}
+/* What it is owed: that, and what the session keeps. */
+static inline size_t stream_owed(const struct stream *stream)
+{
+    return stream_unwritten(stream) + stream->kept_answers;
 }
 
 /* It is closing: no more is written, and the other end reads its end. */

@@ -114,13 +114,12 @@ crew_status stream_caller_wait(void *state, int wake_fd, int timeout_ms, const c
 static crew_status take_reply(struct stream_caller *c, const struct stream_span *span, crew_list *messages)
 {
     crew_message *m = crew_message_take(c->set.config->messages);
-    crew_status status = m ? stream_take(c->stream, span, &m->body) : CREW_NO_MEMORY;
+    crew_status status = m ? stream_take(c->stream, span, m) : CREW_NO_MEMORY;
     if (status != CREW_OK || !span->size) {
         crew_message_give(c->set.config->messages, m);
         return status;
     }
     m->kind = CREW_EVENT_REPLY;
-    m->content_type = stream_framing_type(&c->stream->framing);
     crew_list_append(messages, m);
     return CREW_OK;
 }
@@ -146,17 +145,18 @@ static crew_status take_replies(struct stream_caller *c, crew_list *messages, cr
             }
             continue;
         }
+        if (what == STREAM_SKIPPED) {
+            stream_flush(s);
+            continue;
+        }
         if (what == STREAM_RUBBISH && span.size > c->set.config->limits.message_bytes)
             span.size = c->set.config->limits.message_bytes + 1;
         (void)crew_room_take(room, NULL, span.size);
         crew_status status = take_reply(c, &span, messages);
         if (status != CREW_OK)
             return status;
-        if (what == STREAM_RUBBISH) {
-            s->ended = s->refused = true;
-            s->taken = s->input.size;
-            s->found = STREAM_MORE;
-        }
+        if (what == STREAM_RUBBISH)
+            stream_refuse(s);
     }
     return CREW_OK;
 }
@@ -180,7 +180,7 @@ crew_status stream_caller_recv(void *state, crew_list *messages, crew_room *room
         return CREW_OK;
     char words[200];
     return crew_error_set(c->set.config->lost, CREW_DISCONNECTED, "%s",
-                          s->refused ? s->framing.why : stream_words(s, words));
+                          s->refused ? s->why : stream_words(s, words));
 }
 
 void stream_caller_close(void *state, unsigned linger_ms, crew_list *unsent)

@@ -42,6 +42,7 @@ struct stream_span {
 enum stream_found {
     STREAM_MORE,    /* it has not ended; it begins, or will, at span->body, and so does the next call */
     STREAM_MESSAGE, /* span says where it is; the next call begins at span->end */
+    STREAM_SKIPPED, /* what was there was no message, and has been taken: look again (no framing of these) */
     STREAM_RUBBISH  /* no message, and nobody knows where the next one begins; span is what there is of it */
 };
 

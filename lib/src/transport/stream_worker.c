@@ -89,14 +89,6 @@ static void cut(struct stream_worker *w, struct stream *s, crew_status fate, con
     end(w, s, fate);
 }
 
-/* Nothing of it is read any more; what was, is answered, and then it ends. */
-static void hear_no_more(struct stream *s)
-{
-    s->ended = s->refused = true;
-    s->taken = s->input.size;
-    s->found = STREAM_MORE;
-}
-
 /* ---- accepting ---- */
 
 static void hold_off(struct stream_worker *w, const char *why)
@@ -210,7 +202,7 @@ static bool give(struct stream_worker *w, struct stream *s, const struct stream_
 {
     crew_message *m = crew_message_take(w->set.config->messages);
     char *origin = m ? crew_arena_alloc(&m->arena, sizeof s->number) : NULL;
-    if (!origin || stream_take(s, span, &m->body) != CREW_OK) {
+    if (!origin || stream_take(s, span, m) != CREW_OK) {
         crew_message_give(w->set.config->messages, m);
         atomic_fetch_sub(&s->peer->in_flight, 1);
         cut(w, s, CREW_NO_MEMORY, "no memory");
@@ -219,7 +211,6 @@ static bool give(struct stream_worker *w, struct stream *s, const struct stream_
     memcpy(origin, &s->number, sizeof s->number);
     m->kind = CREW_MESSAGE_REQUEST;
     m->origin = (crew_string){ origin, sizeof s->number };
-    m->content_type = stream_framing_type(&s->framing);
     m->peer = crew_peer_hold(s->peer);
     crew_list_append(messages, m);
     return true;
@@ -232,7 +223,7 @@ static void refuse(struct stream_worker *w, const struct stream *s, struct strea
     if (span->size > most)
         span->size = most;
     crew_log(CREW_LOG_DEBUG, "a connection that cannot be read any further", "{s:s,s:s}", "endpoint",
-             crew_url_text(w->set.config->url), "why", s->framing.why);
+             crew_url_text(w->set.config->url), "why", s->why);
 }
 
 enum turn { STAYS, LEAVES, ENDED };
@@ -250,9 +241,9 @@ static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_l
 {
     for (unsigned reads = 0;;) {
         struct stream_span span;
-        if (stream_unwritten(s) > HELD_BYTES) {
+        if (stream_owed(s) > HELD_BYTES || s->waits) {
             stop_the_clock(s);
-            return LEAVES; /* and comes back when it can be written to */
+            return LEAVES; /* and comes back when it can be written to, or has been answered */
         }
         enum stream_found what = stream_peek(s, &span);
         if (what == STREAM_MORE) {
@@ -267,6 +258,8 @@ static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_l
                 return LEAVES;
             continue;
         }
+        if (what == STREAM_SKIPPED)
+            continue;
         if (what == STREAM_RUBBISH)
             refuse(w, s, &span);
         if (!crew_room_take(room, s->peer, span.size))
@@ -274,7 +267,7 @@ static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_l
         if (!give(w, s, &span, messages))
             return ENDED;
         if (what == STREAM_RUBBISH)
-            hear_no_more(s);
+            stream_refuse(s);
     }
 }
 
@@ -316,12 +309,15 @@ static enum turn take_turn(struct stream_worker *w, struct stream *s, crew_list 
         drop_output(w, s, CREW_DISCONNECTED);
         crew_transport_gone(w->set.config, s->peer);
         if (s->in != s->out)
-            hear_no_more(s); /* what is asked where answers cannot go is not for us */
+            stream_refuse(s); /* what is asked where answers cannot go is not for us */
     }
     if (s->closing)
         return finish(w, s);
     enum turn turn = take_requests(w, s, messages, room);
-    bool over = turn == LEAVES && s->ended && !stream_has_input(s) && !stream_unwritten(s) &&
+    if (turn == ENDED)
+        return turn;
+    stream_flush(s); /* what its session said by itself */
+    bool over = turn == LEAVES && s->ended && !stream_has_input(s) && !stream_owed(s) &&
                 !atomic_load(&s->peer->in_flight);
     if (!over)
         return turn;
@@ -329,6 +325,13 @@ static enum turn take_turn(struct stream_worker *w, struct stream *s, crew_list 
         return finish(w, s);
     end(w, s, CREW_DISCONNECTED);
     return ENDED;
+}
+
+/* Whether nothing is said over it, and nothing is owed. */
+static bool is_idle(const struct stream_worker *w, const struct stream *s, int64_t now)
+{
+    return w->set.idle_ms && now - s->used_at_ms >= w->set.idle_ms && !stream_owed(s) && !s->ended &&
+           !atomic_load(&s->peer->in_flight);
 }
 
 /* Looks for what takes too long. */
@@ -345,13 +348,16 @@ static void tick(struct stream_worker *w)
             s->begun_at_ms = 0;
             s->ended = s->refused = true; /* as if that were all */
             stream_wants_a_turn(s);
+        } else if (is_idle(w, s, now)) {
+            stream_refuse(s);
+            stream_wants_a_turn(s);
         }
     }
 }
 
 static size_t input_of(const struct stream *s)
 {
-    return s->input.size;
+    return s->input.size + s->kept;
 }
 
 /* Where all together have too much, those lose their connections that have most of it. */
@@ -378,7 +384,7 @@ crew_status stream_worker_recv(void *state, crew_list *messages, crew_room *room
         if (take_turn(w, s, messages, room) == STAYS)
             stream_wants_a_turn(s);
     }
-    bound(w, &w->set.output_bytes, SEND_BYTES_ALL, stream_unwritten, "too many answers wait");
+    bound(w, &w->set.output_bytes, SEND_BYTES_ALL, stream_owed, "too many answers wait");
     bound(w, &w->set.input_bytes, RECEIVE_BYTES_ALL, input_of, "too much is on its way");
     if (w->sole && !w->set.count)
         return crew_error_set(w->set.config->lost, CREW_CLOSED, "its input has ended");
@@ -410,18 +416,6 @@ static void shrink(crew_message *m)
     m->origin = (crew_string){ 0 };
 }
 
-static void queue_answer(struct stream_worker *w, struct stream *s, crew_message *m)
-{
-    crew_status status = stream_queue(s, m->content_type, crew_buffer_string(&m->reply));
-    if (status == CREW_OK) {
-        m->number = s->queued_bytes;
-        crew_list_append(&w->fresh, m);
-        return;
-    }
-    crew_transport_answered(w->set.config, m, status);
-    crew_message_give(w->set.config->messages, m);
-}
-
 /* Those that were written are done with; the others wait with their streams. */
 static void place_fresh(struct stream_worker *w)
 {
@@ -444,11 +438,12 @@ crew_status stream_worker_send(void *state, crew_list *messages)
         struct stream *s = m->peer->mine;
         if (s)
             stream_wants_a_turn(s); /* it may have been the last */
-        if (s && !s->gone && m->kind == CREW_SETTLE_REPLY) {
-            queue_answer(w, s, m);
+        crew_status status = CREW_DISCONNECTED;
+        if (s && !s->gone)
+            status = s->session->answer(s, m, &w->fresh);
+        if (status == CREW_OK)
             continue;
-        }
-        crew_transport_answered(w->set.config, m, CREW_DISCONNECTED);
+        crew_transport_answered(w->set.config, m, status);
         crew_message_give(w->set.config->messages, m);
     }
     for (struct stream *s = w->set.round; s; s = s->next_round)
@@ -456,7 +451,7 @@ crew_status stream_worker_send(void *state, crew_list *messages)
     place_fresh(w);
     for (struct stream *s = w->set.round, *next; s; s = next) {
         next = s->next_round;
-        if (stream_unwritten(s) > w->send_bytes && s->messages.count > 1)
+        if (stream_owed(s) > w->send_bytes && s->messages.count > 1)
             cut(w, s, CREW_LIMIT, "it does not read its answers");
     }
     return CREW_OK;
