@@ -12,6 +12,13 @@ static const char *pattern;
 static char url[400];
 static struct raw_end server, client;
 
+/* HTTP has a call a connection: what is sent at the same time has neither order nor one origin. */
+static void skip_over_http(void)
+{
+    if (strncmp(pattern, "http", 4) == 0)
+        skip();
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -84,6 +91,7 @@ static void a_one_way_request_is_confirmed_and_gets_nothing(void **state)
 static void every_message_comes_once_and_in_order(void **state)
 {
     (void)state;
+    skip_over_http();
     enum { MANY = 2000 };
     for (uint32_t i = 1; i <= MANY; i++) {
         char text[16];
@@ -148,6 +156,7 @@ static void two_callers_get_their_own_answers(void **state)
 static void callers_are_told_apart_by_origin(void **state)
 {
     (void)state;
+    skip_over_http();
     struct raw_end other;
     crew_message *requests[3];
     raw_open(&other, url, false);
@@ -289,7 +298,7 @@ static void both_ends_open_again_after_a_close(void **state)
         server.ops->close(server.state, 100, NULL);
         crew_list_free(&unsent);
         assert_ok_why(server.ops->open(server.state, &server.config, &why), why);
-        assert_ok_why(client.ops->open(client.state, &client.config, &why), why);
+        assert_ok_why(raw_try(&client, NULL, &why), why);
         a_request_goes_over_and_its_answer_comes_back(NULL);
     }
 }
@@ -300,7 +309,7 @@ static bool open_says_no_service(const char *where)
     struct raw_end end;
     crew_error why = { .status = CREW_OK };
     raw_prepare(&end, where, false);
-    crew_status status = end.ops->open(end.state, &end.config, &why);
+    crew_status status = raw_try(&end, NULL, &why);
     if (status == CREW_OK) {
         crew_list unsent = { 0 };
         end.ops->close(end.state, 100, &unsent);
@@ -345,6 +354,7 @@ static void with_nobody_there_a_request_is_not_lost(void **state)
 static void answers_that_one_caller_does_not_read_delay_no_other(void **state)
 {
     (void)state;
+    skip_over_http();
     enum { MANY = 3000 };
     struct raw_end deaf;
     char answer[1001];
@@ -456,9 +466,9 @@ static void what_is_far_too_large_costs_at_most_its_sender(void **state)
     limited.config.limits.message_bytes = limited.config.limits.string_bytes = LIMIT;
     limited.config.hard_bytes = 4 * LIMIT;
     assert_ok_why(limited.ops->open(limited.state, &limited.config, &why), why);
-    raw_open(&large, url, false);
+    raw_open_to(&large, url, &limited);
     large.deaf = true; /* its connection may be lost */
-    raw_open(&client, url, false);
+    raw_open_to(&client, url, &limited);
     for (int i = 0; i < 200 && large.ops->ready && !large.ops->ready(large.state); i++)
         raw_drive(&large);
     raw_request(&large, (crew_string){ body, SIZE }, 1, false);
@@ -506,7 +516,7 @@ static void without_descriptors_opening_fails_in_words(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     assert_true(status != CREW_OK);
     assert_true(*why.message);
-    assert_ok_why(end.ops->open(end.state, &end.config, &why), why);
+    assert_ok_why(raw_try(&end, NULL, &why), why);
     crew_list unsent = { 0 };
     end.ops->close(end.state, 100, &unsent);
     raw_fini(&end);
@@ -636,7 +646,7 @@ static void what_costs_the_connection_was_written(void **state)
     limited.config.hard_bytes = 1 << 18;
     assert_ok_why(limited.ops->open(limited.state, &limited.config, &why), why);
     raw_prepare(&large, url, false);
-    assert_ok_why(large.ops->open(large.state, &large.config, &why), why);
+    assert_ok_why(raw_try(&large, &limited, &why), why);
     const crew_room much = { .messages = 64, .bytes = SIZE_MAX };
     bool lost = false, sent = false, written = false;
     char *body = calloc(1, SIZE);

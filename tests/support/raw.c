@@ -1,5 +1,7 @@
 #include "support/raw.h"
 
+#include <pthread.h>
+
 enum { PATIENCE_MS = 10000 };
 
 static struct raw_end *ends;
@@ -13,7 +15,9 @@ static void answered(void *context, const crew_message *message, crew_status sta
 
 void raw_prepare(struct raw_end *end, const char *url, bool server)
 {
-    *end = (struct raw_end){ .messages = { .spare_max = 4 }, .content_type = "application/json" };
+    bool any = strncmp(url, "ws", 2) == 0; /* where text is UTF-8 */
+    *end = (struct raw_end){ .messages = { .spare_max = 4 },
+                             .content_type = any ? "application/msgpack" : "application/json" };
     crew_error why;
     assert_ok_why(crew_url_parse(url, &end->url, &why), why);
     assert_ok_why(crew_queue_init(&end->queue, 0, &why), why);
@@ -41,13 +45,62 @@ void raw_fini(struct raw_end *end)
     crew_url_free(end->url);
 }
 
+static atomic_bool opening;
+static struct raw_end *beside, *opened;
+
+/* Some callers' opening wants an answer: so the others have a thread meanwhile. */
+static void *drive_others(void *unused)
+{
+    while (atomic_load(&opening))
+        for (struct raw_end *each = beside ? beside : ends; each; each = each == beside ? ends : each->next) {
+            if (each == opened)
+                continue;
+            crew_room room = { .messages = 64, .bytes = SIZE_MAX };
+            (void)!each->ops->wait(each->state, each->queue.fd, 1, &room);
+            (void)!each->ops->recv(each->state, &each->received, &room);
+        }
+    return unused;
+}
+
+crew_status raw_try(struct raw_end *end, struct raw_end *worker, crew_error *why)
+{
+    pthread_t thread;
+    beside = worker;
+    opened = end;
+    if (end->ops->lazy_open)
+        return end->ops->open(end->state, &end->config, why);
+    atomic_store(&opening, true);
+    assert_int_equal(pthread_create(&thread, NULL, drive_others, NULL), 0);
+    crew_status status = end->ops->open(end->state, &end->config, why);
+    atomic_store(&opening, false);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    return status;
+}
+
+static void link_end(struct raw_end *end)
+{
+    end->next = ends;
+    ends = end;
+}
+
 void raw_open(struct raw_end *end, const char *url, bool server)
 {
     crew_error why;
-    raw_prepare(end, url, server);
+    if (!server) {
+        raw_open_to(end, url, NULL);
+        return;
+    }
+    raw_prepare(end, url, true);
     assert_ok_why(end->ops->open(end->state, &end->config, &why), why);
-    end->next = ends;
-    ends = end;
+    link_end(end);
+}
+
+void raw_open_to(struct raw_end *end, const char *url, struct raw_end *worker)
+{
+    crew_error why;
+    raw_prepare(end, url, false);
+    assert_ok_why(raw_try(end, worker, &why), why);
+    link_end(end);
 }
 
 void raw_close(struct raw_end *end, crew_list *unsent)

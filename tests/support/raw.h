@@ -27,6 +27,12 @@ struct raw_end {
     struct raw_end *next; /* of all that are open: where one is driven, all are */
 };
 
+/* Opens a caller's end that was prepared, while the others, and worker if it is none of them, are driven on a
+ * thread: some callers' opening wants an answer. */
+crew_status raw_try(struct raw_end *end, struct raw_end *worker, crew_error *why);
+/* The same of raw_open. */
+void raw_open_to(struct raw_end *end, const char *url, struct raw_end *worker);
+
 /* Opens one end of a URL; fails the test if it cannot. */
 void raw_open(struct raw_end *end, const char *url, bool server);
 /* Prepares an end without opening it, for tests that do that themselves; raw_fini frees what it is. */

@@ -416,7 +416,9 @@ static void on_reply(struct crew_endpoint *endpoint, crew_message *message)
     crew_wire_replies replies = { 0 };
     crew_error why = { .message = "it is empty" };
     crew_status status = CREW_MALFORMED;
-    if (bytes.size > limits->message_bytes)
+    if (message->words)
+        crew_error_set(&why, status, "%s", message->words);
+    else if (bytes.size > limits->message_bytes)
         status = crew_error_set(&why, CREW_LIMIT, "it has more than %zu bytes", limits->message_bytes);
     else if (bytes.size)
         status =

@@ -78,7 +78,7 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
 }
 
 static const crew_url_option_spec options[] = {
-    { "framing", STREAM_FRAMINGS, 0, 0, "how messages are told apart; else by the first bytes" },
+    STREAM_FRAMING_OPTION,
     { "arg", NULL, 0, 0, "an argument of the program's; can be repeated", true },
     { NULL, NULL, 0, 0, NULL },
 };

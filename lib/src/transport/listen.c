@@ -51,7 +51,7 @@ crew_status listen_tcp(struct stream_worker *w, crew_error *why)
     const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
     struct addrinfo *addresses = NULL;
     char port[12];
-    (void)snprintf(port, sizeof port, "%u", crew_url_port(url, 0));
+    (void)snprintf(port, sizeof port, "%u", crew_url_port(url, 0) ? crew_url_port(url, 0) : w->default_port);
     int error = getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, port, &hints, &addresses);
     if (error)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "binding %s: %s", crew_url_text(url),

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -477,10 +478,19 @@ void stream_shut(struct stream *s)
         (void)shutdown(s->out, SHUT_WR);
 }
 
+/* A connection that was reset confirms nothing any more, and its bytes still count as not confirmed. */
+static bool is_reset(int fd)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
+}
+
 int stream_unconfirmed(const struct stream *s)
 {
     int bytes = 0;
-    return s->out_is_socket && ioctl(s->out, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+    bool known = s->out_is_socket && ioctl(s->out, SIOCOUTQ, &bytes) == 0;
+    return known && bytes && !is_reset(s->out) ? bytes : 0;
 }
 
 const char *stream_words(const struct stream *s, char words[200])

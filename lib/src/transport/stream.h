@@ -28,7 +28,12 @@ struct stream_session {
      * CREW_NO_MEMORY: the message is the caller's still, and what the connection says next is not to be
      * trusted. */
     crew_status (*answer)(struct stream *stream, crew_message *message, crew_list *done);
-    /* Frees its state, without which the stream ends. */
+    /* Worker: says that it is about to close the connection. NULL: there is no word for that. */
+    void (*leave)(struct stream *stream);
+    /* Worker: nothing has been said for idle_ms; whether the connection stays all the same. NULL: it does
+     * not. */
+    bool (*stays)(struct stream *stream);
+    /* Frees its state; NULL: it has none. */
     void (*end)(struct stream *stream);
 };
 

@@ -189,6 +189,9 @@ void stream_caller_close(void *state, unsigned linger_ms, crew_list *unsent)
     struct stream *s = c->stream;
     int64_t until_ms = crew_now_ms() + linger_ms;
     (void)unsent; /* what has not begun was not taken */
+    if (s->session->leave && !s->gone && !s->ended)
+        s->session->leave(s);
+    stream_flush(s);
     while (stream_unwritten(s) && !s->gone && crew_now_ms() < until_ms &&
            !crew_transport_is_hurried(c->set.config)) {
         s->writable = true;

@@ -16,6 +16,8 @@ enum stream_kind {
 
 /* The values of framing=; NULL: not told. */
 #define STREAM_FRAMINGS "lines|concatenated|content-length|msgpack"
+#define STREAM_FRAMING_OPTION \
+    { "framing", STREAM_FRAMINGS, 0, 0, "how messages are told apart; else by the first bytes" }
 
 /* Of one direction of a connection. All zero, but for kind, at its beginning. */
 struct stream_framing {

@@ -349,7 +349,8 @@ static void tick(struct stream_worker *w)
             s->ended = s->refused = true; /* as if that were all */
             stream_wants_a_turn(s);
         } else if (is_idle(w, s, now)) {
-            stream_refuse(s);
+            if (!s->session->stays || !s->session->stays(s))
+                stream_refuse(s);
             stream_wants_a_turn(s);
         }
     }
@@ -497,6 +498,9 @@ void stream_worker_close(void *state, unsigned linger_ms, crew_list *unsent)
     int64_t until_ms = crew_now_ms() + linger_ms;
     (void)unsent;
     stream_worker_unlisten(w);
+    for (struct stream *s = w->set.streams; s; s = s->next)
+        if (s->session->leave && !s->gone)
+            s->session->leave(s);
     linger(w, until_ms, false);
     for (struct stream *s = w->set.streams; s; s = s->next) {
         tell_written(w, s);

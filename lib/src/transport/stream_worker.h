@@ -18,6 +18,7 @@ struct stream_worker {
     int64_t accept_at_ms; /* when that is tried again */
     char path[PATH_MOST]; /* of a unix socket that was bound */
     ino_t inode;
+    unsigned default_port;
     bool sole; /* it has one connection, whose end is its own */
     unsigned send_timeout_ms, receive_timeout_ms;
     size_t connections, send_bytes;
@@ -51,12 +52,11 @@ void stream_worker_close(void *state, unsigned linger_ms, crew_list *unsent);
       .close = stream_worker_close }
 
 /* Options of every worker of streams. */
-#define STREAM_WORKER_OPTIONS                                                                     \
-    { "framing", STREAM_FRAMINGS, 0, 0, "how messages are told apart; else by the first bytes" }, \
-        { "connections", NULL, 1, 1 << 20, "worker: at the same time" },                          \
-        { "send_timeout_ms", NULL, 1, 3600000,                                                    \
-          "worker: how long answers wait for a peer that does not read" },                        \
-        { "send_bytes", NULL, 1, 1 << 30, "worker: bytes of answers that wait for a peer" },      \
+#define STREAM_WORKER_OPTIONS                                                                \
+    { "connections", NULL, 1, 1 << 20, "worker: at the same time" },                         \
+        { "send_timeout_ms", NULL, 1, 3600000,                                               \
+          "worker: how long answers wait for a peer that does not read" },                   \
+        { "send_bytes", NULL, 1, 1 << 30, "worker: bytes of answers that wait for a peer" }, \
         { "receive_timeout_ms", NULL, 1, 3600000, "worker: how long a message may take to come" }
 
 #endif

@@ -43,6 +43,7 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
 }
 
 static const crew_url_option_spec options[] = {
+    STREAM_FRAMING_OPTION,
     STREAM_WORKER_OPTIONS,
     LISTEN_OPTIONS,
     { NULL, NULL, 0, 0, NULL },

@@ -1,0 +1,599 @@
+/* A connection is a peer: what was sent over it when it closes has an unknown end, and nothing else has
+ * (RFC 9112, section 9.3.1). Services close connections without calls after some seconds, and a request that
+ * meets that is lost: so they are kept for less. */
+#include "transport/http_caller.h"
+
+#include "core/base64.h"
+#include "core/json.h"
+#include "transport/dial.h"
+#include "transport/http_message.h"
+#include "transport/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    CONNECTIONS = 64,
+    KEEP_MS = 4000,
+    HEAD_MOST = 64 << 10, /* of a response */
+    READS_MOST = 16,
+    CONNECTING_MOST = 16,
+    AGAIN_MS = 1000, /* after a connection that was refused while others stand */
+    BUSY_TICK_MS = 250,
+    CLOSE_TICK_MS = 10,
+    BEARER_MOST = 16 << 10
+};
+
+struct caller;
+
+struct connection {
+    struct connection *next; /* of the idle ones, the last used first */
+    struct caller *caller;
+    struct stream *stream;
+    crew_peer *peer;
+    bool connecting, busy, begun;
+    struct http_message in;
+    /* the call that it is busy with */
+    uint32_t correlation;
+    bool one_way;
+    int64_t deadline_ms; /* 0: none */
+    int64_t idle_at_ms;  /* since when it has none */
+    int64_t keep_ms;
+};
+
+struct caller {
+    struct stream_set set;
+    struct sockaddr_storage address; /* that answered */
+    socklen_t address_size;
+    crew_buffer head; /* of requests, behind the method */
+    size_t connections_most;
+    int64_t keep_ms;
+    struct connection *idle;
+    size_t connecting, busy;
+    int64_t again_at_ms; /* no connection is tried before */
+    bool refused;        /* none can be had: the endpoint is lost */
+    int refused_by;      /* errno */
+    crew_list events;
+    char words[256]; /* of an event */
+};
+
+/* ---- heads ---- */
+
+static void write_escaped(const char *text, const char *also, crew_buffer *out)
+{
+    for (; *text; text++) {
+        char c = *text;
+        bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                     strchr("-._~!$&'()*+,;=:@/", c) || strchr(also, c);
+        if (plain)
+            crew_buffer_append(out, text, 1);
+        else
+            crew_buffer_printf(out, "%%%02X", (unsigned char)c);
+    }
+}
+
+static crew_status write_bearer(const crew_url *url, const char *path, crew_buffer *out, crew_error *why)
+{
+    char token[BEARER_MOST + 1];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, token, sizeof token);
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    while (size > 0 && strchr(" \t\r\n", token[size - 1]))
+        size--;
+    if (size <= 0 || size > BEARER_MOST)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': bearer_file '%s': %s", crew_url_text(url),
+                              path,
+                              size < 0   ? strerror(error)
+                              : size > 0 ? "it is too long"
+                                         : "it is empty");
+    for (ssize_t i = 0; i < size; i++)
+        if ((unsigned char)token[i] <= ' ' || token[i] == 127)
+            return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': bearer_file '%s' has more than a token",
+                                  crew_url_text(url), path);
+    crew_buffer_text(out, "Authorization: Bearer ");
+    crew_buffer_append(out, token, (size_t)size);
+    crew_buffer_text(out, "\r\n");
+    return CREW_OK;
+}
+
+crew_status http_write_head(const crew_url *url, size_t host, unsigned default_port, crew_buffer *out,
+                            crew_error *why)
+{
+    const char *name = crew_url_host(url, host), *path = crew_url_path(url);
+    const char *query = crew_url_option(url, "query"), *bearer = crew_url_option(url, "bearer_file");
+    unsigned port = crew_url_port(url, host);
+    crew_status status = CREW_OK;
+    crew_buffer_text(out, " ");
+    write_escaped(*path ? path : "/", "", out);
+    if (query) {
+        crew_buffer_text(out, "?");
+        write_escaped(query, "?%", out);
+    }
+    crew_buffer_printf(out, strchr(name, ':') ? " HTTP/1.1\r\nHost: [%s]" : " HTTP/1.1\r\nHost: %s", name);
+    if (port && port != default_port)
+        crew_buffer_printf(out, ":%u", port);
+    crew_buffer_text(out, "\r\nUser-Agent: rpcrew\r\n");
+    if (crew_url_user(url)) {
+        crew_buffer pair = { 0 };
+        const char *password = crew_url_password(url);
+        crew_buffer_printf(&pair, "%s:%s", crew_url_user(url), password ? password : "");
+        crew_buffer_text(out, "Authorization: Basic ");
+        crew_base64_encode(crew_buffer_string(&pair), out);
+        crew_buffer_text(out, "\r\n");
+        out->failed = out->failed || pair.failed;
+        crew_buffer_fini(&pair);
+    } else if (bearer) {
+        status = write_bearer(url, bearer, out, why);
+    }
+    return status == CREW_OK && out->failed ? crew_error_set(why, CREW_NO_MEMORY, "no memory") : status;
+}
+
+static void write_request(const struct caller *c, const crew_message *m, crew_buffer *out)
+{
+    const char *type = m->content_type ? m->content_type : "application/json";
+    crew_buffer_text(out, "POST");
+    crew_buffer_append(out, c->head.data, c->head.size);
+    crew_buffer_printf(out, "Content-Type: %s\r\nAccept: %s\r\nContent-Length: %zu\r\n", type, type,
+                       m->body.size);
+    int64_t left_ms = m->deadline_ms ? m->deadline_ms - crew_now_ms() : 0;
+    if (left_ms > 0)
+        crew_buffer_printf(out, "Rpcrew-Timeout-Ms: %lld\r\n", (long long)left_ms);
+    crew_buffer_text(out, "\r\n");
+    crew_buffer_append(out, m->body.data, m->body.size);
+}
+
+/* ---- responses ---- */
+
+static void begin(struct connection *k)
+{
+    http_end(&k->in);
+    http_begin(&k->in, HTTP_RESPONSE, HEAD_MOST, k->caller->set.config->hard_bytes);
+}
+
+/* The next response, if all of it is there; RUBBISH: what comes is none. */
+static enum stream_found find(struct stream *s, struct stream_span *span)
+{
+    struct connection *k = s->state;
+    for (;;) {
+        size_t taken;
+        crew_string bytes = stream_input(s);
+        if (!bytes.size && !(s->ended && k->in.begun))
+            return STREAM_MORE;
+        enum http_event event = http_read(&k->in, bytes, s->ended, &taken);
+        stream_skip(s, taken);
+        stream_keep(s, k->in.head.size + k->in.body.size);
+        bool is_whole = event == HTTP_WHOLE, is_interim = k->in.status < 200 && k->in.status != 101;
+        if (is_whole && is_interim) {
+            begin(k);
+            continue;
+        }
+        s->why = event == HTTP_BAD ? k->in.why : "a response that nobody asked for";
+        *span = (struct stream_span){ .size = k->in.body.size };
+        if (event == HTTP_BAD || (is_whole && !k->busy))
+            return STREAM_RUBBISH;
+        if (is_whole)
+            return STREAM_MESSAGE;
+    }
+}
+
+static crew_status take(struct stream *s, const struct stream_span *span, crew_message *m)
+{
+    struct connection *k = s->state;
+    (void)span;
+    crew_buffer own = m->body;
+    m->body = k->in.body;
+    k->in.body = own;
+    stream_keep(s, 0);
+    return CREW_OK;
+}
+
+static const struct stream_session stream_http_caller = { .find = find, .take = take };
+
+/* ---- connections ---- */
+
+static void leave_idle(struct connection *k)
+{
+    for (struct connection **at = &k->caller->idle; *at; at = &(*at)->next)
+        if (*at == k) {
+            *at = k->next;
+            return;
+        }
+}
+
+static void become_idle(struct connection *k)
+{
+    k->idle_at_ms = crew_now_ms();
+    k->next = k->caller->idle;
+    k->caller->idle = k;
+    begin(k);
+}
+
+static void close_connection(struct connection *k)
+{
+    struct caller *c = k->caller;
+    bool was_busy = k->busy;
+    leave_idle(k);
+    c->connecting -= k->connecting;
+    c->busy -= k->busy;
+    stream_free(k->stream);
+    http_end(&k->in);
+    if (was_busy)
+        crew_transport_gone(c->set.config, k->peer);
+    crew_peer_release(k->peer);
+    free(k);
+}
+
+/* Takes a socket that is connected, or will be; NULL: it is closed. */
+static struct connection *add_connection(struct caller *c, int fd, bool connecting, crew_error *why)
+{
+    struct stream *s = stream_new(&c->set, fd, fd, why);
+    struct connection *k = s ? calloc(1, sizeof *k) : NULL;
+    crew_peer *peer = k ? crew_peer_new(k) : NULL;
+    if (!peer) {
+        free(k);
+        if (s)
+            stream_free(s);
+        if (s && why)
+            crew_error_set(why, CREW_NO_MEMORY, "no memory");
+        return NULL;
+    }
+    *k = (struct connection){ .caller = c, .stream = s, .peer = peer, .keep_ms = c->keep_ms };
+    s->state = k;
+    k->connecting = connecting;
+    if (connecting) {
+        s->writable = false;
+        c->connecting++;
+    } else {
+        become_idle(k);
+    }
+    return k;
+}
+
+/* One more; false: it cannot be had now. */
+static bool connect_one(struct caller *c)
+{
+    const int yes = 1;
+    crew_error why;
+    int fd = socket(c->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        c->again_at_ms = crew_now_ms() + AGAIN_MS;
+        return false;
+    }
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+    int error = connect(fd, (const struct sockaddr *)&c->address, c->address_size) == 0 ? 0 : errno;
+    if (error && error != EINPROGRESS) {
+        close(fd);
+        c->refused = c->set.count == 0;
+        c->refused_by = error;
+        c->again_at_ms = crew_now_ms() + AGAIN_MS;
+        return false;
+    }
+    return add_connection(c, fd, true, &why) != NULL;
+}
+
+/* It has been told that connecting is over. */
+static void conclude_connecting(struct connection *k)
+{
+    struct caller *c = k->caller;
+    int error = 0;
+    socklen_t size = sizeof error;
+    (void)getsockopt(k->stream->in, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (!error && dial_met_itself(k->stream->in))
+        error = ECONNREFUSED;
+    if (!error && !k->stream->writable)
+        return; /* not yet */
+    if (!error) {
+        k->connecting = false;
+        c->connecting--;
+        become_idle(k);
+        return;
+    }
+    close_connection(k);
+    c->refused = c->set.count == 0;
+    c->refused_by = error;
+    c->again_at_ms = crew_now_ms() + AGAIN_MS;
+}
+
+static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
+{
+    struct caller *c = state;
+    const char *host = crew_url_host(config->url, config->host);
+    unsigned port = crew_url_port(config->url, config->host);
+    *c = (struct caller){ .keep_ms = (int64_t)crew_url_number(config->url, "keep_ms", KEEP_MS),
+                          .connections_most = crew_url_number(config->url, "connections", CONNECTIONS) };
+    crew_status status = http_write_head(config->url, config->host, 80, &c->head, why);
+    int fd = -1;
+    if (status == CREW_OK) {
+        fd = dial_tcp(host, port ? port : 80, config->connect_timeout_ms, config->opening, why);
+        status = fd < 0 ? why->status : stream_set_open(&c->set, config, why);
+    }
+    if (status != CREW_OK) {
+        if (fd >= 0)
+            close(fd);
+        crew_buffer_fini(&c->head);
+        return status;
+    }
+    c->set.session = &stream_http_caller;
+    c->set.idle_ms = (unsigned)c->keep_ms;
+    c->address_size = sizeof c->address;
+    (void)getpeername(fd, (struct sockaddr *)&c->address, &c->address_size);
+    if (add_connection(c, fd, false, why))
+        return CREW_OK;
+    stream_set_close(&c->set);
+    crew_buffer_fini(&c->head);
+    return why->status;
+}
+
+/* ---- requests ---- */
+
+static bool may_connect(const struct caller *c)
+{
+    return !c->connecting && c->set.count < c->connections_most && crew_now_ms() >= c->again_at_ms;
+}
+
+static bool caller_ready(const void *state)
+{
+    const struct caller *c = state;
+    return c->idle || may_connect(c);
+}
+
+/* Sends the first of the list over a connection, which is idle; false: nothing of it could be written. */
+static bool send_over(struct connection *k, crew_list *messages, crew_status *status)
+{
+    struct caller *c = k->caller;
+    struct stream *s = k->stream;
+    crew_message *m = messages->head;
+    uint64_t begins = s->written_bytes;
+    write_request(c, m, stream_output(s));
+    *status = stream_queued(s);
+    if (*status != CREW_OK)
+        return true;
+    stream_flush(s);
+    if (s->written_bytes == begins)
+        return false;
+    (void)crew_list_take(messages);
+    leave_idle(k);
+    k->busy = true;
+    c->busy++;
+    k->correlation = m->correlation;
+    k->one_way = m->one_way;
+    k->deadline_ms = m->deadline_ms;
+    m->kind = CREW_EVENT_WRITTEN;
+    m->peer = crew_peer_hold(k->peer);
+    atomic_fetch_add(&k->peer->in_flight, 1);
+    crew_list_append(&c->events, m);
+    return true;
+}
+
+static crew_status caller_send(void *state, crew_list *messages)
+{
+    struct caller *c = state;
+    crew_status status = CREW_OK;
+    while (messages->head && c->idle && status == CREW_OK) {
+        struct connection *k = c->idle;
+        if (!send_over(k, messages, &status))
+            close_connection(k); /* it had closed */
+    }
+    bool may = may_connect(c);
+    for (size_t wanted = messages->count; may && wanted && c->connecting < CONNECTING_MOST; wanted--)
+        may = c->set.count < c->connections_most && connect_one(c);
+    return status;
+}
+
+/* ---- answers ---- */
+
+/* Whether a body is an answer of the protocol's, to some call. */
+static bool is_answer(const crew_message *m, const crew_limits *limits)
+{
+    crew_arena arena = { 0 };
+    const crew_value *value = NULL, *id;
+    crew_string bytes = crew_buffer_string(&m->body);
+    bool good = bytes.size && crew_json_decode(bytes, limits, &arena, &value, NULL) == CREW_OK;
+    good = good && (crew_value_type(value) == CREW_TYPE_ARRAY ||
+                    ((id = crew_value_get(value, "id")) && crew_value_type(id) != CREW_TYPE_NULL));
+    crew_arena_fini(&arena);
+    return good;
+}
+
+/* Whether a status says that the request was not for anybody there. */
+static bool is_not_taken(unsigned status)
+{
+    static const unsigned statuses[] = { 401, 403, 404, 405, 407, 410, 415, 421, 426 };
+    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
+        if (statuses[i] == status)
+            return true;
+    return false;
+}
+
+/* What a response that is no answer of the protocol's means. */
+static void judge(struct connection *k, crew_message *m)
+{
+    struct caller *c = k->caller;
+    unsigned status = k->in.status;
+    const char *place = http_field(&k->in, "location");
+    if (status / 100 == 2 && k->one_way) {
+        m->kind = CREW_EVENT_CONFIRMED;
+        return;
+    }
+    if (status / 100 == 2 || (!k->one_way && is_answer(m, &c->set.config->limits))) {
+        m->kind = CREW_EVENT_REPLY;
+        m->content_type = NULL; /* its first bytes tell */
+        return;
+    }
+    crew_buffer_clear(&m->body);
+    (void)snprintf(c->words, sizeof c->words, "HTTP %u %.100s%s%.100s%s", status, http_target(&k->in).data,
+                   status / 100 == 3 ? ", to " : "", status / 100 == 3 && place ? place : "",
+                   status / 100 == 3 ? ": redirects are not followed" : "");
+    m->words = c->words;
+    if (status == 503 || status == 429)
+        m->kind = CREW_EVENT_REFUSED;
+    else if (status == 413)
+        m->kind = CREW_EVENT_TOO_LARGE;
+    else if (is_not_taken(status) || k->one_way)
+        m->kind = CREW_EVENT_UNROUTABLE;
+    else
+        m->kind = CREW_EVENT_REPLY; /* a bad one */
+    m->unsure = status / 100 == 5 && status != 503;
+}
+
+/* How long the service keeps a connection, less a second for what is under way then. */
+static int64_t kept_for(const struct connection *k)
+{
+    const char *field = http_field(&k->in, "keep-alive");
+    const char *timeout = field ? strstr(field, "timeout=") : NULL;
+    long seconds = timeout ? strtol(timeout + 8, NULL, 10) : -1;
+    int64_t ms = seconds < 0 || seconds > 3600 ? k->caller->keep_ms : seconds * 1000L - 1000;
+    return ms < k->caller->keep_ms ? ms : k->caller->keep_ms;
+}
+
+/* Gives what has come for the call, and makes the connection free for another. */
+static crew_status conclude_call(struct connection *k, const struct stream_span *span, crew_list *messages,
+                                 crew_room *room)
+{
+    struct caller *c = k->caller;
+    crew_message *m = crew_message_take(c->set.config->messages);
+    if (!m)
+        return CREW_NO_MEMORY;
+    (void)crew_room_take(room, NULL, span->size);
+    crew_status status = stream_take(k->stream, span, m);
+    if (status != CREW_OK) {
+        crew_message_give(c->set.config->messages, m);
+        return status;
+    }
+    m->correlation = k->correlation;
+    m->peer = crew_peer_hold(k->peer);
+    judge(k, m);
+    crew_list_append(messages, m);
+    k->keep_ms = kept_for(k);
+    bool keeps = k->in.keeps_alive && k->keep_ms > 0 && !stream_unwritten(k->stream);
+    k->busy = false;
+    c->busy--;
+    become_idle(k);
+    if (!keeps)
+        close_connection(k);
+    return CREW_OK;
+}
+
+/* What a connection has to give; it may be closed behind this. */
+static crew_status take_turn(struct connection *k, crew_list *messages, crew_room *room)
+{
+    struct stream *s = k->stream;
+    if (k->connecting) {
+        conclude_connecting(k);
+        return CREW_OK;
+    }
+    stream_flush(s);
+    for (unsigned reads = 0; crew_room_is_left(room) && reads < READS_MOST; reads++) {
+        struct stream_span span;
+        enum stream_found what = stream_peek(s, &span);
+        if (what == STREAM_MESSAGE)
+            return conclude_call(k, &span, messages, room);
+        if (what == STREAM_RUBBISH)
+            break;
+        if (stream_read(s))
+            continue;
+        if (!s->ended)
+            return CREW_OK;
+        if (stream_peek(s, &span) == STREAM_MESSAGE) /* which ended with the connection */
+            return conclude_call(k, &span, messages, room);
+        break;
+    }
+    if (s->ended || s->found == STREAM_RUBBISH)
+        close_connection(k);
+    else
+        stream_wants_a_turn(s);
+    return CREW_OK;
+}
+
+/* Closes those that nobody needs, and those whose calls have ended unanswered. */
+static void tick(struct caller *c)
+{
+    int64_t now = crew_now_ms();
+    for (struct stream *s = c->set.streams, *next; s; s = next) {
+        struct connection *k = s->state;
+        next = s->next;
+        bool waited = k->busy && k->deadline_ms && now > k->deadline_ms + BUSY_TICK_MS;
+        bool unused = !k->busy && !k->connecting && now - k->idle_at_ms >= k->keep_ms;
+        if (waited || unused)
+            close_connection(k);
+    }
+}
+
+static crew_status caller_recv(void *state, crew_list *messages, crew_room *room)
+{
+    struct caller *c = state;
+    crew_status status = CREW_OK;
+    crew_list_move(messages, &c->events);
+    size_t turns = c->set.round_count;
+    for (struct stream *s; turns && status == CREW_OK && (s = stream_set_turn(&c->set)); turns--)
+        status = take_turn(s->state, messages, room);
+    (void)stream_set_ticks(&c->set);
+    tick(c);
+    if (status != CREW_OK || !c->refused)
+        return status;
+    return crew_error_set(c->set.config->lost, CREW_DISCONNECTED, "connecting: %s", strerror(c->refused_by));
+}
+
+static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
+{
+    struct caller *c = state;
+    int64_t left_ms = c->again_at_ms - crew_now_ms();
+    if (c->events.count || c->refused || (c->set.round && crew_room_is_left(room)))
+        timeout_ms = 0;
+    if (c->busy)
+        timeout_ms = crew_sooner(timeout_ms, BUSY_TICK_MS);
+    if (left_ms > 0)
+        timeout_ms = crew_sooner(timeout_ms, (int)left_ms);
+    return stream_set_wait(&c->set, wake_fd, timeout_ms);
+}
+
+/* What has begun goes out, as long as there is time. */
+static void flush_all(struct caller *c, unsigned linger_ms)
+{
+    int64_t until_ms = crew_now_ms() + linger_ms;
+    bool waits = true;
+    while (waits && crew_now_ms() < until_ms && !crew_transport_is_hurried(c->set.config)) {
+        waits = false;
+        for (struct stream *s = c->set.streams; s; s = s->next) {
+            s->writable = s->writable || stream_unwritten(s);
+            stream_flush(s);
+            waits = waits || (stream_unwritten(s) && !s->gone);
+        }
+        if (waits)
+            (void)poll(NULL, 0, CLOSE_TICK_MS);
+    }
+}
+
+static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
+{
+    struct caller *c = state;
+    (void)unsent; /* what has not begun was not taken */
+    flush_all(c, linger_ms);
+    for (struct stream *s = c->set.streams; s; s = c->set.streams) {
+        struct connection *k = s->state;
+        c->busy -= k->busy; /* the core ends its call */
+        k->busy = false;
+        close_connection(k);
+    }
+    crew_list_free(&c->events);
+    crew_buffer_fini(&c->head);
+    stream_set_close(&c->set);
+}
+
+const struct crew_transport_ops http_caller_ops = { .size = sizeof(struct caller),
+                                                    .open = caller_open,
+                                                    .wait = caller_wait,
+                                                    .send = caller_send,
+                                                    .recv = caller_recv,
+                                                    .ready = caller_ready,
+                                                    .close = caller_close };

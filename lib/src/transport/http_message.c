@@ -1,0 +1,261 @@
+/* http_parser looks at each byte, and refuses two lengths that differ, a length beside chunks, and what is no
+ * number. What it lets pass, since it also serves proxies, is refused here: whatever others might read in
+ * another way (RFC 9112, section 11.2). */
+#include "transport/http_message.h"
+
+#include <ctype.h>
+#include <strings.h>
+
+static enum http_event bad(struct http_message *m, unsigned status, const char *why)
+{
+    m->status = status;
+    m->why = why;
+    return HTTP_BAD;
+}
+
+static struct http_message *of(const http_parser *parser)
+{
+    return parser->data;
+}
+
+/* ---- what http_parser calls; anything but 0 ends its reading ---- */
+
+static int fail(struct http_message *m, unsigned status, const char *why)
+{
+    (void)bad(m, status, why);
+    return -1;
+}
+
+static int on_begin(http_parser *parser)
+{
+    of(parser)->begun = true;
+    return 0;
+}
+
+static int on_target(http_parser *parser, const char *text, size_t size)
+{
+    crew_buffer_append(&of(parser)->head, text, size);
+    return 0;
+}
+
+/* Of the target, or of a value. */
+static void end_text(struct http_message *m)
+{
+    while (m->in_value && m->head.size &&
+           (m->head.data[m->head.size - 1] == ' ' || m->head.data[m->head.size - 1] == '\t'))
+        m->head.size--;
+    crew_buffer_append(&m->head, "", 1);
+    if (!m->fields)
+        m->fields = m->head.size;
+}
+
+static int on_name(http_parser *parser, const char *text, size_t size)
+{
+    struct http_message *m = of(parser);
+    if (m->has_head) /* behind a chunked body: nothing of ours */
+        return 0;
+    if (!m->fields || m->in_value)
+        end_text(m);
+    m->in_value = false;
+    char *name = crew_buffer_extend(&m->head, size);
+    for (size_t i = 0; name && i < size; i++) {
+        if (text[i] == ' ')
+            return fail(m, 400, "a space in a field's name");
+        name[i] = (char)tolower((unsigned char)text[i]);
+    }
+    return 0;
+}
+
+static int on_value(http_parser *parser, const char *text, size_t size)
+{
+    struct http_message *m = of(parser);
+    if (m->has_head)
+        return 0;
+    if (!m->in_value)
+        crew_buffer_append(&m->head, "", 1);
+    m->in_value = true;
+    crew_buffer_append(&m->head, text, size);
+    return 0;
+}
+
+/* What the head says of where the message ends. */
+static int check_ends(struct http_message *m)
+{
+    const char *coding = http_field(m, "transfer-encoding");
+    m->chunked = coding != NULL;
+    if (coding && strcasecmp(coding, "chunked") != 0)
+        return fail(m, 501, "a Transfer-Encoding other than chunked");
+    size_t codings = 0, hosts = 0;
+    for (struct http_field f = { 0 }; http_next_field(m, &f);) {
+        codings += crew_string_equal(f.name, crew_str("transfer-encoding"));
+        hosts += crew_string_equal(f.name, crew_str("host"));
+    }
+    if (codings > 1)
+        return fail(m, 400, "more than one Transfer-Encoding");
+    if (m->parser.http_major != 1)
+        return fail(m, 505, "a version of HTTP other than 1.0 and 1.1");
+    if (coding && !m->parser.http_minor)
+        return fail(m, 400, "a Transfer-Encoding in HTTP/1.0");
+    if (m->parser.type == HTTP_REQUEST && (hosts > 1 || (!hosts && m->parser.http_minor)))
+        return fail(m, 400, "no Host, or more than one");
+    return 0;
+}
+
+static int on_head(http_parser *parser)
+{
+    struct http_message *m = of(parser);
+    end_text(m);
+    if (m->head.failed)
+        return fail(m, 500, "no memory");
+    m->has_head = true;
+    if (parser->type == HTTP_REQUEST)
+        m->method = http_method_str((enum http_method)parser->method);
+    else
+        m->status = parser->status_code;
+    m->length = parser->content_length;
+    m->keeps_alive = http_should_keep_alive(parser) != 0;
+    m->upgrades = parser->upgrade != 0;
+    if (check_ends(m) != 0)
+        return -1;
+    http_parser_pause(parser, 1); /* so that its owner may look at it before the body comes */
+    return 0;
+}
+
+static int on_body(http_parser *parser, const char *bytes, size_t size)
+{
+    struct http_message *m = of(parser);
+    if (size > m->body_most - m->body_bytes)
+        return fail(m, 413, "a body that is too large");
+    m->body_bytes += size;
+    if (!m->discards)
+        crew_buffer_append(&m->body, bytes, size);
+    return m->body.failed ? fail(m, 500, "no memory") : 0;
+}
+
+static int on_whole(http_parser *parser)
+{
+    of(parser)->whole = true;
+    http_parser_pause(parser, 1);
+    return 0;
+}
+
+static const http_parser_settings settings = { .on_message_begin = on_begin,
+                                               .on_url = on_target,
+                                               .on_status = on_target,
+                                               .on_header_field = on_name,
+                                               .on_header_value = on_value,
+                                               .on_headers_complete = on_head,
+                                               .on_body = on_body,
+                                               .on_message_complete = on_whole };
+
+/* ---- reading ---- */
+
+void http_begin(struct http_message *m, enum http_parser_type type, size_t head_most, size_t body_most)
+{
+    *m = (struct http_message){ .head_most = head_most, .body_most = body_most };
+    http_parser_init(&m->parser, type);
+}
+
+void http_end(struct http_message *m)
+{
+    crew_buffer_fini(&m->head);
+    crew_buffer_fini(&m->body);
+}
+
+/* Whether some field goes on in another line: others may read that as two. */
+static bool is_folded(struct http_message *m, crew_string bytes)
+{
+    for (size_t i = 0; i < bytes.size; i++) {
+        if (m->ends_line && (bytes.data[i] == ' ' || bytes.data[i] == '\t'))
+            return true;
+        const char *newline = memchr(bytes.data + i, '\n', bytes.size - i);
+        m->ends_line = newline != NULL;
+        if (!newline)
+            return false;
+        i = (size_t)(newline - bytes.data);
+    }
+    return false;
+}
+
+static enum http_event read_some(struct http_message *m, crew_string bytes, size_t *taken)
+{
+    bool had_head = m->has_head;
+    size_t left = m->head_most - m->head_bytes, size = bytes.size;
+    if (!had_head && size > left)
+        size = left;
+    m->parser.data = m; /* wherever it is now */
+    if (HTTP_PARSER_ERRNO(&m->parser) == HPE_PAUSED)
+        http_parser_pause(&m->parser, 0);
+    *taken = http_parser_execute(&m->parser, &settings, bytes.data, size);
+    if (!had_head)
+        m->head_bytes += *taken;
+    enum http_errno error = HTTP_PARSER_ERRNO(&m->parser);
+    if (error != HPE_OK && error != HPE_PAUSED)
+        return m->why ? HTTP_BAD : bad(m, 400, http_errno_description(error));
+    if (m->whole && had_head)
+        return HTTP_WHOLE;
+    if (!had_head && is_folded(m, (crew_string){ bytes.data, *taken }))
+        return bad(m, 400, "a field of more than one line");
+    if (m->has_head && !had_head)
+        return HTTP_HEAD_READ;
+    if (!m->has_head && m->head_bytes >= m->head_most)
+        return bad(m, 431, "a head that is too large");
+    return HTTP_MORE;
+}
+
+enum http_event http_read(struct http_message *m, crew_string bytes, bool ended, size_t *taken)
+{
+    *taken = 0;
+    if (bytes.size) {
+        enum http_event event = read_some(m, bytes, taken);
+        if (event != HTTP_MORE || !ended)
+            return event;
+    }
+    if (ended && m->has_head && m->parser.type == HTTP_RESPONSE && !m->whole) {
+        (void)http_parser_execute(&m->parser, &settings, NULL, 0); /* a body may end so */
+        if (m->whole)
+            return HTTP_WHOLE;
+    }
+    return ended && m->begun ? bad(m, 400, "a message that ends in the middle") : HTTP_MORE;
+}
+
+/* ---- what it says ---- */
+
+crew_string http_target(const struct http_message *m)
+{
+    return crew_str(m->head.data);
+}
+
+bool http_next_field(const struct http_message *m, struct http_field *f)
+{
+    const char *at = f->name.data ? f->value.data + f->value.size + 1 : m->head.data + m->fields;
+    if (at >= m->head.data + m->head.size)
+        return false;
+    f->name = crew_str(at);
+    f->value = crew_str(at + f->name.size + 1);
+    return true;
+}
+
+const char *http_field(const struct http_message *m, const char *name)
+{
+    for (struct http_field f = { 0 }; http_next_field(m, &f);)
+        if (crew_string_equal(f.name, crew_str(name)))
+            return f.value.data;
+    return NULL;
+}
+
+bool http_list_has(const char *list, const char *token)
+{
+    size_t size = strlen(token);
+    while (list && *list) {
+        list += strspn(list, ", \t");
+        size_t length = strcspn(list, ",");
+        size_t used = length;
+        while (used && (list[used - 1] == ' ' || list[used - 1] == '\t'))
+            used--;
+        if (used == size && strncasecmp(list, token, size) == 0)
+            return true;
+        list += length;
+    }
+    return false;
+}
