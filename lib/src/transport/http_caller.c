@@ -313,13 +313,15 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
                           .connections_most = crew_url_number(config->url, "connections", CONNECTIONS) };
     crew_status status = http_write_head(config->url, config->host, 80, &c->head, why);
     int fd = -1;
-    if (status == CREW_OK) {
+    if (status == CREW_OK)
         fd = dial_tcp(host, port ? port : 80, config->connect_timeout_ms, config->opening, why);
-        status = fd < 0 ? why->status : stream_set_open(&c->set, config, why);
+    if (fd < 0) {
+        crew_buffer_fini(&c->head);
+        return why->status;
     }
+    status = stream_set_open(&c->set, config, why);
     if (status != CREW_OK) {
-        if (fd >= 0)
-            close(fd);
+        close(fd);
         crew_buffer_fini(&c->head);
         return status;
     }
@@ -357,12 +359,11 @@ static bool send_over(struct connection *k, crew_list *messages, crew_status *st
     write_request(c, m, stream_output(s));
     *status = stream_queued(s);
     if (*status != CREW_OK)
-        return true;
+        return false;
     stream_flush(s);
     if (s->written_bytes == begins)
         return false;
     (void)crew_list_take(messages);
-    leave_idle(k);
     k->busy = true;
     c->busy++;
     k->correlation = m->correlation;
@@ -381,6 +382,7 @@ static crew_status caller_send(void *state, crew_list *messages)
     crew_status status = CREW_OK;
     while (messages->head && c->idle && status == CREW_OK) {
         struct connection *k = c->idle;
+        c->idle = k->next;
         if (!send_over(k, messages, &status))
             close_connection(k); /* it had closed */
     }
@@ -579,8 +581,9 @@ static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
     struct caller *c = state;
     (void)unsent; /* what has not begun was not taken */
     flush_all(c, linger_ms);
-    for (struct stream *s = c->set.streams; s; s = c->set.streams) {
+    for (struct stream *s = c->set.streams, *next; s; s = next) {
         struct connection *k = s->state;
+        next = s->next;
         c->busy -= k->busy; /* the core ends its call */
         k->busy = false;
         close_connection(k);

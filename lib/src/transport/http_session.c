@@ -25,7 +25,7 @@ static const char json[] = "application/json";
 /* The page asks nobody but us for anything, and is in nobody's frame. */
 static const char page_fields[] =
     "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
     "Cache-Control: no-cache\r\nReferrer-Policy: no-referrer\r\n";
 
 struct exchange {

@@ -172,7 +172,7 @@ crew_status ws_begin(struct stream *s, bool client)
 static bool let_it_speak(struct stream *s)
 {
     struct ws *ws = s->state;
-    if (!ws->context || !wslay_event_want_write(ws->context))
+    if (!ws->context || ws->closed || !wslay_event_want_write(ws->context))
         return true;
     (void)stream_output(s);
     bool good = wslay_event_send(ws->context) == 0;
@@ -222,14 +222,23 @@ static crew_status answer(struct stream *s, crew_message *m, crew_list *done)
     return status;
 }
 
-static void leave(struct stream *s)
+static void say_close(struct stream *s, uint16_t code)
 {
     struct ws *ws = s->state;
-    if (ws->closed || !has_context(s))
-        return;
-    (void)wslay_event_queue_close(ws->context, WSLAY_CODE_GOING_AWAY, NULL, 0);
-    (void)let_it_speak(s);
+    const char bytes[] = { (char)(code >> 8), (char)code };
+    const struct wslay_event_msg message = { WSLAY_CONNECTION_CLOSE, (const uint8_t *)bytes, sizeof bytes };
+    if (!ws->closed && ws->client) {
+        (void)say(s, &message);
+    } else if (!ws->closed) {
+        write_frame(WSLAY_CONNECTION_CLOSE, (crew_string){ bytes, sizeof bytes }, stream_output(s));
+        (void)!stream_queued(s);
+    }
     ws->closed = true;
+}
+
+static void leave(struct stream *s)
+{
+    say_close(s, WSLAY_CODE_GOING_AWAY);
 }
 
 /* Asks whether somebody is there; false: that was asked before. */
@@ -257,7 +266,13 @@ static void part(struct stream *s)
 static void read_frames(struct stream *s)
 {
     struct ws *ws = s->state;
-    bool good = has_context(s) && wslay_event_recv(ws->context) == 0 && !ws->found.failed;
+    bool good = has_context(s);
+    int error = good ? wslay_event_recv(ws->context) : WSLAY_ERR_NOMEM;
+    if (ws->found.failed)
+        error = WSLAY_ERR_NOMEM;
+    if (error) /* of which wslay says no code to the other end */
+        say_close(s, error == WSLAY_ERR_NOMEM ? WSLAY_CODE_INTERNAL_SERVER_ERROR : WSLAY_CODE_PROTOCOL_ERROR);
+    good = good && !error;
     if (!let_it_speak(s) || !good || !wslay_event_want_read(ws->context)) {
         s->why = "WebSocket was closed";
         if (!ws->found.size)
