@@ -2,7 +2,7 @@
 and the ratios.
 
 usage: compare.py [--against BIN NAME] BIN [SECONDS [ROUNDS [PATHS]]]
-       BIN: where the programs are; PATHS: amqp,zmq,tcp,unix; --against: beside another build of rpcrew, called NAME, instead
+       BIN: where the programs are; PATHS: amqp,zmq,tcp,unix,http,ws; --against: beside another build of rpcrew, called NAME, instead
 """
 import json
 import os
@@ -63,7 +63,7 @@ class Side:
         if printed.returncode:
             raise SystemExit(f"{self.name}: {printed.stderr}")
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
-        figures = json.loads(printed.stdout)
+        figures = json.loads(printed.stdout.splitlines()[-1])
         if figures["errors"]:
             raise SystemExit(f"{self.name}: {figures['errors']} errors")
         both = cpu_of([self.process.pid]) - before + now.ru_utime - used.ru_utime + now.ru_stime - used.ru_stime
@@ -76,16 +76,23 @@ class Side:
         self.process.wait()
 
 
+class Client(Side):
+    """Another client of a side's server."""
+
+    def __init__(self, name, side, client):  # pylint: disable=super-init-not-called
+        self.name, self.process, self.client = name, side.process, client
+
+
 def middle(runs, key):
     return statistics.median(run[key] for run in runs)
 
 
-def compare(title, sides, seconds, rounds, broker_pids=()):
+def compare(title, sides, seconds, rounds, broker_pids=(), numbers=CALLS_AT_A_TIME):
     """The first side is rpcrew; the others are floors, or another build of it."""
     print(f"\n{title}: {rounds} rounds of {seconds} s, medians; ratio: rpcrew to that floor, median (least to most)")
     print(f"  {'at a time':>9}  {'':<22} {'calls/s':>9} {'p50 us':>8} {'p99 us':>8} {'CPU us':>7}"
           + (f" {'broker us':>9}" if broker_pids else "") + "  ratio")
-    for at_a_time in CALLS_AT_A_TIME:
+    for at_a_time in numbers:
         runs = {side: [] for side in sides}
         for number in range(rounds):
             for side in sides if number % 2 else sides[::-1]:
@@ -186,6 +193,71 @@ def bench_streams(path, programs, rival, room, seconds, rounds):
             side.end()
 
 
+class Idle:
+    """Connections that say nothing, beside those that are measured."""
+
+    def __init__(self, port, count):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count + 200)), hard))
+        self.connections = [socket.create_connection(("127.0.0.1", int(port))) for _ in range(count)]
+
+    def end(self):
+        for connection in self.connections:
+            connection.close()
+
+
+def bench_http(programs, rival, room, seconds, rounds):
+    """Workers under wrk, alone and beside idle connections; and our caller beside libcurl's, both to our worker."""
+    def server(name, words, port, client):
+        return Side(name, words, client, "serving", os.path.join(room, "http-" + port))
+
+    def wrk(port):
+        return lambda n, s: ["wrk", "-t", "1", "-c", str(n), "-d", f"{max(1, round(s))}s", "-s",
+                             os.path.join(os.path.dirname(os.path.abspath(__file__)), "post.lua"), f"http://127.0.0.1:{port}/"]
+
+    def ours(name, bin_, port, client):
+        return server(name, [bin_ + "calc", "--listen", f"http://127.0.0.1:{port}/?idle_timeout_ms=86400000"], port, client)
+
+    sides, idle = [], []
+    try:
+        port, other = free_port(), free_port()
+        sides.append(ours("rpcrew", programs, port, wrk(port)))
+        if rival:
+            sides.append(ours(rival[1], rival[0], other, wrk(other)))
+        else:
+            sides.append(server("epoll, http_parser", [programs + "floor_http", "server", other], other, wrk(other)))
+        compare("http, wrk calls", sides, seconds, rounds)
+        idle += [Idle(port, 1000), Idle(other, 1000)]
+        compare("http, wrk calls, beside 1,000 idle connections", sides, seconds, rounds, numbers=(1, 64))
+        for one in idle:
+            one.end()
+        port = free_port()
+        url = f"http://127.0.0.1:{port}/"
+        pair = [ours("rpcrew", programs, port, lambda n, s: [programs + "rpcrew", "bench", "--json", "-c", str(n), "-d", str(s),
+                                                              url + "?connections=1000", *CALL])]
+        if rival:
+            return
+        sides += pair
+        pair.append(Client("libcurl's multi", pair[0], lambda n, s: [programs + "floor_http", "client", url, str(n), str(s)]))
+        compare("http, callers of our worker", pair, seconds, rounds)
+    finally:
+        for one in sides:
+            one.end()
+
+
+def bench_ws(programs, rival, room, seconds, rounds):
+    sides = [own_side("rpcrew", programs, f"ws://127.0.0.1:{free_port()}/", os.path.join(room, "ws"))]
+    try:
+        if rival:
+            sides.append(own_side(rival[1], rival[0], f"ws://127.0.0.1:{free_port()}/", os.path.join(room, "ws-rival")))
+        else:
+            sides.append(own_side("rpcrew, tcp", programs, f"tcp://127.0.0.1:{free_port()}", os.path.join(room, "ws-tcp")))
+        compare("ws, JSON", sides, seconds, rounds)
+    finally:
+        for side in sides:
+            side.end()
+
+
 def main(words):
     rival = None
     if words[0] == "--against":
@@ -193,12 +265,12 @@ def main(words):
         words = words[3:]
     programs = os.path.join(words[0], "")
     seconds, rounds = float(words[1]) if len(words) > 1 else 1, int(words[2]) if len(words) > 2 else 5
-    paths = words[3].split(",") if len(words) > 3 else ["amqp", "zmq", "tcp", "unix"]
+    paths = words[3].split(",") if len(words) > 3 else ["amqp", "zmq", "tcp", "unix", "http", "ws"]
     room = tempfile.mkdtemp(prefix="rpcrew-bench-")
     exit_on_signals()
     try:
         for path in paths:
-            {"amqp": bench_amqp, "zmq": bench_zmq, "tcp": partial(bench_streams, "tcp"),
+            {"amqp": bench_amqp, "zmq": bench_zmq, "http": bench_http, "ws": bench_ws, "tcp": partial(bench_streams, "tcp"),
              "unix": partial(bench_streams, "unix")}[path](programs, rival, room, seconds, rounds)
     finally:
         shutil.rmtree(room, ignore_errors=True)
