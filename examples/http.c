@@ -1,4 +1,5 @@
-/* The core alone, inside somebody else's server: bytes in, bytes out, in an HTTP server by libmicrohttpd.
+/* The core alone, inside somebody else's server: bytes in, bytes out, in an HTTP server by libmicrohttpd,
+ * with the page that shows the methods.
  *
  *   $ http 8080 &
  *   $ curl -d '{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}' localhost:8080/
@@ -69,6 +70,23 @@ static enum MHD_Result answer(struct MHD_Connection *connection, const crew_disp
     return queued;
 }
 
+/* The page, and the document that it reads. */
+static enum MHD_Result show(struct MHD_Connection *connection, const crew_dispatcher *dispatcher,
+                            const char *path)
+{
+    if (strcmp(path, "/") == 0) {
+        crew_string page = crew_page();
+        return respond(connection, MHD_HTTP_OK, "text/html; charset=utf-8",
+                       (crew_bytes){ (char *)(uintptr_t)page.data, page.size }); /* copied */
+    }
+    crew_bytes document = { 0 };
+    if (strcmp(path, "/openrpc.json") != 0 || crew_describe(dispatcher, &document) != CREW_OK)
+        return respond(connection, MHD_HTTP_NOT_FOUND, NULL, (crew_bytes){ 0 });
+    enum MHD_Result queued = respond(connection, MHD_HTTP_OK, "application/json", document);
+    crew_bytes_free(&document);
+    return queued;
+}
+
 /* Keeps up to a byte more than is allowed, by which it is seen to be too much. */
 static enum MHD_Result take_part(struct body *body, const char *part, size_t size)
 {
@@ -88,7 +106,6 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
                                   const char *method, const char *version, const char *part, size_t *size,
                                   void **request)
 {
-    (void)url;
     (void)version;
     struct body *body = *request;
     if (!body) {
@@ -100,6 +117,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         *size = 0;
         return take_part(body, part, taken);
     }
+    if (strcmp(method, MHD_HTTP_METHOD_GET) == 0)
+        return show(connection, context, url);
     if (strcmp(method, MHD_HTTP_METHOD_POST) != 0)
         return respond(connection, MHD_HTTP_METHOD_NOT_ALLOWED, NULL, (crew_bytes){ 0 });
     if (body->size > BODY_MOST)

@@ -532,10 +532,10 @@ class Documents(Case):
         self.addCleanup(server.terminate)
         port = int(server.stdout.readline().split()[-1])
 
-        def post(body, content_type=None, method="POST"):
+        def post(body, content_type=None, method="POST", path="/"):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             self.addCleanup(connection.close)
-            connection.request(method, "/", body, {"Content-Type": content_type} if content_type else {})
+            connection.request(method, path, body, {"Content-Type": content_type} if content_type else {})
             answer = connection.getresponse()
             return answer.status, answer.getheader("Content-Type"), answer.read()
 
@@ -548,7 +548,14 @@ class Documents(Case):
         self.assertEqual(post(b'{"jsonrpc": "2.0", "method": "subtract"}'), (204, None, b""))
         self.assertEqual(post(b"{")[:2], (200, "application/json"))
         self.assertEqual(post(b"hello"), (415, None, b""))
-        self.assertEqual(post(None, method="GET"), (405, None, b""))
+        self.assertEqual(post(None, method="PUT"), (405, None, b""))
+        status, kind, page = post(None, method="GET")
+        self.assertEqual((status, kind), (200, "text/html; charset=utf-8"))
+        self.assertIn(b"/openrpc.json", page)
+        status, kind, document = post(None, method="GET", path="/openrpc.json")
+        self.assertEqual((status, kind), (200, "application/json"))
+        self.assertEqual([one["name"] for one in json.loads(document)["methods"]], ["subtract"])
+        self.assertEqual(post(None, method="GET", path="/elsewhere")[0], 404)
         self.assertEqual(post(b" " * (1 << 20) + b"{}")[0], 413)
         self.assertEqual(post(b"\x94\x00\x01\xa8subtract\x92\x2a\x17"),
                          (200, "application/msgpack", b"\x94\x01\x01\xc0\xcb\x40\x33\0\0\0\0\0\0"))

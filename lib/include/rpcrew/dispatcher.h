@@ -44,6 +44,11 @@ typedef struct crew_handle_options {
 CREW_NODISCARD CREW_API crew_status crew_handle(const crew_dispatcher *dispatcher, crew_string request,
                                                 const crew_handle_options *options, crew_bytes *answer);
 
+/* The methods as an OpenRPC document, in JSON: the result of rpc.discover, which is called as crew_handle
+ * would; *document is the caller's. CREW_NOT_FOUND: the wrapper does not let it be called; CREW_NO_MEMORY.
+ * Any thread. */
+CREW_NODISCARD CREW_API crew_status crew_describe(const crew_dispatcher *dispatcher, crew_bytes *document);
+
 /* The content type of the answer to a request that came with this one (NULL: none): what crew_handle chooses
  * by. NULL where it would return CREW_UNSUPPORTED. Any thread. */
 CREW_API const char *crew_answer_type(const char *content_type, crew_string request);

@@ -37,6 +37,9 @@ CREW_NODISCARD crew_status crew_json_write(const crew_value *value, crew_json_st
 /* Appends a quoted string; CREW_MALFORMED if it is not UTF-8 (part of it may be written). */
 CREW_NODISCARD crew_status crew_json_write_string(crew_string text, crew_buffer *out);
 
+/* Appends the text of a member of an object's, or nothing if there is none: CREW_NOT_FOUND. */
+CREW_NODISCARD crew_status crew_json_extract(crew_string object, const char *member, crew_buffer *out);
+
 void crew_json_write_int(int64_t number, crew_buffer *out);
 
 #endif

@@ -252,3 +252,16 @@ crew_status crew_json_encode(const crew_value *value, crew_json_style style, cre
     crew_buffer out = { 0 };
     return crew_buffer_give(&out, crew_json_write(value, style, &out), text);
 }
+
+crew_status crew_json_extract(crew_string object, const char *member, crew_buffer *out)
+{
+    crew_arena arena = { 0 };
+    const crew_value *value = NULL;
+    crew_status status = crew_json_decode(object, NULL, &arena, &value, NULL);
+    if (status == CREW_OK) {
+        const crew_value *found = crew_value_get(value, member);
+        status = found ? crew_json_write(found, CREW_JSON_COMPACT, out) : CREW_NOT_FOUND;
+    }
+    crew_arena_fini(&arena);
+    return status;
+}

@@ -1,6 +1,8 @@
 /* Bytes in, bytes out: a message's calls, one after another, on the caller's thread. */
 #include "service/job.h"
 
+#include "core/json.h"
+
 #include <semaphore.h>
 
 const char *crew_answer_type(const char *content_type, crew_string request)
@@ -54,4 +56,16 @@ crew_status crew_handle(const crew_dispatcher *dispatcher, crew_string request,
     if (status == CREW_OK)
         *answer = (crew_bytes){ reply.data, reply.size ? reply.size - 1 : 0 };
     return status;
+}
+
+crew_status crew_describe(const crew_dispatcher *dispatcher, crew_bytes *document)
+{
+    static const char call[] = "{\"jsonrpc\":\"2.0\",\"method\":\"rpc.discover\",\"id\":1}";
+    crew_bytes answer = { 0 };
+    crew_buffer text = { 0 };
+    crew_status status = crew_handle(dispatcher, crew_str(call), NULL, &answer);
+    if (status == CREW_OK)
+        status = crew_json_extract((crew_string){ answer.data, answer.size }, "result", &text);
+    crew_bytes_free(&answer);
+    return crew_buffer_give(&text, status, document);
 }

@@ -272,20 +272,6 @@ static crew_status settle(struct stream *s, struct exchange *e, const struct rep
     return put_ready(s, h, done);
 }
 
-/* The document is the result of a call. */
-static crew_status write_document(crew_string answer, crew_buffer *out)
-{
-    crew_arena arena = { 0 };
-    const crew_value *whole = NULL;
-    crew_limits limits = crew_limits_resolve(NULL);
-    crew_status status = crew_json_read(answer, NULL, &limits, &arena, NULL, &whole, NULL);
-    const crew_value *result = status == CREW_OK ? crew_value_get(whole, "result") : NULL;
-    if (status == CREW_OK)
-        status = result ? crew_json_write(result, CREW_JSON_COMPACT, out) : CREW_BAD_ARGUMENT;
-    crew_arena_fini(&arena);
-    return status;
-}
-
 static const char why_not_run[] = "the worker could not take it: it was not executed";
 
 static crew_status answer(struct stream *s, crew_message *m, crew_list *done)
@@ -299,7 +285,7 @@ static crew_status answer(struct stream *s, crew_message *m, crew_list *done)
     if (m->kind == CREW_SETTLE_REPLY) {
         reply.type = m->content_type;
         reply.body = crew_buffer_string(&m->reply);
-        if (e->wish == HTTP_DISCOVERS && write_document(reply.body, &body) == CREW_OK)
+        if (e->wish == HTTP_DISCOVERS && crew_json_extract(reply.body, "result", &body) == CREW_OK)
             reply.body = crew_buffer_string(&body);
     } else if (m->kind == CREW_SETTLE_DONE && m->status == CREW_OK) {
         reply.status = shared_of(s)->rules.notify_status;
