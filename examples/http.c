@@ -25,12 +25,18 @@ static const crew_method methods[] = {
 };
 
 static enum MHD_Result respond(struct MHD_Connection *connection, unsigned status, const char *content_type,
-                               crew_bytes body)
+                               crew_string body)
 {
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(body.size, body.data, MHD_RESPMEM_MUST_COPY);
-    if (!response)
+    char *copy = malloc(body.size + 1);
+    if (!copy)
         return MHD_NO;
+    if (body.size)
+        memcpy(copy, body.data, body.size);
+    struct MHD_Response *response = MHD_create_response_from_buffer(body.size, copy, MHD_RESPMEM_MUST_FREE);
+    if (!response) {
+        free(copy);
+        return MHD_NO;
+    }
     if (content_type)
         (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     enum MHD_Result queued = MHD_queue_response(connection, status, response);
@@ -56,16 +62,17 @@ static enum MHD_Result answer(struct MHD_Connection *connection, const crew_disp
     const crew_string request = { body->data, body->size };
     const char *type = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
     if (type && !is_known(type))
-        return respond(connection, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, NULL, (crew_bytes){ 0 });
+        return respond(connection, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, NULL, (crew_string){ 0 });
     const crew_handle_options options = { .content_type = type, .limits = { .message_bytes = BODY_MOST } };
     crew_bytes reply = { 0 };
     crew_status status = crew_handle(dispatcher, request, &options, &reply);
     if (status == CREW_UNSUPPORTED)
-        return respond(connection, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, NULL, (crew_bytes){ 0 });
+        return respond(connection, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, NULL, (crew_string){ 0 });
     if (status != CREW_OK)
-        return respond(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, (crew_bytes){ 0 });
-    enum MHD_Result queued = respond(connection, reply.size ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT,
-                                     reply.size ? crew_answer_type(type, request) : NULL, reply);
+        return respond(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, (crew_string){ 0 });
+    enum MHD_Result queued =
+        respond(connection, reply.size ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT,
+                reply.size ? crew_answer_type(type, request) : NULL, (crew_string){ reply.data, reply.size });
     crew_bytes_free(&reply);
     return queued;
 }
@@ -74,15 +81,13 @@ static enum MHD_Result answer(struct MHD_Connection *connection, const crew_disp
 static enum MHD_Result show(struct MHD_Connection *connection, const crew_dispatcher *dispatcher,
                             const char *path)
 {
-    if (strcmp(path, "/") == 0) {
-        crew_string page = crew_page();
-        return respond(connection, MHD_HTTP_OK, "text/html; charset=utf-8",
-                       (crew_bytes){ (char *)(uintptr_t)page.data, page.size }); /* copied */
-    }
     crew_bytes document = { 0 };
+    if (strcmp(path, "/") == 0)
+        return respond(connection, MHD_HTTP_OK, "text/html; charset=utf-8", crew_page());
     if (strcmp(path, "/openrpc.json") != 0 || crew_describe(dispatcher, &document) != CREW_OK)
-        return respond(connection, MHD_HTTP_NOT_FOUND, NULL, (crew_bytes){ 0 });
-    enum MHD_Result queued = respond(connection, MHD_HTTP_OK, "application/json", document);
+        return respond(connection, MHD_HTTP_NOT_FOUND, NULL, (crew_string){ 0 });
+    enum MHD_Result queued =
+        respond(connection, MHD_HTTP_OK, "application/json", (crew_string){ document.data, document.size });
     crew_bytes_free(&document);
     return queued;
 }
@@ -120,9 +125,9 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     if (strcmp(method, MHD_HTTP_METHOD_GET) == 0)
         return show(connection, context, url);
     if (strcmp(method, MHD_HTTP_METHOD_POST) != 0)
-        return respond(connection, MHD_HTTP_METHOD_NOT_ALLOWED, NULL, (crew_bytes){ 0 });
+        return respond(connection, MHD_HTTP_METHOD_NOT_ALLOWED, NULL, (crew_string){ 0 });
     if (body->size > BODY_MOST)
-        return respond(connection, MHD_HTTP_CONTENT_TOO_LARGE, NULL, (crew_bytes){ 0 });
+        return respond(connection, MHD_HTTP_CONTENT_TOO_LARGE, NULL, (crew_string){ 0 });
     return answer(connection, context, body);
 }
 

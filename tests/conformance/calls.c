@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 
 static const char *pattern, *protocol;
-static char url[400];
+static char url[1200];
 static bool redelivers; /* a broker gives the requests of a worker that has gone to the next one */
 static struct gate gate = GATE_INITIALIZER;
 static crew_dispatcher *dispatcher;
@@ -200,7 +200,7 @@ static void a_batch_runs_with_room_for_one_call(void **state)
 {
     (void)state;
     enum { MANY = 500 };
-    char narrow[420];
+    char narrow[1220];
     crew_batch *batch;
     crew_error why;
     crew_client_free(client);

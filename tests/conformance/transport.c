@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 
 static const char *pattern;
-static char url[400];
+static char url[1200];
 static struct raw_end server, client;
 
 /* HTTP has a call a connection: what is sent at the same time has neither order nor one origin. */
@@ -426,6 +426,7 @@ static void a_caller_that_hangs_up_without_room_makes_nobody_spin(void **state)
     raw_request(&brief, crew_str("1"), 1, false);
     crew_message *request = raw_next(&server);
     raw_request(&brief, crew_str("2"), 2, false);
+    size_t received = server.received.count; /* the second, if it was sent over another connection */
     raw_close(&brief, NULL);
     for (int64_t before = crew_now_ms(); crew_now_ms() - before < 200; waits++) {
         crew_room room = none;
@@ -433,7 +434,7 @@ static void a_caller_that_hangs_up_without_room_makes_nobody_spin(void **state)
         assert_ok(server.ops->recv(server.state, &server.received, &room));
     }
     assert_true(waits < 200);
-    assert_int_equal(server.received.count, 0);
+    assert_int_equal(server.received.count, received);
     raw_settle(&server, request, CREW_SETTLE_REPLY, "too late");
 }
 

@@ -454,11 +454,15 @@ class Documents(Case):
         for scheme, name in [("inproc://x", "Options of inproc"), ("zmq+tcp://127.0.0.1:1", "Options of ZeroMQ"),
                              ("amqp://127.0.0.1", "Options of RabbitMQ"), ("amqps://127.0.0.1", "Options of TLS"),
                              ("http://127.0.0.1:1", "Options of HTTP and WebSocket"),
-                             ("ws://127.0.0.1:1", "Options of HTTP and WebSocket")]:
+                             ("ws://127.0.0.1:1", "Options of HTTP and WebSocket"),
+                             ("https://127.0.0.1:1", "Options of HTTP and WebSocket"),
+                             ("wss://127.0.0.1:1", "Options of HTTP and WebSocket")]:
             told = rpcrew("ping", scheme + "?nonsense=1").err.split("there are ")[1].strip().split(", ")
             expected = sections["Options of all schemes"] | sections[name]
             if scheme.startswith("amqps"):
                 expected |= sections["Options of RabbitMQ"]
+            if scheme.startswith(("https", "wss")):
+                expected |= sections["Options of TLS over streams (tls, https, wss)"]
             self.assertEqual(set(told), expected)
 
     def test_the_guide_s_five_minutes(self):

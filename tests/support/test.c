@@ -98,7 +98,7 @@ static const struct fake_broker *the_fake(void)
 
 const char *test_url(const char *pattern)
 {
-    static char url[400];
+    static char url[1200];
     static int count;
     size_t size = 0;
     while (*pattern && size < sizeof url - 200) {

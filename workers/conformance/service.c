@@ -54,6 +54,11 @@ static crew_status headers(crew_call *call)
     return crew_reply_value(call, crew_call_headers(call));
 }
 
+static crew_status peer(crew_call *call)
+{
+    return crew_reply_string(call, crew_str(crew_call_peer_name(call)));
+}
+
 static crew_status sleep_ms(crew_call *call)
 {
     uint64_t ms = crew_arg_uint(call, 0);
@@ -103,6 +108,7 @@ static const crew_method methods[] = {
     { "update", take_note, NULL, "null", "The same." },
     { "get_data", get_data, "", "array", "Always [\"hello\", 5]." },
     { "headers", headers, "", "any", "What came beside the message: an object or null." },
+    { "peer", peer, "", "string", "Who the caller is, where that is sure." },
     { "sleep_ms", sleep_ms, "ms:uint", "uint", "Returns ms, after that time." },
     { "fail", fail, "code:int message:string data:any?", "null", "Fails with that error." },
     { "blob", blob, "size:uint", "string", "That many x." },

@@ -80,6 +80,9 @@ CREW_API int crew_call_cancel_fd(crew_call *call);
  * 1,000 entries at most, and no names that are no UTF-8); those of a crew_request. Read it with
  * crew_value_get; the type is whatever the caller chose. */
 CREW_API const crew_value *crew_call_headers(const crew_call *call);
+/* Who sent it, where that is sure, else "": over TLS the first DNS or mail name of the certificate that was
+ * asked for and verified, or its common name; over a unix socket "uid:1000". Borrowed for the call's life. */
+CREW_API const char *crew_call_peer_name(const crew_call *call);
 /* The params as they came: an array, an object, or NULL. */
 CREW_API const crew_value *crew_call_params(const crew_call *call);
 /* For values of a reply that are built by hand; freed with the call. */

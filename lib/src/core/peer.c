@@ -21,6 +21,8 @@ crew_peer *crew_peer_hold(crew_peer *peer)
 
 void crew_peer_release(crew_peer *peer)
 {
-    if (peer && atomic_fetch_sub(&peer->holds, 1) == 1)
-        free(peer);
+    if (!peer || atomic_fetch_sub(&peer->holds, 1) > 1)
+        return;
+    free(peer->name);
+    free(peer);
 }

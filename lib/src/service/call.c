@@ -66,6 +66,12 @@ const crew_value *crew_call_params(const crew_call *call)
     return call->wire->params;
 }
 
+const char *crew_call_peer_name(const crew_call *call)
+{
+    const crew_peer *peer = call->group->peer;
+    return peer && peer->name ? peer->name : "";
+}
+
 const crew_value *crew_call_headers(const crew_call *call)
 {
     return call->group->headers;

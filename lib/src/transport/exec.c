@@ -32,7 +32,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
         return crew_error_set(why, ours ? CREW_SYSTEM : CREW_NO_SERVICE, "running %s: %s",
                               program_of(config->url), strerror(error));
     }
-    crew_status status = stream_caller_open(&c->stream, config, child.from, child.to, why);
+    crew_status status = stream_caller_open(&c->stream, config, child.from, child.to, NULL, why);
     if (status == CREW_OK)
         c->child = child;
     else

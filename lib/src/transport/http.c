@@ -1,5 +1,5 @@
-/* http://host:port/path and ws://host:port/path: JSON-RPC and MessagePack-RPC by POST and over WebSocket. A
- * worker serves both at one port, whichever its URL names. */
+/* http://host:port/path and ws://host:port/path, and https and wss: JSON-RPC and MessagePack-RPC by POST and
+ * over WebSocket. A worker serves both at one port, whichever its URL names. */
 #include "transport/http_caller.h"
 #include "transport/http_session.h"
 #include "transport/listen.h"
@@ -29,11 +29,15 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     http_rules_read(&w->shared.rules, config->url, config->limits.message_bytes);
     w->streams.set.session = &stream_http;
     w->streams.set.shared = &w->shared;
-    w->streams.default_port = 80;
+    w->streams.default_port = http_port(config->url, 0);
     w->streams.set.idle_ms = (unsigned)crew_url_number(config->url, "idle_timeout_ms", IDLE_TIMEOUT_MS);
     if (status != CREW_OK)
         return status;
-    status = listen_inherits(config->url) ? listen_inherited(&w->streams, why) : listen_tcp(&w->streams, why);
+    if (http_is_secure(config->url))
+        status = tls_worker_new(config->url, &w->streams.set.tls, why);
+    if (status == CREW_OK)
+        status =
+            listen_inherits(config->url) ? listen_inherited(&w->streams, why) : listen_tcp(&w->streams, why);
     if (status != CREW_OK)
         worker_close(w, 0, NULL);
     return status;
@@ -54,16 +58,22 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
         if (!*crew_url_host(url, i))
             return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': wants a host%s", crew_url_text(url),
                                   server ? ", '*' for all" : "");
-    return CREW_OK;
+    return http_is_secure(url) ? tls_check(url, server, why) : CREW_OK;
 }
 
+#define OPTIONS                                                                     \
+    STREAM_WORKER_OPTIONS, HTTP_RULES_OPTIONS, HTTP_CALLER_OPTIONS, LISTEN_OPTIONS, \
+        { "idle_timeout_ms", NULL, 1, 86400000,                                     \
+          "worker: how long nothing may be said over a connection; a WebSocket is asked by a ping" }
+
 static const crew_url_option_spec options[] = {
-    STREAM_WORKER_OPTIONS,
-    HTTP_RULES_OPTIONS,
-    HTTP_CALLER_OPTIONS,
-    LISTEN_OPTIONS,
-    { "idle_timeout_ms", NULL, 1, 86400000,
-      "worker: how long nothing may be said over a connection; a WebSocket is asked by a ping" },
+    OPTIONS,
+    { NULL, NULL, 0, 0, NULL },
+};
+
+static const crew_url_option_spec secure_options[] = {
+    OPTIONS,
+    TLS_OPTIONS,
     { NULL, NULL, 0, 0, NULL },
 };
 
@@ -76,16 +86,18 @@ static const struct crew_transport_ops worker_ops = { .size = sizeof(struct work
                                                       .pending = stream_worker_pending,
                                                       .close = worker_close };
 
-#define HTTP_TRANSPORT(name, caller) \
-    {                                \
-        .scheme = (name),            \
-        .options = options,          \
-        .carries_types = true,       \
-        .hosts_are_peers = true,     \
-        .check = check,              \
-        .server = &worker_ops,       \
-        .client = &(caller),         \
+#define HTTP_TRANSPORT(name, caller, specs) \
+    {                                       \
+        .scheme = (name),                   \
+        .options = (specs),                 \
+        .carries_types = true,              \
+        .hosts_are_peers = true,            \
+        .check = check,                     \
+        .server = &worker_ops,              \
+        .client = &(caller),                \
     }
 
-const crew_transport crew_http = HTTP_TRANSPORT("http", http_caller_ops);
-const crew_transport crew_ws = HTTP_TRANSPORT("ws", ws_caller_ops);
+const crew_transport crew_http = HTTP_TRANSPORT("http", http_caller_ops, options);
+const crew_transport crew_https = HTTP_TRANSPORT("https", http_caller_ops, secure_options);
+const crew_transport crew_ws = HTTP_TRANSPORT("ws", ws_caller_ops, options);
+const crew_transport crew_wss = HTTP_TRANSPORT("wss", ws_caller_ops, secure_options);

@@ -105,12 +105,28 @@ static crew_status write_bearer(const crew_url *url, const char *path, crew_buff
     return CREW_OK;
 }
 
-crew_status http_write_head(const crew_url *url, size_t host, unsigned default_port, crew_buffer *out,
-                            crew_error *why)
+bool http_is_secure(const crew_url *url)
+{
+    const char *scheme = crew_url_scheme(url);
+    return strcmp(scheme, "https") == 0 || strcmp(scheme, "wss") == 0;
+}
+
+static unsigned default_port(const crew_url *url)
+{
+    return http_is_secure(url) ? 443 : 80;
+}
+
+unsigned http_port(const crew_url *url, size_t host)
+{
+    unsigned port = crew_url_port(url, host);
+    return port ? port : default_port(url);
+}
+
+crew_status http_write_head(const crew_url *url, size_t host, crew_buffer *out, crew_error *why)
 {
     const char *name = crew_url_host(url, host), *path = crew_url_path(url);
     const char *query = crew_url_option(url, "query"), *bearer = crew_url_option(url, "bearer_file");
-    unsigned port = crew_url_port(url, host);
+    unsigned port = http_port(url, host);
     crew_status status = CREW_OK;
     crew_buffer_text(out, " ");
     write_escaped(*path ? path : "/", "", out);
@@ -119,7 +135,7 @@ crew_status http_write_head(const crew_url *url, size_t host, unsigned default_p
         write_escaped(query, "?%", out);
     }
     crew_buffer_printf(out, strchr(name, ':') ? " HTTP/1.1\r\nHost: [%s]" : " HTTP/1.1\r\nHost: %s", name);
-    if (port && port != default_port)
+    if (port != default_port(url))
         crew_buffer_printf(out, ":%u", port);
     crew_buffer_text(out, "\r\nUser-Agent: rpcrew\r\n");
     if (crew_url_user(url)) {
@@ -233,9 +249,14 @@ static void close_connection(struct connection *k)
 }
 
 /* Takes a socket that is connected, or will be; NULL: it is closed. */
-static struct connection *add_connection(struct caller *c, int fd, bool connecting, crew_error *why)
+static struct connection *add_connection(struct caller *c, int fd, struct tls *tls, bool connecting,
+                                         crew_error *why)
 {
     struct stream *s = stream_new(&c->set, fd, fd, why);
+    if (s)
+        s->tls = tls;
+    else
+        tls_free(tls);
     struct connection *k = s ? calloc(1, sizeof *k) : NULL;
     crew_peer *peer = k ? crew_peer_new(k) : NULL;
     if (!peer) {
@@ -278,7 +299,12 @@ static bool connect_one(struct caller *c)
         c->again_at_ms = crew_now_ms() + AGAIN_MS;
         return false;
     }
-    return add_connection(c, fd, true, &why) != NULL;
+    struct tls *tls = c->set.tls ? tls_new(c->set.tls, fd) : NULL;
+    if (c->set.tls && !tls) {
+        close(fd);
+        return false;
+    }
+    return add_connection(c, fd, tls, true, &why) != NULL;
 }
 
 /* It has been told that connecting is over. */
@@ -292,6 +318,11 @@ static void conclude_connecting(struct connection *k)
         error = ECONNREFUSED;
     if (!error && !k->stream->writable)
         return; /* not yet */
+    int how = error || !k->stream->tls ? 1 : tls_shake_hands(k->stream->tls);
+    if (how < 0)
+        error = errno;
+    if (how == 0)
+        return;
     if (!error) {
         k->connecting = false;
         c->connecting--;
@@ -308,19 +339,23 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
 {
     struct caller *c = state;
     const char *host = crew_url_host(config->url, config->host);
-    unsigned port = crew_url_port(config->url, config->host);
+    unsigned port = http_port(config->url, config->host);
+    struct tls *tls = NULL;
     *c = (struct caller){ .keep_ms = (int64_t)crew_url_number(config->url, "keep_ms", KEEP_MS),
                           .connections_most = crew_url_number(config->url, "connections", CONNECTIONS) };
-    crew_status status = http_write_head(config->url, config->host, 80, &c->head, why);
+    crew_status status = http_write_head(config->url, config->host, &c->head, why);
     int fd = -1;
-    if (status == CREW_OK)
-        fd = dial_tcp(host, port ? port : 80, config->connect_timeout_ms, config->opening, why);
+    if (status == CREW_OK && http_is_secure(config->url))
+        fd = tls_dial(config, port, TLS_ALPN_HTTP, &tls, why);
+    else if (status == CREW_OK)
+        fd = dial_tcp(host, port, config->connect_timeout_ms, config->opening, why);
     if (fd < 0) {
         crew_buffer_fini(&c->head);
         return why->status;
     }
     status = stream_set_open(&c->set, config, why);
     if (status != CREW_OK) {
+        tls_free(tls);
         close(fd);
         crew_buffer_fini(&c->head);
         return status;
@@ -329,11 +364,19 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     c->set.idle_ms = (unsigned)c->keep_ms;
     c->address_size = sizeof c->address;
     (void)getpeername(fd, (struct sockaddr *)&c->address, &c->address_size);
-    if (add_connection(c, fd, false, why))
+    if (tls) /* for further connections */
+        status = tls_caller_new(config->url, host, TLS_ALPN_HTTP, &c->set.tls, why);
+    if (status != CREW_OK) {
+        tls_free(tls);
+        close(fd);
+    } else if (!add_connection(c, fd, tls, false, why)) {
+        status = why->status;
+    }
+    if (status == CREW_OK)
         return CREW_OK;
     stream_set_close(&c->set);
     crew_buffer_fini(&c->head);
-    return why->status;
+    return status;
 }
 
 /* ---- requests ---- */

@@ -1,5 +1,7 @@
 #include "transport/listen.h"
 
+#include <rpcrew/log.h>
+
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +46,18 @@ static bool is_absent(int error)
     return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
 }
 
+/* What goes over a network in the clear should be meant so. */
+static void note_open(const struct stream_worker *w, const struct addrinfo *address)
+{
+    const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)address->ai_addr;
+    const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)address->ai_addr;
+    bool is_here = address->ai_family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&six->sin6_addr)
+                                                  : ntohl(four->sin_addr.s_addr) >> 24 == 127;
+    if (!is_here && !w->set.tls)
+        crew_log(CREW_LOG_WARN, "listens beyond this machine without TLS", "{s:s}", "endpoint",
+                 crew_url_text(w->set.config->url));
+}
+
 crew_status listen_tcp(struct stream_worker *w, crew_error *why)
 {
     const crew_url *url = w->set.config->url;
@@ -58,6 +72,8 @@ crew_status listen_tcp(struct stream_worker *w, crew_error *why)
                               error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error));
     crew_status status = CREW_OK;
     int absent = 0;
+    if (addresses)
+        note_open(w, addresses);
     for (const struct addrinfo *a = addresses; a && status == CREW_OK; a = a->ai_next) {
         int fd = -1;
         error = bind_address(a, &fd);

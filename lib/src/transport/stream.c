@@ -42,6 +42,8 @@ void stream_set_close(struct stream_set *set)
     free(set->room);
     set->room = NULL;
     crew_buffer_fini(&set->spare);
+    tls_context_free(set->tls);
+    set->tls = NULL;
 }
 
 crew_status stream_set_watch(struct stream_set *set, int fd, struct stream_source *source, crew_error *why)
@@ -66,6 +68,8 @@ static void note(struct stream_source *source, uint32_t events)
     }
     bool hangs_up = events & (EPOLLERR | EPOLLHUP);
     bool is_input = !source->is_output, is_output = source->is_output || s->in == s->out;
+    if (s->tls) /* which may read in order to write, and write in order to read */
+        s->readable = s->writable = true;
     s->gone = s->gone || (is_output && hangs_up);
     s->writable = s->writable || (is_output && (hangs_up || events & EPOLLOUT));
     s->readable = s->readable || (is_input && (hangs_up || events & (EPOLLIN | EPOLLRDHUP)));
@@ -243,6 +247,7 @@ void stream_free(struct stream *s)
     forget_input(s);
     set->output_bytes -= stream_unwritten(s);
     crew_buffer_fini(&s->output);
+    tls_free(s->tls);
     /* Another process may have them too, so that closing them alone would leave them watched. */
     stream_set_unwatch(set, s->in);
     if (s->in != s->out) {
@@ -258,6 +263,8 @@ void stream_free(struct stream *s)
 static ssize_t read_bytes(struct stream *s, char *room, size_t size)
 {
     ssize_t count;
+    if (s->tls)
+        return tls_read(s->tls, room, size);
     do
         count = s->in_is_socket ? recv(s->in, room, size, MSG_DONTWAIT) : read(s->in, room, size);
     while (count < 0 && errno == EINTR);
@@ -315,7 +322,7 @@ bool stream_read(struct stream *s)
     s->set->input_bytes += (size_t)count;
     if (s->set->idle_ms)
         s->used_at_ms = crew_now_ms();
-    if (s->in_is_socket && (size_t)count < want && !s->hangs_up)
+    if (s->in_is_socket && !s->tls && (size_t)count < want && !s->hangs_up)
         s->readable = false; /* it is empty, and epoll tells of what comes later */
     return true;
 }
@@ -338,15 +345,21 @@ void stream_keep_answers(struct stream *s, size_t bytes)
     s->kept_answers = bytes;
 }
 
+void stream_begin(struct stream *s)
+{
+    s->begun_at_ms = crew_now_ms();
+    want_tick(s->set);
+}
+
 enum stream_found stream_peek(struct stream *s, struct stream_span *span)
 {
     if (s->found == STREAM_MORE) {
         s->found = s->session->find(s, &s->span);
-        if (s->found != STREAM_MORE || !s->partial) { /* it has come, and waits for room */
+        bool greets = s->tls && !tls_is_up(s->tls);
+        if (s->found != STREAM_MORE || (!s->partial && !greets)) { /* it has come, and waits for room */
             s->begun_at_ms = 0;
         } else if (!s->begun_at_ms) {
-            s->begun_at_ms = crew_now_ms();
-            want_tick(s->set);
+            stream_begin(s);
         }
     }
     enum stream_found what = s->found;
@@ -403,6 +416,8 @@ crew_status stream_queue(struct stream *s, const char *content_type, crew_string
 static ssize_t write_bytes(struct stream *s, const char *bytes, size_t size)
 {
     ssize_t count;
+    if (s->tls)
+        return tls_write(s->tls, bytes, size);
     do
         count = s->out_is_socket ? send(s->out, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL)
                                  : write(s->out, bytes, size);
@@ -424,10 +439,15 @@ static void output_is_empty(struct stream *s)
     s->output = (crew_buffer){ 0 };
 }
 
+static bool has_sealed(const struct stream *s)
+{
+    return s->tls && tls_sealed(s->tls);
+}
+
 void stream_flush(struct stream *s)
 {
     bool progress = false;
-    while (s->writable && stream_unwritten(s)) {
+    while (s->writable && (stream_unwritten(s) || has_sealed(s))) {
         ssize_t count = write_bytes(s, s->output.data + s->written, stream_unwritten(s));
         if (count < 0) {
             s->writable = false;
@@ -444,9 +464,10 @@ void stream_flush(struct stream *s)
         s->written_bytes += (uint64_t)count;
         s->set->output_bytes -= (size_t)count;
     }
-    if (!stream_unwritten(s)) {
+    if (!stream_unwritten(s) && !has_sealed(s)) {
         if (s->output.capacity)
             output_is_empty(s);
+        s->stuck_at_ms = 0;
         return;
     }
     if (progress || !s->stuck_at_ms) {
@@ -474,6 +495,8 @@ void stream_shut(struct stream *s)
 {
     s->closing = true;
     want_tick(s->set);
+    if (s->tls && !s->gone)
+        tls_shut(s->tls);
     if (s->out_is_socket)
         (void)shutdown(s->out, SHUT_WR);
 }
@@ -495,6 +518,10 @@ int stream_unconfirmed(const struct stream *s)
 
 const char *stream_words(const struct stream *s, char words[200])
 {
-    (void)snprintf(words, 200, "%s", s->error ? strerror(s->error) : "the other end closed the connection");
+    const char *why = s->tls ? tls_why(s->tls) : NULL;
+    (void)snprintf(words, 200, "%s",
+                   why        ? why
+                   : s->error ? strerror(s->error)
+                              : "the other end closed the connection");
     return words;
 }

@@ -8,6 +8,7 @@
 #define TRANSPORT_STREAM_H
 
 #include "transport/stream_framing.h"
+#include "transport/tls.h"
 
 #include <rpcrew/impl/transport.h>
 
@@ -54,7 +55,8 @@ struct stream {
     bool in_round;
     struct stream_set *set;
     struct stream_source input_source, output_source;
-    int in, out; /* descriptors; the same one for a socket */
+    int in, out;     /* descriptors; the same one for a socket */
+    struct tls *tls; /* over it; NULL: none */
     bool in_is_socket, out_is_socket;
     bool readable, writable;
     bool hangs_up; /* its end has been told of, and may be behind what can be read */
@@ -86,6 +88,7 @@ struct stream {
                            or, of answers, end */
     /* the worker's */
     crew_peer *peer;
+    bool named;      /* it is, if it can be */
     uint64_t number; /* that no other has had */
     bool closing;    /* shut down for writing: what still comes is thrown away, so that it resets nothing */
     int64_t close_by_ms;
@@ -98,6 +101,7 @@ struct stream_set {
     const crew_transport_config *config;
     const struct stream_session *session; /* of new streams */
     void *shared;                         /* what that one's states have in common; the opener's */
+    struct tls_context *tls;              /* of those that are accepted, the set's; NULL: none */
     int epoll, wake_fd;
     struct stream *streams;
     size_t count;
@@ -137,6 +141,8 @@ struct stream *stream_new(struct stream_set *set, int in, int out, crew_error *w
 /* Closes and frees it; its messages must have been taken. */
 void stream_free(struct stream *stream);
 
+/* A message, or the greeting before the first, has begun. */
+void stream_begin(struct stream *stream);
 /* Reads once, if there may be something; false: there is nothing until epoll tells of it, or it has ended. */
 bool stream_read(struct stream *stream);
 
@@ -174,10 +180,10 @@ static inline size_t stream_unwritten(const struct stream *stream)
 {
     return stream->output.size - stream->written;
 }
-/* What it is owed: that, and what the session keeps. */
+/* What it is owed: that, and what the session keeps, and TLS. */
 static inline size_t stream_owed(const struct stream *stream)
 {
-    return stream_unwritten(stream) + stream->kept_answers;
+    return stream_unwritten(stream) + stream->kept_answers + (stream->tls && tls_sealed(stream->tls));
 }
 
 /* It is closing: no more is written, and the other end reads its end. */

@@ -8,19 +8,23 @@
 enum { BATCH_BYTES = 64 << 10, READS_MOST = 16, CLOSE_TICK_MS = 10 };
 
 crew_status stream_caller_open(struct stream_caller *c, const crew_transport_config *config, int in, int out,
-                               crew_error *why)
+                               struct tls *tls, crew_error *why)
 {
     *c = (struct stream_caller){ .stream = NULL };
     crew_status status = stream_set_open(&c->set, config, why);
     if (status != CREW_OK) {
+        tls_free(tls);
         if (in != out)
             close(out);
         close(in);
         return status;
     }
     c->stream = stream_new(&c->set, in, out, why);
-    if (c->stream)
+    if (c->stream) {
+        c->stream->tls = tls;
         return CREW_OK;
+    }
+    tls_free(tls);
     stream_set_close(&c->set);
     return why ? why->status : CREW_SYSTEM;
 }
@@ -100,7 +104,7 @@ crew_status stream_caller_send(void *state, crew_list *messages)
 bool stream_caller_ready(const void *state)
 {
     const struct stream *s = ((const struct stream_caller *)state)->stream;
-    return s->writable && !stream_unwritten(s) && !s->gone;
+    return s->writable && !stream_owed(s) && !s->gone;
 }
 
 crew_status stream_caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
@@ -192,11 +196,11 @@ void stream_caller_close(void *state, unsigned linger_ms, crew_list *unsent)
     if (s->session->leave && !s->gone && !s->ended)
         s->session->leave(s);
     stream_flush(s);
-    while (stream_unwritten(s) && !s->gone && crew_now_ms() < until_ms &&
+    while (stream_owed(s) && !s->gone && crew_now_ms() < until_ms &&
            !crew_transport_is_hurried(c->set.config)) {
         s->writable = true;
         stream_flush(s);
-        if (stream_unwritten(s))
+        if (stream_owed(s))
             (void)poll(&(struct pollfd){ .fd = s->out, .events = POLLOUT }, 1, CLOSE_TICK_MS);
     }
     crew_list_free(&c->events);

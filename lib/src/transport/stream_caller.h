@@ -12,10 +12,11 @@ struct stream_caller {
     crew_list unconfirmed; /* news of one-way ones that have begun, for when they are out: number */
 };
 
-/* Begins with the connection of stream_new. On failure nothing stays open. */
+/* Begins with the connection of stream_new, and TLS on it (NULL: none), which is the caller's from then on.
+ * On failure nothing stays open. */
 CREW_NODISCARD crew_status stream_caller_open(struct stream_caller *caller,
                                               const crew_transport_config *config, int in, int out,
-                                              crew_error *why);
+                                              struct tls *tls, crew_error *why);
 
 crew_status stream_caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room);
 crew_status stream_caller_send(void *state, crew_list *messages);

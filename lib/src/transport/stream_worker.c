@@ -6,6 +6,9 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -53,9 +56,15 @@ crew_status stream_worker_adopt(struct stream_worker *w, int in, int out, crew_e
     struct stream *s = stream_new(&w->set, in, out, why);
     if (!s)
         return why ? why->status : CREW_SYSTEM;
-    s->peer = crew_peer_new(s);
-    if (s->peer)
+    if (w->set.tls)
+        s->tls = tls_new(w->set.tls, in);
+    if (s->tls || !w->set.tls)
+        s->peer = crew_peer_new(s);
+    if (s->peer) {
+        if (s->tls) /* until it is known, it has its time */
+            stream_begin(s);
         return CREW_OK;
+    }
     stream_free(s);
     return crew_error_set(why, CREW_NO_MEMORY, "no memory");
 }
@@ -196,6 +205,19 @@ static bool may_take(const struct stream *s, const crew_room *room)
            (room->reserve && fits && atomic_load(&s->peer->in_flight) < room->each);
 }
 
+/* Who the other end is, as far as that is sure, before its first message is given. */
+static void name_peer(const struct stream *s)
+{
+    char name[256];
+    struct ucred who;
+    socklen_t size = sizeof who;
+    if (s->tls && tls_peer_name(s->tls, name, sizeof name))
+        s->peer->name = strdup(name);
+    if (s->in_is_socket && !s->tls && getsockopt(s->in, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 &&
+        who.pid && snprintf(name, sizeof name, "uid:%u", who.uid) > 0)
+        s->peer->name = strdup(name);
+}
+
 /* Gives a request out; false: it cannot be, and has cost its connection. */
 static bool give(struct stream_worker *w, struct stream *s, const struct stream_span *span,
                  crew_list *messages)
@@ -207,6 +229,10 @@ static bool give(struct stream_worker *w, struct stream *s, const struct stream_
         atomic_fetch_sub(&s->peer->in_flight, 1);
         cut(w, s, CREW_NO_MEMORY, "no memory");
         return false;
+    }
+    if (!s->named) {
+        s->named = true;
+        name_peer(s);
     }
     memcpy(origin, &s->number, sizeof s->number);
     m->kind = CREW_MESSAGE_REQUEST;
@@ -469,7 +495,7 @@ bool stream_worker_pending(const void *state)
 /* Whether this one is still waited for: what it is owed has not gone, or, once that is asked, not arrived. */
 static bool lingers(const struct stream *s, bool shut)
 {
-    return !s->gone && (stream_unwritten(s) || (shut && stream_unconfirmed(s)));
+    return !s->gone && (stream_owed(s) || (shut && stream_unconfirmed(s)));
 }
 
 /* Until nobody is waited for any more. */

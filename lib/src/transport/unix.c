@@ -50,7 +50,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
         return status;
     int fd = connect_path(path, config);
     if (fd >= 0)
-        return stream_caller_open(state, config, fd, fd, why);
+        return stream_caller_open(state, config, fd, fd, NULL, why);
     bool ours = errno == EMFILE || errno == ENFILE;
     return crew_error_set(why, ours ? CREW_SYSTEM : CREW_NO_SERVICE, "connecting to %s: %s", shown,
                           strerror(errno));

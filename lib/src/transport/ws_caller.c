@@ -27,14 +27,22 @@ static crew_status failed(const crew_transport_config *config, const char *what,
     return crew_error_set(why, CREW_NO_SERVICE, "%s: %s", crew_url_text(config->url), what);
 }
 
-static crew_status send_all(int fd, crew_string bytes, int64_t until_ms, const crew_transport_config *config,
+/* A connection that shakes hands. */
+struct hand {
+    int fd;
+    struct tls *tls; /* NULL: none */
+    int64_t until_ms;
+};
+
+static crew_status send_all(const struct hand *h, crew_string bytes, const crew_transport_config *config,
                             crew_error *why)
 {
-    while (bytes.size) {
-        ssize_t count = send(fd, bytes.data, bytes.size, MSG_NOSIGNAL);
+    while (bytes.size || (h->tls && tls_sealed(h->tls))) {
+        ssize_t count = h->tls ? tls_write(h->tls, bytes.data, bytes.size)
+                               : send(h->fd, bytes.data, bytes.size, MSG_NOSIGNAL);
         if (count < 0 && errno != EAGAIN && errno != EINTR)
             return failed(config, strerror(errno), why);
-        if (count < 0 && !await(fd, POLLOUT, until_ms))
+        if (count < 0 && !await(h->fd, POLLOUT, h->until_ms))
             return failed(config, "it took too long", why);
         if (count > 0)
             bytes = (crew_string){ bytes.data + count, bytes.size - (size_t)count };
@@ -43,16 +51,17 @@ static crew_status send_all(int fd, crew_string bytes, int64_t until_ms, const c
 }
 
 /* Reads the head of the answer, and no byte behind it. */
-static crew_status read_answer(int fd, struct http_message *m, int64_t until_ms,
+static crew_status read_answer(const struct hand *h, struct http_message *m,
                                const crew_transport_config *config, crew_error *why)
 {
     enum http_event event = HTTP_MORE;
     while (event == HTTP_MORE) {
         char byte;
         size_t taken;
-        ssize_t count = recv(fd, &byte, 1, 0); /* what follows is for the stream */
+        ssize_t count =
+            h->tls ? tls_read(h->tls, &byte, 1) : recv(h->fd, &byte, 1, 0); /* the rest is not ours */
         if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
-            if (!await(fd, POLLIN, until_ms))
+            if (!await(h->fd, POLLIN, h->until_ms))
                 return failed(config, "it took too long", why);
             continue;
         }
@@ -81,7 +90,7 @@ static crew_status check_answer(const struct http_message *m, const char *key,
     return CREW_OK;
 }
 
-static crew_status shake_hands(int fd, const crew_transport_config *config, int64_t until_ms, crew_error *why)
+static crew_status shake_hands(const struct hand *h, const crew_transport_config *config, crew_error *why)
 {
     char key[WS_KEY_SIZE + 1];
     crew_buffer request = { 0 };
@@ -89,7 +98,7 @@ static crew_status shake_hands(int fd, const crew_transport_config *config, int6
     if (!ws_make_key(key))
         return crew_error_set(why, CREW_SYSTEM, "getrandom: %s", strerror(errno));
     crew_buffer_text(&request, "GET");
-    crew_status status = http_write_head(config->url, config->host, 80, &request, why);
+    crew_status status = http_write_head(config->url, config->host, &request, why);
     crew_buffer_printf(&request,
                        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                        "Sec-WebSocket-Key: %s\r\n\r\n",
@@ -97,10 +106,10 @@ static crew_status shake_hands(int fd, const crew_transport_config *config, int6
     if (status == CREW_OK && request.failed)
         status = crew_error_set(why, CREW_NO_MEMORY, "no memory");
     if (status == CREW_OK)
-        status = send_all(fd, crew_buffer_string(&request), until_ms, config, why);
+        status = send_all(h, crew_buffer_string(&request), config, why);
     http_begin(&answer, HTTP_RESPONSE, ANSWER_MOST, 0);
     if (status == CREW_OK)
-        status = read_answer(fd, &answer, until_ms, config, why);
+        status = read_answer(h, &answer, config, why);
     if (status == CREW_OK)
         status = check_answer(&answer, key, config, why);
     http_end(&answer);
@@ -111,19 +120,21 @@ static crew_status shake_hands(int fd, const crew_transport_config *config, int6
 static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct stream_caller *c = state;
-    int64_t until_ms = crew_now_ms() + config->connect_timeout_ms;
-    unsigned port = crew_url_port(config->url, config->host);
-    int fd = dial_tcp(crew_url_host(config->url, config->host), port ? port : 80, config->connect_timeout_ms,
-                      config->opening, why);
-    if (fd < 0)
+    struct hand h = { .until_ms = crew_now_ms() + config->connect_timeout_ms };
+    unsigned port = http_port(config->url, config->host);
+    h.fd = http_is_secure(config->url) ? tls_dial(config, port, TLS_ALPN_HTTP, &h.tls, why)
+                                       : dial_tcp(crew_url_host(config->url, config->host), port,
+                                                  config->connect_timeout_ms, config->opening, why);
+    if (h.fd < 0)
         return why->status;
-    crew_status status = shake_hands(fd, config, until_ms, why);
+    crew_status status = shake_hands(&h, config, why);
     if (status != CREW_OK) {
         (void)crew_opening_waits_for(config->opening, -1);
-        close(fd);
+        tls_free(h.tls);
+        close(h.fd);
         return status;
     }
-    status = stream_caller_open(c, config, fd, fd, why);
+    status = stream_caller_open(c, config, h.fd, h.fd, h.tls, why);
     if (status != CREW_OK || ws_begin(c->stream, true) == CREW_OK)
         return status;
     stream_caller_close(c, 0, NULL);

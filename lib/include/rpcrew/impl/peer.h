@@ -28,8 +28,10 @@ struct crew_turn {
  * makes none. */
 typedef struct crew_peer {
     atomic_uint holds;
-    atomic_bool gone;        /* nobody reads its answers; set by crew_transport_gone */
-    void *mine;              /* the transport's */
+    atomic_bool gone; /* nobody reads its answers; set by crew_transport_gone */
+    void *mine;       /* the transport's */
+    char *name;       /* who it is, where that is sure; NULL: not known. From malloc; set by its transport
+                         before its first message is given, and then the same */
     atomic_size_t in_flight; /* calls taken from it and not settled; the core's */
     crew_requeue requeue;    /* what it sent, when the worker stops; the core's */
     bool shared;             /* many callers are behind it, who are not told apart; the core's */

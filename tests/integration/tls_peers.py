@@ -1,0 +1,208 @@
+"""TLS: certificates that are good and that are not, both ways; those of callers; renewal; curl, requests, openssl and
+websocket-client at the other end."""
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+
+import requests
+import websocket
+from stream_peers import read_all
+from support import PATIENCE, Case, eventually, free_port, main, request, rpcrew
+
+THREE = b'{"jsonrpc":"2.0","result":3,"id":1}'
+SCHEMES = "https", "wss", "tls"
+
+
+class Tls(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.certificates = os.environ["RPCREW_CERTIFICATES"]
+
+    def file(self, name):
+        return os.path.join(self.certificates, name)
+
+    def own(self, name="server"):
+        return f"certfile={self.file(name + '.pem')}&keyfile={self.file(name + '.key')}"
+
+    def trust(self, name="ca"):
+        return f"cacertfile={self.file(name + '.pem')}"
+
+    def serve(self, scheme, options=None, name="conformance"):
+        self.port = free_port()
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        return self.worker(name, "--listen", f"{self.url}?{options or self.own()}")
+
+
+class Callers(Tls):
+    """Ours, who look at the worker's certificate."""
+
+    def test_a_good_one(self):
+        for scheme in SCHEMES:
+            self.serve(scheme)
+            for host in "127.0.0.1", "localhost":
+                got = rpcrew("call", f"{scheme}://{host}:{self.port}?{self.trust()}", "add", "1", "2")
+                self.assertEqual((got.out, got.err), ("3\n", ""))
+            got = rpcrew("call", "-r", f"{self.url}?{self.trust()}", "blob", "3000000")
+            self.assertEqual(len(got.out.strip()), 3000000)
+
+    def refused(self, url, words):
+        got = rpcrew("call", "-t", "5", url, "add", "1", "2")
+        self.assertNotEqual(got.code, 0)
+        self.assertIn(words, got.err)
+
+    def test_bad_ones_are_refused_with_words(self):
+        for scheme in SCHEMES:
+            self.serve(scheme)
+            self.refused(self.url, "certificate")  # an authority that the system does not know
+            self.refused(f"{self.url}?{self.trust('mallory')}", "certificate")
+            self.assertEqual(rpcrew("call", f"{self.url}?verify=verify_none", "add", "1", "2").out, "3\n")
+            self.serve(scheme, self.own("old"))
+            self.refused(f"{self.url}?{self.trust()}", "certificate has expired")
+            self.serve(scheme, self.own("other"))
+            self.refused(f"{self.url}?{self.trust()}", "IP address mismatch")
+            self.refused(f"{scheme}://localhost:{self.port}?{self.trust()}", "hostname mismatch")
+
+    def test_where_there_is_no_tls(self):
+        self.port = free_port()
+        self.worker("conformance", "--listen", f"tcp://127.0.0.1:{self.port}")
+        self.refused(f"tls://127.0.0.1:{self.port}?{self.trust()}", "TLS")
+        self.serve("https")
+        got = rpcrew("call", "-t", "5", self.url.replace("https", "http"), "add", "1", "2")
+        self.assertNotEqual(got.code, 0)
+
+    def test_urls_that_cannot_be(self):
+        for options, words in ((self.own("nowhere"), "No such file"), (f"certfile={self.file('ca.pem')}", "keyfile"),
+                               (f"certfile={self.file('server.pem')}&keyfile={self.file('alice.key')}", "mismatch"),
+                               (self.own() + "&fail_if_no_peer_cert=yes", "verify_peer"),
+                               (self.own() + "&cacertfile=/dev/null", "cacertfile")):
+            worker = self.worker("conformance", "--listen", f"tls://127.0.0.1:{free_port()}?{options}", wait=False)
+            self.assertEqual(worker.process.wait(PATIENCE) != 0, True)
+            self.assertIn(words, worker.text())
+
+
+class Certificates(Tls):
+    """Of callers, which a worker asks for."""
+
+    def test_are_asked_for_and_name_the_caller(self):
+        for scheme in SCHEMES:
+            self.serve(scheme, f"{self.own()}&{self.trust()}&verify=verify_peer")
+            self.assertEqual(rpcrew("call", f"{self.url}?{self.trust()}", "peer").out, '""\n')
+            alice = rpcrew("call", f"{self.url}?{self.trust()}&{self.own('alice')}", "peer")
+            self.assertEqual(alice.out, '"alice@example.org"\n', alice.err)
+            mallory = rpcrew("call", "-t", "5", f"{self.url}?{self.trust()}&{self.own('mallory')}", "peer")
+            self.assertNotEqual(mallory.code, 0)
+
+    def test_are_required(self):
+        for scheme in SCHEMES:
+            self.serve(scheme, f"{self.own()}&{self.trust()}&verify=verify_peer&fail_if_no_peer_cert=yes")
+            self.assertNotEqual(rpcrew("call", "-t", "5", f"{self.url}?{self.trust()}", "peer").code, 0)
+            self.assertEqual(rpcrew("call", f"{self.url}?{self.trust()}&{self.own('alice')}", "peer").out, '"alice@example.org"\n')
+
+    def test_that_are_not_asked_for_name_nobody(self):
+        self.serve("tls")
+        self.assertEqual(rpcrew("call", f"{self.url}?{self.trust()}&{self.own('alice')}", "peer").out, '""\n')
+
+    def test_a_user_of_this_machine_has_a_number(self):
+        path = self.socket_path()
+        self.worker("conformance", "--listen", f"unix://{path}")
+        self.assertEqual(rpcrew("call", f"unix://{path}", "peer").out, f'"uid:{os.getuid()}"\n')
+
+    def test_are_read_again_when_they_change(self):
+        for name in "server", "other":
+            for end in "pem", "key":
+                shutil.copy(self.file(f"{name}.{end}"), self.socket_path(f"{name}.{end}"))
+        own = f"certfile={self.socket_path('server.pem')}&keyfile={self.socket_path('server.key')}"
+        worker = self.serve("https", own)
+
+        def names():
+            context = ssl.create_default_context(cafile=self.file("ca.pem"))
+            context.check_hostname = False
+            with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as plain, context.wrap_socket(plain) as secure:
+                return secure.getpeercert()["subjectAltName"]
+        self.assertEqual(names()[0], ("DNS", "localhost"))
+        for end in "key", "pem":
+            os.replace(self.socket_path(f"other.{end}"), self.socket_path(f"server.{end}"))
+        eventually(lambda: names()[0] == ("DNS", "other.example"))
+        with open(self.socket_path("server.pem"), "w", encoding="ascii") as file:
+            file.write("rubbish")
+        eventually(lambda: names() and worker.said("the old ones stay"))
+        self.assertEqual(names()[0], ("DNS", "other.example"))
+
+
+class Clients(Tls):
+    """Of others."""
+
+    def test_curl_requests_and_websocket_client(self):
+        self.serve("https")
+        call = request("add", [1, 2])
+        got = subprocess.run(["curl", "-sS", "--cacert", self.file("ca.pem"), "-d", call, self.url], capture_output=True, check=True)
+        self.assertEqual(got.stdout, THREE)
+        with requests.Session() as session:
+            for _ in range(5):
+                self.assertEqual(session.post(self.url, data=call, verify=self.file("ca.pem"), timeout=PATIENCE).content, THREE)
+        ws = websocket.create_connection(self.url.replace("https", "wss"), sslopt={"ca_certs": self.file("ca.pem")}, timeout=PATIENCE)
+        self.addCleanup(ws.close)
+        ws.send(call.decode())
+        self.assertEqual(ws.recv(), THREE.decode())
+
+    def test_pythons_sockets_with_many_calls_and_large_ones(self):
+        self.serve("tls")
+        context = ssl.create_default_context(cafile=self.file("ca.pem"))
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), PATIENCE), server_hostname="localhost") as secure:
+            count = 300
+            secure.sendall(b"".join(request("blob", [20000], i) + b"\n" for i in range(count)))
+            data = b""
+            while data.count(b"\n") < count:
+                data += secure.recv(65536)
+            self.assertEqual({json.loads(line)["id"] for line in data.splitlines()}, set(range(count)))
+
+    def test_old_versions_are_refused_and_http_1_1_is_chosen(self):
+        self.serve("https")
+
+        def openssl(*words):
+            got = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{self.port}", "-CAfile", self.file("ca.pem"), *words],
+                                 input="", capture_output=True, text=True, check=False)
+            return got.stdout + got.stderr
+        self.assertIn("ALPN protocol: http/1.1", openssl("-alpn", "h2,http/1.1"))
+        self.assertIn("TLSv1.2", openssl("-tls1_2"))
+        self.assertIn("Cipher is (NONE)", openssl("-tls1_1", "-cipher", "ALL:@SECLEVEL=0"))
+
+    def test_who_does_not_greet_has_his_time(self):
+        options = self.own() + "&receive_timeout_ms=300"
+        for scheme in "https", "tls":
+            self.serve(scheme, options)
+            for text in b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n":
+                with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as connection:
+                    connection.sendall(text)
+                    before = time.monotonic()
+                    try:
+                        read_all(connection)
+                    except ConnectionResetError:
+                        pass
+                    self.assertLess(time.monotonic() - before, PATIENCE)
+            self.assertEqual(rpcrew("call", f"{self.url}?{self.trust()}", "add", "1", "2").out, "3\n")
+
+    def test_a_drain_answers_what_is_under_way(self):
+        worker = self.serve("tls")
+        context = ssl.create_default_context(cafile=self.file("ca.pem"))
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), PATIENCE), server_hostname="localhost") as secure:
+            secure.sendall(request("sleep_ms", [300]) + b"\n" + request("add", [1, 2]) + b"\n")
+            self.assertEqual(secure.recv(4096).strip(), THREE)
+            self.assertEqual(worker.stop(), 0)
+            self.assertIn(b'"result":300', secure.recv(4096))
+            self.assertEqual(secure.recv(4096), b"")  # and its end was said
+
+
+class Plain(Tls):
+    def test_beyond_loopback_says_so(self):
+        for url, says in ((f"http://*:{free_port()}/", True), (f"tcp://0.0.0.0:{free_port()}", True),
+                          (f"http://127.0.0.1:{free_port()}/", False), (f"tls://*:{free_port()}?{self.own()}", False)):
+            self.assertEqual(self.worker("conformance", "--listen", url).said("without TLS"), says, url)
+
+
+if __name__ == "__main__":
+    main()
