@@ -34,7 +34,7 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     if (status != CREW_OK)
         return status;
     if (http_is_secure(config->url))
-        status = tls_worker_new(config->url, &w->streams.set.tls, why);
+        status = (w->streams.set.tls = tls_worker_new(config->url, why)) ? CREW_OK : why->status;
     if (status == CREW_OK)
         status =
             listen_inherits(config->url) ? listen_inherited(&w->streams, why) : listen_tcp(&w->streams, why);

@@ -365,7 +365,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     c->address_size = sizeof c->address;
     (void)getpeername(fd, (struct sockaddr *)&c->address, &c->address_size);
     if (tls) /* for further connections */
-        status = tls_caller_new(config->url, host, TLS_ALPN_HTTP, &c->set.tls, why);
+        status = (c->set.tls = tls_caller_new(config->url, host, TLS_ALPN_HTTP, why)) ? CREW_OK : why->status;
     if (status != CREW_OK) {
         tls_free(tls);
         close(fd);

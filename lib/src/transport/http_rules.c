@@ -183,7 +183,11 @@ void http_judge(const struct http_rules *rules, const struct http_message *m, st
     size_t used = 0;
     bool gets = strcmp(m->method, "GET") == 0;
     bool looks = gets || strcmp(m->method, "HEAD") == 0;
-    bool is_here = begins_with(path, rules->path, &used);
+    bool is_here = rules->anywhere || begins_with(path, rules->path, &used);
+    size_t end = strlen(document);
+    if (rules->anywhere) /* so that what is asked for is told by its end */
+        used = path.size >= end && memcmp(path.data + path.size - end, document, end) == 0 ? path.size - end
+                                                                                           : path.size;
     crew_string rest = { path.data + used, path.size - used };
     *v = (struct http_verdict){ .wish = HTTP_REFUSED };
     if (!is_here || (rest.size && !(rules->shows && crew_string_equal(rest, crew_str(document))))) {

@@ -10,6 +10,7 @@
 struct http_rules {
     const crew_url *url;
     crew_string path; /* without a '/' at its end */
+    bool anywhere;    /* whatever the path: somebody else has looked at it */
     bool strict;      /* only the protocols' own content types */
     bool shows;       /* the page, and the document that it reads */
     unsigned notify_status;

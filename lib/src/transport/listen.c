@@ -190,6 +190,8 @@ crew_status listen_inherited(struct stream_worker *w, crew_error *why)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': listen wants fd:NAME, or fd:3",
                               crew_url_text(url));
     crew_string name = crew_str(wanted + 3);
+    if (crew_string_equal(name, crew_str("0"))) /* FastCGI's way */
+        return inherit(w, 0, why);
     int count = handed_over();
     crew_status status = CREW_OK;
     for (int i = 0; i < count && status == CREW_OK; i++) {

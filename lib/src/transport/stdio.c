@@ -1,5 +1,6 @@
 /* stdio://: a worker of one caller, whoever started it: an editor, inetd, ssh, another program (exec://). */
-#include "transport/stream_worker.h"
+#include "transport/stdio.h"
+
 #include "transport/transports.h"
 
 #include <errno.h>
@@ -51,13 +52,13 @@ static void put_others_in_place(void)
     (void)dup2(STDERR_FILENO, STDOUT_FILENO);
 }
 
-static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
+void stdio_worker_close(void *state, unsigned linger_ms, crew_list *unsent)
 {
     stream_worker_close(state, linger_ms, unsent);
     atomic_store(&taken, false);
 }
 
-static crew_status worker_open(void *state, const crew_transport_config *config, crew_error *why)
+crew_status stdio_worker_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct stream_worker *w = state;
     if (atomic_exchange(&taken, true))
@@ -82,7 +83,7 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     if (status == CREW_OK)
         put_others_in_place();
     else
-        worker_close(w, 0, NULL);
+        stdio_worker_close(w, 0, NULL);
     return status;
 }
 
@@ -104,13 +105,13 @@ static const crew_url_option_spec options[] = {
 };
 
 static const struct crew_transport_ops worker_ops = { .size = sizeof(struct stream_worker),
-                                                      .open = worker_open,
+                                                      .open = stdio_worker_open,
                                                       .wait = stream_worker_wait,
                                                       .send = stream_worker_send,
                                                       .recv = stream_worker_recv,
                                                       .unlisten = stream_worker_unlisten,
                                                       .pending = stream_worker_pending,
-                                                      .close = worker_close };
+                                                      .close = stdio_worker_close };
 
 const crew_transport crew_stdio = {
     .scheme = "stdio", .options = options, .check = check, .server = &worker_ops

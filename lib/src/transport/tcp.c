@@ -15,7 +15,7 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
     struct stream_worker *w = state;
     crew_status status = stream_worker_open(w, config, why);
     if (status == CREW_OK && is_secure(config->url))
-        status = tls_worker_new(config->url, &w->set.tls, why);
+        status = (w->set.tls = tls_worker_new(config->url, why)) ? CREW_OK : why->status;
     if (status == CREW_OK)
         status = listen_inherits(config->url) ? listen_inherited(w, why) : listen_tcp(w, why);
     if (status != CREW_OK)

@@ -131,38 +131,35 @@ static void look(const struct tls_context *c, struct timespec changed[FILES])
     }
 }
 
-static crew_status make(const struct tls_context *like, struct tls_context **out, crew_error *why)
+static struct tls_context *make(const struct tls_context *like, crew_error *why)
 {
     struct tls_context *c = malloc(sizeof *c);
-    if (!c)
-        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    if (!c) {
+        crew_error_set(why, CREW_NO_MEMORY, "no memory");
+        return NULL;
+    }
     *c = *like;
     look(c, c->changed);
     c->context = new_context(c, why);
-    if (c->context) {
-        *out = c;
-        return CREW_OK;
-    }
+    if (c->context)
+        return c;
     free(c);
-    return why ? why->status : CREW_BAD_ARGUMENT;
+    return NULL;
 }
 
-crew_status tls_worker_new(const crew_url *url, struct tls_context **context, crew_error *why)
+struct tls_context *tls_worker_new(const crew_url *url, crew_error *why)
 {
-    return make(&(struct tls_context){ .url = url, .worker = true, .looked_at_ms = crew_now_ms() }, context,
-                why);
+    return make(&(struct tls_context){ .url = url, .worker = true, .looked_at_ms = crew_now_ms() }, why);
 }
 
-crew_status tls_caller_new(const crew_url *url, const char *host, const char *alpn,
-                           struct tls_context **context, crew_error *why)
+struct tls_context *tls_caller_new(const crew_url *url, const char *host, const char *alpn, crew_error *why)
 {
     struct tls_context like = { .url = url };
     (void)snprintf(like.host, sizeof like.host, "%s", host);
-    crew_status status = make(&like, context, why);
-    if (status == CREW_OK && alpn)
-        (void)SSL_CTX_set_alpn_protos((*context)->context, (const unsigned char *)alpn,
-                                      (unsigned)strlen(alpn));
-    return status;
+    struct tls_context *c = make(&like, why);
+    if (c && alpn)
+        (void)SSL_CTX_set_alpn_protos(c->context, (const unsigned char *)alpn, (unsigned)strlen(alpn));
+    return c;
 }
 
 void tls_context_free(struct tls_context *context)
@@ -363,9 +360,9 @@ int tls_dial(const crew_transport_config *config, unsigned port, const char *alp
 {
     const char *host = crew_url_host(config->url, config->host);
     int64_t until_ms = crew_now_ms() + config->connect_timeout_ms;
-    struct tls_context *context = NULL;
-    crew_status status = tls_caller_new(config->url, host, alpn, &context, why);
-    if (status != CREW_OK)
+    struct tls_context *context = tls_caller_new(config->url, host, alpn, why);
+    crew_status status = CREW_OK;
+    if (!context)
         return -1;
     int fd = dial_tcp(host, port, config->connect_timeout_ms, config->opening, why);
     struct tls *tls = fd < 0 ? NULL : tls_new(context, fd);

@@ -10,11 +10,11 @@
 /* What an endpoint's connections have in common: certificates, and whom to trust. */
 struct tls_context;
 
-/* From the url's options. CREW_BAD_ARGUMENT: a file cannot be read, or a key is not its certificate's. */
-CREW_NODISCARD crew_status tls_worker_new(const crew_url *url, struct tls_context **context, crew_error *why);
+/* From the url's options; NULL with *why, CREW_BAD_ARGUMENT: a file cannot be read, or a key is not its
+ * certificate's. */
+struct tls_context *tls_worker_new(const crew_url *url, crew_error *why);
 /* host: whose name the certificate must have. */
-CREW_NODISCARD crew_status tls_caller_new(const crew_url *url, const char *host, const char *alpn,
-                                          struct tls_context **context, crew_error *why);
+struct tls_context *tls_caller_new(const crew_url *url, const char *host, const char *alpn, crew_error *why);
 /* NULL is fine. */
 void tls_context_free(struct tls_context *context);
 
