@@ -12,6 +12,7 @@
  *   json.h        values from and to JSON text
  *   msgpack.h     values from and to MessagePack
  *   url.h         endpoint URLs
+ *   protocol.h    the protocols alone: calls and replies to bytes and back
  *   page.h        a page for people, to look at a service and call it
  *   log.h         log lines and the trace of messages
  *   status.h      what functions return, and why something failed
@@ -31,6 +32,7 @@
 #include <rpcrew/log.h>
 #include <rpcrew/msgpack.h>
 #include <rpcrew/page.h>
+#include <rpcrew/protocol.h>
 #include <rpcrew/server.h>
 #include <rpcrew/service.h>
 #include <rpcrew/status.h>

@@ -14,7 +14,7 @@ import zlib
 import msgpack
 import zmq
 
-from support import PATIENCE, Case, eventually, main, program, request, rpcrew
+from support import PATIENCE, Case, eventually, free_port, main, program, request, rpcrew
 
 
 def read_all(terminal):
@@ -563,6 +563,21 @@ class Documents(Case):
         self.assertEqual(post(b" " * (1 << 20) + b"{}")[0], 413)
         self.assertEqual(post(b"\x94\x00\x01\xa8subtract\x92\x2a\x17"),
                          (200, "application/msgpack", b"\x94\x01\x01\xc0\xcb\x40\x33\0\0\0\0\0\0"))
+
+    def test_the_examples_of_the_protocol_alone(self):
+        url = f"http://127.0.0.1:{free_port()}/"
+        self.worker("calc", "--listen", url)
+        got = subprocess.run([program("curl_caller"), url], capture_output=True, text=True, timeout=30, check=True)
+        self.assertEqual(got.stdout, "42 - 23 = 19\n23 - 42 = -19\n")
+        server = subprocess.Popen([program("event_loop")], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.terminate)
+        url = f"tcp://127.0.0.1:{server.stdout.readline().split()[-1]}"
+        self.assertEqual([rpcrew("call", url, "count").out for _ in range(2)], ["1\n", "2\n"])
+        self.assertIn("Method not found (code -32601)", rpcrew("call", url, "other").err)
+        got = rpcrew("batch", "-c", "10", url, stdin='{"method":"count"}\n' * 50)
+        self.assertEqual(len(set(got.out.splitlines())), 50)
 
     def test_the_ledger_example(self):
         url = "zmq+ipc://" + self.socket_path()

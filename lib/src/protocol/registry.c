@@ -46,3 +46,19 @@ const crew_protocol *crew_protocol_of(const char *content_type, crew_string byte
             return protocols[i];
     return NULL;
 }
+
+const char *crew_code_text(int64_t code)
+{
+    switch (code) {
+    case CREW_CODE_PARSE_ERROR: return "Parse error";
+    case CREW_CODE_INVALID_REQUEST: return "Invalid Request";
+    case CREW_CODE_METHOD_NOT_FOUND: return "Method not found";
+    case CREW_CODE_INVALID_PARAMS: return "Invalid params";
+    case CREW_CODE_INTERNAL_ERROR: return "Internal error";
+    case CREW_CODE_OVERLOADED: return "Overloaded";
+    case CREW_CODE_REDELIVERED: return "Redelivered";
+    case CREW_CODE_CANCELLED: return "Cancelled";
+    case CREW_CODE_FORBIDDEN: return "Forbidden";
+    default: return NULL;
+    }
+}

@@ -67,7 +67,4 @@ crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data);
 /* Completes a call that ended without having been: by what its handler returned. */
 void crew_call_settle(crew_call *call, crew_status returned);
 
-/* The standard words of an error code; NULL if it has none. */
-const char *crew_code_text(int64_t code);
-
 #endif

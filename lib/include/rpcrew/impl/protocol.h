@@ -7,6 +7,7 @@
 #define RPCREW_IMPL_PROTOCOL_H
 
 #include <rpcrew/impl/memory.h>
+#include <rpcrew/protocol.h>
 
 /* One decoded call, or one part of a message that should have been one (code is not 0 then). */
 typedef struct crew_wire_call {
@@ -52,7 +53,7 @@ typedef struct crew_wire_replies {
     size_t count;
 } crew_wire_replies;
 
-typedef struct crew_protocol {
+struct crew_protocol {
     const char *name;
     const char *content_type;         /* as it is written on requests and replies */
     const char *const *content_types; /* all that mean this protocol, lower case, NULL at the end */
@@ -83,14 +84,9 @@ typedef struct crew_protocol {
      * this protocol at all; CREW_NO_MEMORY. */
     crew_status (*decode_replies)(crew_string bytes, const crew_limits *limits, crew_arena *arena,
                                   crew_wire_replies *replies, crew_error *why);
-} crew_protocol;
+};
 
-/* NULL if no protocol has this name. */
-CREW_API const crew_protocol *crew_protocol_find(const char *name);
-/* By content type (NULL: none; parameters behind ';' and case do not count), else by the first bytes;
- * NULL if none knows them. */
-CREW_API const crew_protocol *crew_protocol_of(const char *content_type, crew_string bytes);
-/* The i-th, NULL past the end. */
-CREW_API const crew_protocol *crew_protocol_at(size_t index);
+/* The standard words of an error code; NULL if it has none. */
+const char *crew_code_text(int64_t code);
 
 #endif
