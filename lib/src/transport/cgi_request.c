@@ -18,7 +18,11 @@ static const char *variable(crew_string all, const char *name)
 static void add_field(struct http_message *m, const char *name, const char *value)
 {
     for (; *name; name++) {
-        char c = *name == '_' ? '-' : (char)tolower((unsigned char)*name);
+        char c = *name;
+        if (c == '_')
+            c = '-';
+        else if (c >= 'A' && c <= 'Z')
+            c = (char)(c | 0x20);
         crew_buffer_append(&m->head, &c, 1);
     }
     crew_buffer_append(&m->head, "", 1);
