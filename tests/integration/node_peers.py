@@ -68,15 +68,25 @@ class Amqp(Peers):
 
 
 class Streams(Peers):
-    def test_jayson_calls_us_over_tcp(self):
+    def both_ways(self, url, *words):
         port = str(free_port())
-        self.worker("conformance", "--listen", f"tcp://127.0.0.1:{port}")
-        self.check_client("jayson.mjs", "client", port)
+        self.worker("conformance", "--listen", url.format(port))
+        self.check_client(*words, "client", port)
+        port = str(free_port())
+        self.service(*words, "server", port)
+        self.check_service(url.format(port))
 
-    def test_we_call_jayson_over_tcp(self):
-        port = str(free_port())
-        self.service("jayson.mjs", "server", port)
-        self.check_service(f"tcp://127.0.0.1:{port}")
+    def test_jayson(self):
+        self.both_ways("tcp://127.0.0.1:{}", "jayson.mjs", "tcp")
+        self.both_ways("http://127.0.0.1:{}/", "jayson.mjs", "http")
+        self.both_ways("ws://127.0.0.1:{}/", "jayson.mjs", "websocket")
+
+    def test_json_rpc_2(self):
+        self.both_ways("http://127.0.0.1:{}/", "json_rpc_2.mjs", "http")
+        self.both_ways("ws://127.0.0.1:{}/", "json_rpc_2.mjs", "ws")
+
+    def test_rpc_websockets(self):
+        self.both_ways("ws://127.0.0.1:{}/", "rpc_websockets.mjs")
 
     def test_editors_call_us(self):
         self.check_client("vscode.mjs", "client", program("conformance"), "--listen", "stdio://")
