@@ -165,6 +165,8 @@ class Requests(Http):
         got = requests.post(self.url, data=request("headers", []), timeout=PATIENCE,
                             headers={"X-Tenant": "blue", "Authorization": "Bearer t", "Content-Type": "application/json"})
         fields = got.json()["result"]
+        twice = self.exchange(post(request("headers", []), JSON + "X-A: one\r\nX-A: two\r\n"))[0][2]
+        self.assertEqual(json.loads(twice)["result"]["x-a"], "one, two")
         self.assertEqual((fields["x-tenant"], fields["authorization"]), ("blue", "Bearer t"))
 
     def test_pipelined_requests_are_answered_in_their_order(self):
@@ -203,6 +205,12 @@ class Requests(Http):
             refused = post(b"x" * 70000, "Content-Type: text/plain\r\nExpect: 100-continue\r\n").partition(b"\r\n\r\n")[0]
             connection.sendall(refused + b"\r\n\r\n")
             self.assertEqual(split_answers(read_all(connection))[0][0], 415)
+
+    def test_continue_is_not_said_behind_a_body_that_came_without(self):
+        self.serve()
+        got = self.exchange(post(request("sleep_ms", [100])) + post(request("add", [1, 2]), JSON + "Expect: 100-continue\r\n") +
+                            post(request("add", [1, 2])))
+        self.assertEqual([one[0] for one in got], [200, 200, 200])
 
     def test_old_and_closing_clients(self):
         self.serve()
@@ -255,6 +263,8 @@ class Pages(Http):
                 self.assertIn("origin=", json.loads(body)["error"]["message"])
         # a name that its owner has made to mean this host
         self.assertEqual(self.ask("http://evil.example:80", "evil.example:80")[0], 403)
+        self.assertEqual(self.ask("http://evil.example1", "evil.example1")[0], 403)
+        self.assertEqual(self.ask("chrome-extension://localhost", "localhost")[0], 403)
         for name in ("localhost", "calc", "[::1]", "10.1.2.3"): # which nobody elsewhere has
             self.assertEqual(self.ask(f"http://{name}:80", f"{name}:80")[0], 200)
 
@@ -305,6 +315,9 @@ class Enemies(Http):
                 (start + b"A-Field: one\r\n and two\r\nContent-Length: 2\r\n\r\n{}", 400),
                 (start + b"An-Odd : field\r\nContent-Length: 2\r\n\r\n{}", 400),
                 (b"POST /rpc HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+                (b"CONNECT /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: 400\r\n\r\n", 405),
+                (start + b"Authorization: a\r\nAuthorization: b\r\nContent-Length: 2\r\n\r\n{}", 400),
+                (start + b"Origin: http://localhost\r\nOrigin: http://evil.example\r\nContent-Length: 2\r\n\r\n{}", 400),
                 (b"POST /rpc HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked, 400)):
             got = self.until_closed(text + post(call)) # which would be run if the ends were misread
             self.assertEqual([one[0] for one in got], [status], text)
@@ -399,6 +412,39 @@ class Enemies(Http):
             connection.sendall(data)
         except OSError:
             pass
+
+    def test_who_resets_amid_pipelined_requests_leaves_nothing(self):
+        worker = self.serve("?connections=20")
+        for _ in range(20):
+            with self.connect() as connection:
+                connection.sendall(post(request("sleep_ms", [100])) + post(request("add", [1, 2])) * 70)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.still_serves()  # which it can only when they are gone
+        before = time.monotonic()
+        self.assertEqual(worker.stop(), 0)
+        self.assertLess(time.monotonic() - before, 5)
+
+    def test_what_is_answered_at_once_holds_nothing_back(self):
+        self.serve()
+        get, lost = b"GET /rpc HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+        for one, count in (get, 40), (lost, 2000):
+            with self.connect() as connection:
+                connection.sendall(one * count + post(request("add", [1, 2])))
+                data = b""
+                while not data.endswith(THREE):
+                    part = connection.recv(65536)
+                    self.assertTrue(part)
+                    data += part
+                self.assertEqual(data.count(b"HTTP/1.1 "), count + 1)
+
+    def test_a_body_that_nobody_wants(self):
+        self.serve()
+        for head in (b"GET /rpc HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+                     b"OPTIONS /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n",
+                     b"GET /rpc/openrpc.json HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"):
+            got = self.until_closed(head)
+            self.assertEqual(got[0][0], 400)
+            self.assertIn("nobody wants", json.loads(got[0][2])["error"]["message"])
 
     def test_who_leaves_costs_nothing(self):
         self.serve()
@@ -548,6 +594,28 @@ class WebSockets(Http):
         with self.handshake() as connection:
             self.assertEqual(read_all(connection)[:2], b"\x89\x00") # and then its end
 
+    def test_one_that_has_not_spoken_yet_stays(self):
+        self.serve("?receive_timeout_ms=300")
+        ws = self.open()
+        ws.settimeout(1)
+        with self.assertRaises(websocket.WebSocketTimeoutException):
+            ws.recv()
+        ws.send(request("add", [1, 2]).decode())
+        self.assertEqual(ws.recv(), THREE.decode())
+
+    def test_many_small_fragments_take_what_they_have(self):
+        worker = self.serve()
+        with self.handshake() as connection:
+            before = resident_bytes(worker.process.pid)
+            connection.sendall(frame(b"[", fin=False))
+            piece = frame(b" ", opcode=0, fin=False)
+            for _ in range(50):
+                connection.sendall(piece * 10000)
+            connection.sendall(frame(b"]", opcode=0))
+            self.assertEqual(connection.recv(2)[0], 0x81)
+            if "asan" not in program("") and "tsan" not in program(""):
+                self.assertLess(resident_bytes(worker.process.pid) - before, 20 << 20)
+
     def test_a_drain_says_that_it_goes_away(self):
         worker = self.serve()
         ws = self.open()
@@ -660,11 +728,49 @@ class OurCaller(Case):
         self.assertEqual(len(server.seen), 100)
         self.assertLessEqual(server.connections, 10)
 
+    def test_an_answer_with_the_end_of_its_connection(self):
+        def corked(handler, body):
+            handler.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # so that both come at once
+            adds(handler, body)
+            handler.close_connection = True
+        server = self.service(corked)
+        lines = "".join(f'{{"method":"add","params":[{i},1]}}\n' for i in range(10))
+        got = rpcrew("batch", "-c", "1", self.url, stdin=lines)
+        self.assertEqual((got.code, len(server.seen)), (0, 10), got.out)
+
+    def test_an_answer_too_many_is_nobodys(self):
+        def twice(handler, body):
+            wrong = json.dumps({"jsonrpc": "2.0", "result": "another's", "id": json.loads(body)["id"] + 1}).encode()
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            good = json.dumps({"jsonrpc": "2.0", "result": 3, "id": json.loads(body)["id"]}).encode()
+            handler.wfile.write(head % len(good) + good + head % len(wrong) + wrong)
+        self.service(twice)
+        got = rpcrew("batch", "-c", "1", self.url, stdin='{"method":"add","params":[1,2]}\n' * 5)
+        self.assertEqual(got.out.count('"result":3'), 5, got.out)
+
+    def test_connections_need_not_be_kept(self):
+        server = self.service()
+        got = rpcrew("batch", "-c", "1", self.url + "/?keep_ms=0", stdin='{"method":"add","params":[1,2]}\n' * 5)
+        self.assertEqual((got.code, server.connections), (0, 5), got.out)
+
+    def test_503_is_not_executed_only_where_it_says_so(self):
+        refusal = b'{"jsonrpc":"2.0","error":{"code":-32040,"message":"Overloaded"},"id":null}'
+        for fields, body, executed in (([], b"sorry", "unknown"), ([("Retry-After", "1")], b"", "no"), ([], refusal, "no")):
+            self.service(lambda handler, _, fields=fields, body=body: handler.say(503, body, fields))
+            got = rpcrew("batch", self.url, stdin='{"method":"add","params":[1,2]}\n')
+            error = json.loads(got.out)["error"]
+            self.assertEqual((error["status"], error["executed"]), ("CREW_OVERLOADED", executed))
+
+    def test_what_a_query_holds_is_not_shown(self):
+        got = rpcrew("call", f"http://127.0.0.1:{free_port()}/x?query=key%3DS3CRET&keep_ms=5", "m")
+        self.assertNotIn("S3CRET", got.err)
+        self.assertIn("query=***&keep_ms=5", got.err)
+
     def test_statuses(self):
         page = b"<html>sorry</html>"
         for status, body, words, code in (
                 (404, page, "nothing serves this endpoint (HTTP 404", None), (403, page, "HTTP 403", None),
-                (503, page, "HTTP 503", None), (429, page, "HTTP 429", None), (413, page, "HTTP 413", None),
+                (503, page, "HTTP 503", None), (101, b"", "HTTP 101", None), (429, page, "HTTP 429", None), (413, page, "HTTP 413", None),
                 (502, page, "HTTP 502 Bad Gateway", None), (302, page, "to /elsewhere: redirects are not followed", None),
                 (200, page, "broke the protocol", None), (204, b"", "it is empty", None),
                 (500, None, "no such thing (code 7", 7), (404, None, "no such thing (code 7", 7)):
@@ -713,6 +819,13 @@ class OurCaller(Case):
             got = rpcrew("notify", self.url, "update", "1")
             self.assertEqual(got.code != 0, bool(code), (status, got.err))
             self.assertNotIn("id", json.loads(server.seen[0][2]))
+
+    def test_rubbish_says_what_it_is(self):
+        def rubbish(handler, _):
+            handler.wfile.write(b"SSH-2.0-OpenSSH\r\n")
+            handler.close_connection = True
+        self.service(rubbish)
+        self.assertIn("broke the protocol", rpcrew("call", self.url, "add", "1", "2").err)
 
     def test_rubbish_is_a_bad_reply_and_the_next_call_is_served(self):
         def rubbish(handler, body):

@@ -173,6 +173,11 @@ class Page(Case):
         b.run(f"{buttons}.find(x => x.textContent.includes('rpcrew')).click()")
         command = b.run("window.copied")
         self.assertTrue(command.startswith("rpcrew call '"), command)
+        for params, copied in (('[12345678901234567890, {"a": [1]}]', "'12345678901234567890' '{\"a\": [1]}'"), ("[]", ""), ("{}", ""),
+                               ('{"a": 1 , "b":"x,}"}', "'a=1' 'b=\"x,}\"'")):
+            self.fill("echo", params=params)
+            b.run("[...document.querySelectorAll('details[name=\"echo\"] button')].find(x => x.textContent.includes('rpcrew')).click()")
+            self.assertEqual(b.run("window.copied").partition("'echo'")[2].strip(), copied)
         path = os.pathsep.join([os.environ["RPCREW_BIN"], os.environ["PATH"]])
         ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env={**os.environ, "PATH": path}, check=False)
         self.assertIn("it's \"so\" bad (code 7)", ran.stderr)

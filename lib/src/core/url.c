@@ -202,12 +202,20 @@ static const char *redact(crew_arena *arena, const char *text)
     /* A user's name may hold an '@' itself: the last one is where the host begins, as in parse_authority. */
     size_t user_and_password = in_authority ? (size_t)(at - 1 - start) : strcspn(start, "/?@");
     const char *colon = at > start ? memchr(start, ':', user_and_password) : NULL;
-    if (!colon)
-        return crew_arena_string(arena, crew_str(text)).data;
     crew_buffer out = { 0 };
-    crew_buffer_append(&out, text, (size_t)(colon + 1 - text));
-    crew_buffer_text(&out, "***@");
-    crew_buffer_text(&out, at);
+    if (colon) {
+        crew_buffer_append(&out, text, (size_t)(colon + 1 - text));
+        crew_buffer_text(&out, "***@");
+        text = at;
+    }
+    /* What an option hands on to others may be a key of theirs. */
+    for (const char *query; (query = strstr(text, "query=")); text += strcspn(text, "&")) {
+        query += strlen("query=");
+        crew_buffer_append(&out, text, (size_t)(query - text));
+        crew_buffer_text(&out, "***");
+        text = query;
+    }
+    crew_buffer_text(&out, text);
     return crew_buffer_move(&out, arena).data;
 }
 

@@ -6,11 +6,11 @@
 /* The value of a variable, or NULL. */
 static const char *variable(crew_string all, const char *name)
 {
-    for (const char *at = all.data, *end = all.data + all.size; at < end;) {
-        const char *value = at + strlen(at) + 1;
-        if (strcmp(at, name) == 0)
+    for (size_t at = 0; at < all.size;) {
+        const char *one = all.data + at, *value = one + strlen(one) + 1;
+        if (strcmp(one, name) == 0)
             return value;
-        at = value + strlen(value) + 1;
+        at += strlen(one) + strlen(value) + 2;
     }
     return NULL;
 }
@@ -71,11 +71,11 @@ bool cgi_read_request(struct http_message *m, crew_string all)
     write_target(m, all);
     if (type && *type)
         add_field(m, "content-type", type);
-    for (const char *at = all.data; at < all.data + all.size;) {
-        const char *value = at + strlen(at) + 1;
-        if (strncmp(at, "HTTP_", 5) == 0)
-            add_field(m, at + 5, value);
-        at = value + strlen(value) + 1;
+    for (size_t at = 0; at < all.size;) {
+        const char *one = all.data + at, *value = one + strlen(one) + 1;
+        if (strncmp(one, "HTTP_", 5) == 0)
+            add_field(m, one + 5, value);
+        at += strlen(one) + strlen(value) + 2;
     }
     m->length = length && *length ? strtoull(length, &end, 10) : 0;
     if (m->head.failed)

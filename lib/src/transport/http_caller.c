@@ -22,7 +22,8 @@
 enum {
     CONNECTIONS = 64,
     KEEP_MS = 4000,
-    HEAD_MOST = 64 << 10, /* of a response */
+    UNUSED_KEEP_MS = 1000, /* a connection that was made for a call */
+    HEAD_MOST = 64 << 10,  /* of a response */
     READS_MOST = 16,
     CONNECTING_MOST = 16,
     AGAIN_MS = 1000, /* after a connection that was refused while others stand */
@@ -44,7 +45,8 @@ struct connection {
     uint32_t correlation;
     bool one_way;
     int64_t deadline_ms; /* 0: none */
-    int64_t idle_at_ms;  /* since when it has none */
+    bool used;           /* it has had one */
+    int64_t idle_at_ms;  /* since when it has none; or is connecting */
     int64_t keep_ms;
 };
 
@@ -61,7 +63,6 @@ struct caller {
     bool refused;        /* none can be had: the endpoint is lost */
     int refused_by;      /* errno */
     crew_list events;
-    char words[256]; /* of an event */
 };
 
 /* ---- heads ---- */
@@ -182,9 +183,10 @@ static enum stream_found find(struct stream *s, struct stream_span *span)
     for (;;) {
         size_t taken;
         crew_string bytes = stream_input(s);
-        if (!bytes.size && !(s->ended && k->in.begun))
+        if (!bytes.size && !(s->ended && !s->error && k->in.begun))
             return STREAM_MORE;
-        enum http_event event = http_read(&k->in, bytes, s->ended, &taken);
+        bool ended = s->ended && !s->error; /* which may be how an answer ends */
+        enum http_event event = http_read(&k->in, bytes, ended, &taken);
         stream_skip(s, taken);
         stream_keep(s, k->in.head.size + k->in.body.size);
         bool is_whole = event == HTTP_WHOLE, is_interim = k->in.status < 200 && k->in.status != 101;
@@ -270,6 +272,7 @@ static struct connection *add_connection(struct caller *c, int fd, struct tls *t
     *k = (struct connection){ .caller = c, .stream = s, .peer = peer, .keep_ms = c->keep_ms };
     s->state = k;
     k->connecting = connecting;
+    k->idle_at_ms = crew_now_ms();
     if (connecting) {
         s->writable = false;
         c->connecting++;
@@ -392,6 +395,14 @@ static bool caller_ready(const void *state)
     return c->idle || may_connect(c);
 }
 
+/* Whether nothing has come over it that nobody asked for, its end among that. */
+static bool is_free(struct connection *k)
+{
+    struct stream *s = k->stream;
+    (void)stream_read(s); /* TLS has words of its own */
+    return !s->ended && !s->hangs_up && !s->gone && !stream_has_input(s);
+}
+
 /* Sends the first of the list over a connection, which is idle; false: nothing of it could be written. */
 static bool send_over(struct connection *k, crew_list *messages, crew_status *status)
 {
@@ -399,6 +410,8 @@ static bool send_over(struct connection *k, crew_list *messages, crew_status *st
     struct stream *s = k->stream;
     crew_message *m = messages->head;
     uint64_t begins = s->written_bytes;
+    if (!is_free(k))
+        return false;
     write_request(c, m, stream_output(s));
     *status = stream_queued(s);
     if (*status != CREW_OK)
@@ -407,7 +420,7 @@ static bool send_over(struct connection *k, crew_list *messages, crew_status *st
     if (s->written_bytes == begins)
         return false;
     (void)crew_list_take(messages);
-    k->busy = true;
+    k->busy = k->used = true;
     c->busy++;
     k->correlation = m->correlation;
     k->one_way = m->one_way;
@@ -450,6 +463,18 @@ static bool is_answer(const crew_message *m, const crew_limits *limits)
     return good;
 }
 
+/* Whether it is a worker's of ours that says so itself. */
+static bool is_refusal(const crew_message *m, const crew_limits *limits)
+{
+    crew_arena arena = { 0 };
+    const crew_value *value = NULL;
+    int64_t code = 0;
+    if (crew_json_decode(crew_buffer_string(&m->body), limits, &arena, &value, NULL) == CREW_OK)
+        (void)!crew_value_int(crew_value_get(crew_value_get(value, "error"), "code"), &code);
+    crew_arena_fini(&arena);
+    return code == CREW_CODE_OVERLOADED;
+}
+
 /* Whether a status says that the request was not for anybody there. */
 static bool is_not_taken(unsigned status)
 {
@@ -464,6 +489,7 @@ static bool is_not_taken(unsigned status)
 static void judge(struct connection *k, crew_message *m)
 {
     struct caller *c = k->caller;
+    char words[256];
     unsigned status = k->in.status;
     const char *place = http_field(&k->in, "location");
     if (status / 100 == 2 && k->one_way) {
@@ -475,11 +501,12 @@ static void judge(struct connection *k, crew_message *m)
         m->content_type = NULL; /* its first bytes tell */
         return;
     }
+    bool ours = m->body.size && is_refusal(m, &c->set.config->limits);
     crew_buffer_clear(&m->body);
-    (void)snprintf(c->words, sizeof c->words, "HTTP %u %.100s%s%.100s%s", status, http_target(&k->in).data,
+    (void)snprintf(words, sizeof words, "HTTP %u %.100s%s%.100s%s", status, http_target(&k->in).data,
                    status / 100 == 3 ? ", to " : "", status / 100 == 3 && place ? place : "",
                    status / 100 == 3 ? ": redirects are not followed" : "");
-    m->words = c->words;
+    m->words = crew_arena_string(&m->arena, crew_str(words)).data;
     if (status == 503 || status == 429)
         m->kind = CREW_EVENT_REFUSED;
     else if (status == 413)
@@ -488,7 +515,8 @@ static void judge(struct connection *k, crew_message *m)
         m->kind = CREW_EVENT_UNROUTABLE;
     else
         m->kind = CREW_EVENT_REPLY; /* a bad one */
-    m->unsure = status / 100 == 5 && status != 503;
+    /* a server in front may say 503 of a service that did not answer in time */
+    m->unsure = status / 100 == 5 && !(status == 503 && (ours || http_field(&k->in, "retry-after")));
 }
 
 /* How long the service keeps a connection, less a second for what is under way then. */
@@ -520,12 +548,33 @@ static crew_status conclude_call(struct connection *k, const struct stream_span 
     judge(k, m);
     crew_list_append(messages, m);
     k->keep_ms = kept_for(k);
-    bool keeps = k->in.keeps_alive && k->keep_ms > 0 && !stream_unwritten(k->stream);
+    bool keeps = k->in.keeps_alive && k->keep_ms > 0 && k->in.status != 101 && !stream_unwritten(k->stream) &&
+                 is_free(k);
     k->busy = false;
     c->busy--;
     become_idle(k);
     if (!keeps)
         close_connection(k);
+    return CREW_OK;
+}
+
+/* What has come is no answer: its call ends with what is wrong with it. */
+static crew_status conclude_bad(struct connection *k, crew_list *messages, crew_room *room)
+{
+    struct caller *c = k->caller;
+    crew_message *m = k->busy && !k->one_way ? crew_message_take(c->set.config->messages) : NULL;
+    if (m) {
+        (void)crew_room_take(room, NULL, 0);
+        m->kind = k->in.status == 413 ? CREW_EVENT_TOO_LARGE : CREW_EVENT_REPLY;
+        m->words = k->stream->why;
+        m->correlation = k->correlation;
+        m->peer = crew_peer_hold(k->peer);
+        m->unsure = true;
+        crew_list_append(messages, m);
+        k->busy = false;
+        c->busy--;
+    }
+    close_connection(k);
     return CREW_OK;
 }
 
@@ -544,19 +593,18 @@ static crew_status take_turn(struct connection *k, crew_list *messages, crew_roo
         if (what == STREAM_MESSAGE)
             return conclude_call(k, &span, messages, room);
         if (what == STREAM_RUBBISH)
-            break;
+            return conclude_bad(k, messages, room);
         if (stream_read(s))
             continue;
         if (!s->ended)
             return CREW_OK;
-        if (stream_peek(s, &span) == STREAM_MESSAGE) /* which ended with the connection */
+        what = stream_peek(s, &span);
+        if (what == STREAM_MESSAGE) /* which ended with the connection */
             return conclude_call(k, &span, messages, room);
-        break;
-    }
-    if (s->ended || s->found == STREAM_RUBBISH)
         close_connection(k);
-    else
-        stream_wants_a_turn(s);
+        return CREW_OK;
+    }
+    stream_wants_a_turn(s);
     return CREW_OK;
 }
 
@@ -568,9 +616,16 @@ static void tick(struct caller *c)
         struct connection *k = s->state;
         next = s->next;
         bool waited = k->busy && k->deadline_ms && now > k->deadline_ms + BUSY_TICK_MS;
-        bool unused = !k->busy && !k->connecting && now - k->idle_at_ms >= k->keep_ms;
-        if (waited || unused)
+        int64_t keep_ms = k->used || k->keep_ms > UNUSED_KEEP_MS ? k->keep_ms : UNUSED_KEEP_MS;
+        bool unused = !k->busy && !k->connecting && now - k->idle_at_ms >= keep_ms;
+        bool in_vain = k->connecting && now - k->idle_at_ms >= c->set.config->connect_timeout_ms;
+        if (waited || unused || in_vain)
             close_connection(k);
+        if (!in_vain)
+            continue;
+        c->refused = c->set.count == 0;
+        c->refused_by = ETIMEDOUT;
+        c->again_at_ms = now + AGAIN_MS;
     }
 }
 
@@ -595,7 +650,7 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
     int64_t left_ms = c->again_at_ms - crew_now_ms();
     if (c->events.count || c->refused || (c->set.round && crew_room_is_left(room)))
         timeout_ms = 0;
-    if (c->busy)
+    if (c->busy || c->connecting)
         timeout_ms = crew_sooner(timeout_ms, BUSY_TICK_MS);
     if (left_ms > 0)
         timeout_ms = crew_sooner(timeout_ms, (int)left_ms);

@@ -34,6 +34,8 @@ static int on_begin(http_parser *parser)
 
 static int on_target(http_parser *parser, const char *text, size_t size)
 {
+    if (memchr(text, '\0', size))
+        return fail(of(parser), 400, "a NUL in the head");
     crew_buffer_append(&of(parser)->head, text, size);
     return 0;
 }
@@ -59,8 +61,8 @@ static int on_name(http_parser *parser, const char *text, size_t size)
     m->in_value = false;
     char *name = crew_buffer_extend(&m->head, size);
     for (size_t i = 0; name && i < size; i++) {
-        if (text[i] == ' ')
-            return fail(m, 400, "a space in a field's name");
+        if (text[i] == ' ' || text[i] == '\0')
+            return fail(m, 400, "a space or a NUL in a field's name");
         name[i] = (char)tolower((unsigned char)text[i]);
     }
     return 0;
@@ -75,23 +77,32 @@ static int on_value(http_parser *parser, const char *text, size_t size)
         crew_buffer_append(&m->head, "", 1);
     m->in_value = true;
     crew_buffer_append(&m->head, text, size);
-    return 0;
+    return memchr(text, '\0', size) ? fail(m, 400, "a NUL in the head") : 0;
 }
 
-/* What the head says of where the message ends. */
-static int check_ends(struct http_message *m)
+static size_t count_fields(const struct http_message *m, const char *name)
 {
+    size_t count = 0;
+    for (struct http_field f = { 0 }; http_next_field(m, &f);)
+        count += crew_string_equal(f.name, crew_str(name));
+    return count;
+}
+
+/* What the head says of where the message ends, and what others might read in another way. */
+static int check_head(struct http_message *m)
+{
+    static const char *const sole[] = { "transfer-encoding", "content-type", "authorization", "origin",
+                                        "sec-websocket-key" };
     const char *coding = http_field(m, "transfer-encoding");
     m->chunked = coding != NULL;
     if (coding && strcasecmp(coding, "chunked") != 0)
         return fail(m, 501, "a Transfer-Encoding other than chunked");
-    size_t codings = 0, hosts = 0;
-    for (struct http_field f = { 0 }; http_next_field(m, &f);) {
-        codings += crew_string_equal(f.name, crew_str("transfer-encoding"));
-        hosts += crew_string_equal(f.name, crew_str("host"));
-    }
-    if (codings > 1)
-        return fail(m, 400, "more than one Transfer-Encoding");
+    size_t hosts = count_fields(m, "host");
+    for (size_t i = 0; i < sizeof sole / sizeof *sole; i++)
+        if (count_fields(m, sole[i]) > 1)
+            return fail(m, 400, "a field that comes twice and may not");
+    if (m->parser.type == HTTP_REQUEST && m->parser.method == HTTP_CONNECT) /* whose body is not read */
+        return fail(m, 405, "CONNECT is for proxies");
     if (m->parser.http_major != 1)
         return fail(m, 505, "a version of HTTP other than 1.0 and 1.1");
     if (coding && !m->parser.http_minor)
@@ -115,7 +126,7 @@ static int on_head(http_parser *parser)
     m->length = parser->content_length;
     m->keeps_alive = http_should_keep_alive(parser) != 0;
     m->upgrades = parser->upgrade != 0;
-    if (check_ends(m) != 0)
+    if (check_head(m) != 0)
         return -1;
     http_parser_pause(parser, 1); /* so that its owner may look at it before the body comes */
     return 0;

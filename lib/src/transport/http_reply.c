@@ -57,8 +57,16 @@ static crew_status read_fields(const struct http_message *in, crew_message *m)
         if (!crew_utf8_valid(f.value))
             continue;
         count++;
-        crew_string copy = crew_arena_string(&m->arena, f.name);
-        status = copy.data ? crew_pack(&m->arena, &value, "S", f.value) : CREW_NO_MEMORY;
+        crew_string copy = crew_arena_string(&m->arena, f.name), before;
+        const crew_value *same =
+            crew_value_get(fields, f.name.data); /* of the same name: a list (RFC 9110) */
+        crew_string text = f.value;
+        crew_buffer both = { 0 };
+        if (same && crew_value_string(same, &before) == CREW_OK) {
+            crew_buffer_printf(&both, "%.*s, %.*s", CREW_STR(before), CREW_STR(f.value));
+            text = crew_buffer_move(&both, &m->arena);
+        }
+        status = copy.data && text.data ? crew_pack(&m->arena, &value, "S", text) : CREW_NO_MEMORY;
         if (status == CREW_OK)
             status = crew_object_add(&m->arena, fields, copy, value);
     }
@@ -150,8 +158,10 @@ static void write_reply(struct http_shared *shared, const struct http_asker *ask
     if (asker->origin) {
         crew_buffer_text(out, "Access-Control-Allow-Origin: ");
         crew_buffer_text(out, asker->origin);
-        crew_buffer_text(out, "\r\nVary: Origin\r\n");
+        crew_buffer_text(out, "\r\n");
     }
+    if (shared->rules.lists || asker->origin) /* others get another answer */
+        crew_buffer_text(out, "Vary: Origin\r\n");
     if (!asker->keeps_alive && !shared->behind)
         crew_buffer_text(out, "Connection: close\r\n");
     else if (asker->old && !shared->behind)
@@ -187,6 +197,7 @@ void http_write_answer(struct http_shared *shared, const struct http_asker *aske
 }
 
 #define METHODS "Allow: GET, HEAD, OPTIONS, POST\r\n"
+#define POSTS   "Allow: OPTIONS, POST\r\n"
 
 void http_write_own(struct http_shared *shared, const struct http_asker *asker, const struct http_verdict *v,
                     crew_buffer *out)
@@ -207,7 +218,7 @@ void http_write_own(struct http_shared *shared, const struct http_asker *asker, 
         http_error_body(v->status, v->words, &body);
         reply.body = crew_buffer_string(&body);
         if (v->status == 405)
-            reply.more = METHODS;
+            reply.more = shared->rules.shows ? METHODS : POSTS;
         else if (v->status == 426)
             reply.more = "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n";
     }

@@ -8,6 +8,7 @@
 
 #include <rpcrew/impl/protocol.h>
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <strings.h>
@@ -22,6 +23,7 @@ void http_rules_read(struct http_rules *rules, const crew_url *url, size_t body_
     rules->path = crew_str(crew_url_path(url));
     while (rules->path.size && rules->path.data[rules->path.size - 1] == '/')
         rules->path.size--;
+    rules->lists = crew_url_option(url, "origin") != NULL;
     rules->strict = crew_url_option_is(url, "strict", "yes");
     rules->shows = !crew_url_option_is(url, "page", "no");
     rules->notify_status = (unsigned)crew_url_number(url, "notify_status", 204);
@@ -99,7 +101,14 @@ static bool same_name(crew_string a, const char *b)
 /* Whether nobody elsewhere can have a page under this host. */
 static bool is_ours(crew_string host, const crew_url *url)
 {
-    bool is_address = host.size && (*host.data == '[' || isdigit((unsigned char)host.data[host.size - 1]));
+    char text[INET6_ADDRSTRLEN];
+    struct in_addr four;
+    bool is_address = host.size && *host.data == '[';
+    if (host.size && host.size < sizeof text) {
+        memcpy(text, host.data, host.size);
+        text[host.size] = '\0';
+        is_address = is_address || inet_pton(AF_INET, text, &four) == 1;
+    }
     bool is_single = !memchr(host.data, '.', host.size);
     for (size_t i = 0; i < crew_url_host_count(url); i++)
         if (same_name(host, crew_url_host(url, i)))
@@ -110,8 +119,11 @@ static bool is_ours(crew_string host, const crew_url *url)
 /* Whether a page of this origin is one of the endpoint's own. */
 static bool is_own_page(const struct http_rules *rules, const struct http_message *m, const char *origin)
 {
-    const char *host = http_field(m, "host"), *authority = strstr(origin, "://");
-    return host && authority && strcasecmp(authority + 3, host) == 0 &&
+    const char *host = http_field(m, "host");
+    size_t scheme = strncasecmp(origin, "http://", 7) == 0    ? 7
+                    : strncasecmp(origin, "https://", 8) == 0 ? 8
+                                                              : 0;
+    return host && scheme && strcasecmp(origin + scheme, host) == 0 &&
            is_ours(without_port(host), rules->url);
 }
 

@@ -11,6 +11,7 @@ struct http_rules {
     const crew_url *url;
     crew_string path; /* without a '/' at its end */
     bool anywhere;    /* whatever the path: somebody else has looked at it */
+    bool lists;       /* origins */
     bool strict;      /* only the protocols' own content types */
     bool shows;       /* the page, and the document that it reads */
     unsigned notify_status;
@@ -51,6 +52,6 @@ const char *http_status_text(unsigned status);
         { "page", "yes|no", 0, 0, "worker: GET shows the methods, and openrpc.json describes them" },          \
         { "strict", "yes|no", 0, 0, "worker: no content types but the protocols' own" },                       \
         { "notify_status", "204|200", 0, 0, "worker: the status of what has no answer" },                      \
-        { "head_bytes", NULL, 1024, 1 << 20, "worker: of a request's head" }
+        { "head_bytes", NULL, 1024, 64 << 10, "worker: of a request's head" }
 
 #endif

@@ -74,7 +74,7 @@ static void conclude(struct stream *s, struct session *h)
     keep_spare(&shared->head, &h->in.head);
     keep_spare(&shared->body, &h->in.body);
     http_end(&h->in);
-    h->begun = false;
+    h->begun = h->owes_continue = false;
     stream_keep(s, 0);
 }
 
@@ -90,11 +90,14 @@ static void pop(struct session *h)
     free(e);
 }
 
-static void end(struct stream *s)
+/* Nobody reads answers any more: so nothing is asked. */
+static void drop(struct stream *s)
 {
-    struct session *h = s->state;
+    struct session *h = session_of(s);
     if (!h)
         return;
+    h->broken = true;
+    stream_keep_answers(s, 0);
     for (; h->first; pop(h)) {
         crew_message *m = h->first->message;
         if (!m)
@@ -102,6 +105,14 @@ static void end(struct stream *s)
         crew_transport_answered(s->set->config, m, CREW_DISCONNECTED);
         crew_message_give(s->set->config->messages, m);
     }
+}
+
+static void end(struct stream *s)
+{
+    struct session *h = s->state;
+    if (!h)
+        return;
+    drop(s); /* which leaves nothing */
     http_end(&h->in);
     free(h);
     s->state = NULL;
@@ -176,6 +187,7 @@ static crew_status settle(struct stream *s, struct exchange *e, crew_message *me
         if (message)
             crew_buffer_fini(&message->reply); /* it has been written */
         stream_keep_answers(s, s->kept_answers + e->bytes.size);
+        s->waits = h->count >= EXCHANGES_MOST;
         return CREW_OK;
     }
     if (message) {
@@ -236,7 +248,12 @@ static bool goes_on(struct stream *s, struct session *h)
     }
     in->discards = true;
     bool is_small = !in->chunked && (in->length == UINT64_MAX || in->length <= DISCARDED_MOST);
-    return is_small && !(asks && in->length);
+    bool comes = is_small && !(asks && in->length);
+    if (!comes && h->verdict.wish != HTTP_REFUSED) {
+        h->verdict.status = 400;
+        h->verdict.words = "a body that nobody wants";
+    }
+    return comes;
 }
 
 static enum stream_found found_whole(struct stream *s, struct session *h, struct stream_span *span)
@@ -295,4 +312,6 @@ static crew_status take(struct stream *s, const struct stream_span *span, crew_m
     return CREW_OK;
 }
 
-const struct stream_session stream_http = { .find = find, .take = take, .answer = answer, .end = end };
+const struct stream_session stream_http = {
+    .find = find, .take = take, .answer = answer, .drop = drop, .end = end
+};

@@ -306,8 +306,11 @@ bool stream_read(struct stream *s)
         s->readable = false;
         s->ended = count == 0 || errno != EAGAIN;
         s->error = count < 0 && errno != EAGAIN ? errno : 0;
-        if (s->error)
-            s->gone = true;
+        bool is_tls = s->tls && s->error == EPROTO; /* who speaks none may read that */
+        s->gone = s->gone || (s->error && !is_tls);
+        s->refused = s->refused || is_tls;
+        if (is_tls)
+            s->why = tls_why(s->tls);
         return false;
     }
     if (into == s->set->room)
@@ -448,7 +451,8 @@ void stream_flush(struct stream *s)
 {
     bool progress = false;
     while (s->writable && (stream_unwritten(s) || has_sealed(s))) {
-        ssize_t count = write_bytes(s, s->output.data + s->written, stream_unwritten(s));
+        size_t size = stream_unwritten(s);
+        ssize_t count = write_bytes(s, size ? s->output.data + s->written : "", size);
         if (count < 0) {
             s->writable = false;
             if (errno == EAGAIN)

@@ -34,6 +34,9 @@ struct stream_session {
     /* Worker: nothing has been said for idle_ms; whether the connection stays all the same. NULL: it does
      * not. */
     bool (*stays)(struct stream *stream);
+    /* Worker: nobody reads any more: what it keeps of answers goes, and none is given to it. NULL: it keeps
+     * none. */
+    void (*drop)(struct stream *stream);
     /* Frees its state; NULL: it has none. */
     void (*end)(struct stream *stream);
 };
@@ -163,7 +166,12 @@ static inline bool stream_has_input(const struct stream *stream)
  * read, or fewer; the same of answers. */
 static inline crew_string stream_input(const struct stream *stream)
 {
-    return (crew_string){ stream->input.data + stream->taken, stream->input.size - stream->taken };
+    crew_string none = { "", 0 };
+    crew_string some = { stream->input.data, stream->input.size - stream->taken };
+    if (!some.size)
+        return none;
+    some.data += stream->taken;
+    return some;
 }
 void stream_skip(struct stream *stream, size_t bytes);
 void stream_keep(struct stream *stream, size_t bytes);

@@ -79,6 +79,9 @@ static void drop_output(struct stream_worker *w, struct stream *s, crew_status f
     w->set.output_bytes -= stream_unwritten(s);
     s->written = s->output.size;
     s->stuck_at_ms = 0;
+    if (s->session->drop)
+        s->session->drop(s);
+    s->waits = false;
 }
 
 static void end(struct stream_worker *w, struct stream *s, crew_status fate)
@@ -267,7 +270,7 @@ static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_l
 {
     for (unsigned reads = 0;;) {
         struct stream_span span;
-        if (stream_owed(s) > HELD_BYTES || s->waits) {
+        if (!s->gone && (stream_owed(s) > HELD_BYTES || s->waits)) {
             stop_the_clock(s);
             return LEAVES; /* and comes back when it can be written to, or has been answered */
         }
@@ -343,6 +346,9 @@ static enum turn take_turn(struct stream_worker *w, struct stream *s, crew_list 
     if (turn == ENDED)
         return turn;
     stream_flush(s); /* what its session said by itself */
+    bool more = !s->ended && (s->readable || stream_has_input(s));
+    if (turn == LEAVES && more && !s->waits && stream_owed(s) <= HELD_BYTES)
+        return STAYS; /* that was all that held it back */
     bool over = turn == LEAVES && s->ended && !stream_has_input(s) && !stream_owed(s) &&
                 !atomic_load(&s->peer->in_flight);
     if (!over)

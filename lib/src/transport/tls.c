@@ -88,6 +88,16 @@ static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *size,
     return how == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
+/* Nobody is there to be asked. */
+static int no_passphrase(char *room, int size, int writes, void *mine)
+{
+    (void)room;
+    (void)size;
+    (void)writes;
+    (void)mine;
+    return 0;
+}
+
 static SSL_CTX *new_context(const struct tls_context *c, crew_error *why)
 {
     const crew_url *url = c->url;
@@ -104,8 +114,10 @@ static SSL_CTX *new_context(const struct tls_context *c, crew_error *why)
     }
     (void)SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                         SSL_MODE_RELEASE_BUFFERS);
-    (void)SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_NO_RENEGOTIATION |
-                                           SSL_OP_CIPHER_SERVER_PREFERENCE);
+    (void)SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    if (c->worker) /* a request tells itself where it ends; an answer may not */
+        (void)SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_default_passwd_cb(context, no_passphrase);
     SSL_CTX_set_verify(context,
                        !verifies  ? SSL_VERIFY_NONE
                        : requires ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
@@ -262,7 +274,7 @@ static bool is_address(const char *host)
     return inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1;
 }
 
-static bool expect(SSL *ssl, const char *host)
+static bool expect(SSL *ssl, char *host)
 {
     if (is_address(host))
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1;
@@ -389,6 +401,10 @@ crew_status tls_check(const crew_url *url, bool server, crew_error *why)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': a worker wants certfile and keyfile", shown);
     if (cert != key)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': certfile and keyfile go together", shown);
+    if (server && crew_url_option_is(url, "verify", "verify_peer") && !crew_url_option(url, "cacertfile"))
+        return crew_error_set(
+            why, CREW_BAD_ARGUMENT,
+            "URL '%s': verify=verify_peer wants cacertfile: whose callers are to be trusted", shown);
     if (server && crew_url_option_is(url, "fail_if_no_peer_cert", "yes") &&
         !crew_url_option_is(url, "verify", "verify_peer"))
         return crew_error_set(why, CREW_BAD_ARGUMENT,

@@ -18,10 +18,14 @@ enum { HEAD_LEAST = 2, MASK_SIZE = 4 };
 struct ws {
     wslay_event_context_ptr context; /* NULL: nothing is under way */
     bool client;
-    bool closed; /* a close was sent: nothing more is */
-    bool pinged; /* and nothing has come since */
-    bool joins;  /* a message's first frames have come */
-    bool failed; /* there was no memory */
+    bool closed;        /* a close was sent: nothing more is */
+    bool pinged;        /* and nothing has come since */
+    bool joins;         /* a message's first frames have come */
+    bool in_control;    /* the frame is none of a message's */
+    bool overflows;     /* the message does */
+    size_t most;        /* bytes of a message */
+    crew_buffer joined; /* what has come of it */
+    bool failed;        /* there was no memory */
     /* Bytes that the context was given, and those of them that were whole frames. */
     uint64_t given, framed, frame;
     crew_buffer found; /* messages, each behind its head, from found_at on */
@@ -46,7 +50,8 @@ static ssize_t on_recv(wslay_event_context_ptr context, uint8_t *room, size_t si
     struct ws *ws = s->state;
     crew_string bytes = stream_input(s);
     (void)flags;
-    if (!bytes.size || ws->found.size || s->refused) { /* one message at a time, and what came with it */
+    if (!bytes.size || ws->found.size || ws->overflows ||
+        s->refused) { /* one message at a time, and what came with it */
         wslay_event_set_error(context, WSLAY_ERR_WOULDBLOCK);
         return -1;
     }
@@ -86,8 +91,11 @@ static void on_frame(wslay_event_context_ptr context, const struct wslay_event_o
     (void)context;
     ws->frame = length + (ws->client ? HEAD_LEAST : HEAD_LEAST + MASK_SIZE);
     ws->frame += length > UINT16_MAX ? 8 : length > 125 ? 2 : 0; /* no other way is let pass */
-    if (!wslay_is_ctrl_frame(arg->opcode))
-        ws->joins = !arg->fin;
+    ws->in_control = wslay_is_ctrl_frame(arg->opcode);
+    if (ws->in_control)
+        return;
+    ws->joins = !arg->fin;
+    ws->overflows = ws->overflows || length > ws->most - ws->joined.size;
 }
 
 static void on_frame_end(wslay_event_context_ptr context, void *mine)
@@ -102,18 +110,31 @@ static void on_message(wslay_event_context_ptr context, const struct wslay_event
 {
     struct stream *s = mine;
     struct ws *ws = s->state;
-    struct found_head head = { arg->msg_length, arg->opcode == WSLAY_TEXT_FRAME };
+    struct found_head head = { ws->joined.size, arg->opcode == WSLAY_TEXT_FRAME };
     (void)context;
     if (arg->opcode != WSLAY_TEXT_FRAME && arg->opcode != WSLAY_BINARY_FRAME)
         return;
     crew_buffer_append(&ws->found, &head, sizeof head);
-    crew_buffer_append(&ws->found, arg->msg, arg->msg_length);
+    crew_buffer_append(&ws->found, ws->joined.data, ws->joined.size);
+    ws->found.failed = ws->found.failed || ws->joined.failed;
+    crew_buffer_fini(&ws->joined);
+}
+
+/* Fragments are joined here, since wslay would take a piece of memory for each. */
+static void on_chunk(wslay_event_context_ptr context, const struct wslay_event_on_frame_recv_chunk_arg *arg,
+                     void *mine)
+{
+    struct stream *s = mine;
+    (void)context;
+    if (!ws_of(s)->in_control)
+        crew_buffer_append(&ws_of(s)->joined, arg->data, arg->data_length);
 }
 
 static const struct wslay_event_callbacks callbacks = { .recv_callback = on_recv,
                                                         .send_callback = on_send,
                                                         .genmask_callback = on_mask,
                                                         .on_frame_recv_start_callback = on_frame,
+                                                        .on_frame_recv_chunk_callback = on_chunk,
                                                         .on_frame_recv_end_callback = on_frame_end,
                                                         .on_msg_recv_callback = on_message };
 
@@ -130,9 +151,8 @@ static bool has_context(struct stream *s)
         ws->context = NULL;
         return false;
     }
-    const crew_transport_config *config = s->set->config;
-    wslay_event_config_set_max_recv_msg_length(ws->context, ws->client ? config->hard_bytes
-                                                                       : config->limits.message_bytes);
+    wslay_event_config_set_no_buffering(ws->context, 1);
+    wslay_event_config_set_max_recv_msg_length(ws->context, ws->most); /* of a frame, then */
     return true;
 }
 
@@ -150,6 +170,7 @@ static void end(struct stream *s)
     if (!ws)
         return;
     drop_context(ws);
+    crew_buffer_fini(&ws->joined);
     crew_buffer_fini(&ws->found);
     free(ws);
     s->state = NULL;
@@ -161,6 +182,8 @@ crew_status ws_begin(struct stream *s, bool client)
     if (!ws)
         return CREW_NO_MEMORY;
     ws->client = client;
+    ws->most = client ? s->set->config->hard_bytes : s->set->config->limits.message_bytes;
+    s->partial = false;
     s->session = &stream_ws;
     s->state = ws;
     return CREW_OK;
@@ -246,8 +269,10 @@ static bool stays(struct stream *s)
 {
     struct ws *ws = s->state;
     const struct wslay_event_msg ping = { .opcode = WSLAY_PING };
-    if (ws->pinged || ws->closed)
+    if (ws->pinged || ws->closed) {
+        say_close(s, WSLAY_CODE_GOING_AWAY);
         return false;
+    }
     ws->pinged = true;
     return say(s, &ping);
 }
@@ -268,8 +293,12 @@ static void read_frames(struct stream *s)
     struct ws *ws = s->state;
     bool good = has_context(s);
     int error = good ? wslay_event_recv(ws->context) : WSLAY_ERR_NOMEM;
-    if (ws->found.failed)
+    if (ws->found.failed || ws->joined.failed)
         error = WSLAY_ERR_NOMEM;
+    if (ws->overflows) {
+        say_close(s, WSLAY_CODE_MESSAGE_TOO_BIG);
+        good = false;
+    }
     if (error) /* of which wslay says no code to the other end */
         say_close(s, error == WSLAY_ERR_NOMEM ? WSLAY_CODE_INTERNAL_SERVER_ERROR : WSLAY_CODE_PROTOCOL_ERROR);
     good = good && !error;
@@ -295,7 +324,7 @@ static enum stream_found find(struct stream *s, struct stream_span *span)
     }
     if (!ws->found.size && stream_has_input(s) && !ws->closed)
         read_frames(s);
-    stream_keep(s, ws->found.size - ws->found_at + (size_t)(ws->given - ws->framed));
+    stream_keep(s, ws->found.size - ws->found_at + ws->joined.size);
     if (!ws->found.size) {
         if (ws->closed && !s->ended)
             part(s);
