@@ -407,6 +407,7 @@ catch
   call writefile([v:exception], '{self.directory}/error')
 endtry
 call rpcrequest(channel, 'sleep_ms', 1)
+call writefile([string(rpcrequest(channel, 'ask_caller', 'nvim_eval', ['6 * 7']))], '{self.directory}/asked')
 qall!
 """
         with open(self.socket_path("script.vim"), "w", encoding="utf-8") as file:
@@ -417,6 +418,8 @@ qall!
             self.assertIn(file.read().strip(), ("3", "3.0"))
         with open(f"{self.directory}/error", encoding="utf-8") as file:
             self.assertIn("too bad", file.read())
+        with open(f"{self.directory}/asked", encoding="utf-8") as file:
+            self.assertEqual(file.read().strip(), "42")  # it was called back
         self.assertEqual(rpcrew("call", f"unix://{self.path}", "count").out, "1\n")
 
     def test_pynvim_calls_us(self):
@@ -426,6 +429,16 @@ qall!
         done = subprocess.run(["/usr/bin/python3", "-W", "ignore", "-c", code, self.path], timeout=PATIENCE,
                               capture_output=True, text=True, check=False)
         self.assertEqual(done.stdout, "True\n", done.stderr)
+
+    def test_pynvim_is_called_back(self):
+        self.serve("?error=string")
+        code = ("import sys; from pynvim import msgpack_rpc as m; s = m.socket_session(sys.argv[1]);"
+                "got = [];"
+                "def_ = lambda: (got.append(s.request('ask_caller', 'double', [21])), s.stop());"
+                "s.run(lambda name, args: 2 * args[0], lambda *_: None, def_); print(got)")
+        done = subprocess.run(["/usr/bin/python3", "-W", "ignore", "-c", code, self.path], timeout=PATIENCE,
+                              capture_output=True, text=True, check=False)
+        self.assertEqual(done.stdout, "[42]\n", done.stderr)
 
 
 if __name__ == "__main__":

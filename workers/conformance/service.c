@@ -59,6 +59,27 @@ static crew_status peer(crew_call *call)
     return crew_reply_string(call, crew_str(crew_call_peer_name(call)));
 }
 
+/* The caller's own method, called back over its connection. */
+static crew_status ask_caller(crew_call *call)
+{
+    char method[100];
+    crew_client *caller = NULL;
+    crew_result *result = NULL;
+    crew_error why;
+    (void)snprintf(method, sizeof method, "%.*s", CREW_STR(crew_arg_string(call, 0)));
+    crew_status status = crew_call_client(call, &caller, &why);
+    while (status == CREW_OVERLOADED && !crew_call_cancelled(call)) /* another handler is making it */
+        status = crew_call_client(call, &caller, &why);
+    if (status == CREW_OK)
+        status = crew_client_call_value(caller, method, crew_arg(call, 1),
+                                        &(crew_call_options){ .within = call }, &result, &why);
+    status = status == CREW_OK ? crew_reply_value(call, crew_result_value(result))
+                               : crew_fail(call, 1, "the caller: %s", why.message);
+    crew_result_free(result);
+    crew_client_free(caller);
+    return status;
+}
+
 static crew_status sleep_ms(crew_call *call)
 {
     uint64_t ms = crew_arg_uint(call, 0);
@@ -109,6 +130,7 @@ static const crew_method methods[] = {
     { "get_data", get_data, "", "array", "Always [\"hello\", 5]." },
     { "headers", headers, "", "any", "What came beside the message: an object or null." },
     { "peer", peer, "", "string", "Who the caller is, where that is sure." },
+    { "ask_caller", ask_caller, "method:string params:array", "any", "What its caller answers to that call." },
     { "sleep_ms", sleep_ms, "ms:uint", "uint", "Returns ms, after that time." },
     { "fail", fail, "code:int message:string data:any?", "null", "Fails with that error." },
     { "blob", blob, "size:uint", "string", "That many x." },

@@ -39,6 +39,15 @@ CREW_NODISCARD CREW_API crew_status crew_client_new(crew_client **client, const 
  * while another thread uses the client. */
 CREW_API void crew_client_free(crew_client *client);
 
+/* A client that calls whoever called this handler, over the same connection, where that goes both ways:
+ * streams and WebSocket; one-way calls too. For the handler, or kept for later, as a subscriber: calls fail
+ * as CREW_DISCONNECTED once its connection has gone. It is shared by all who ask for it while it lives, and
+ * each frees it. To be freed before its server is. CREW_UNSUPPORTED: this caller cannot be called;
+ * CREW_OVERLOADED: another thread is making or ending it this very moment; CREW_NO_MEMORY, CREW_SYSTEM. */
+struct crew_call;
+CREW_NODISCARD CREW_API crew_status crew_call_client(struct crew_call *call, crew_client **client,
+                                                     crew_error *why);
+
 /* An answer. Its values are read-only, for any thread, until it is freed; it may outlive the client. */
 typedef struct crew_result crew_result;
 /* The result, or NULL when the answer is an error. */

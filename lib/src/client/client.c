@@ -106,12 +106,13 @@ crew_status crew_client_new(crew_client **client, const char *url, const crew_cl
 
 void crew_client_free(crew_client *client)
 {
-    if (!client)
+    if (!client || crew_client_is_shared(client))
         return;
     pthread_mutex_lock(&client->mutex);
     client->closing = true;
     pthread_mutex_unlock(&client->mutex);
     close_links(client, client->link_count);
+    crew_client_leave_back(client);
     crew_table_fini(&client->table);
     (void)pthread_mutex_destroy(&client->mutex);
     free(client->prefix);

@@ -24,6 +24,7 @@ struct crew_client {
     struct crew_link *links;
     size_t link_count;
     struct crew_serving serving;
+    struct crew_back *back; /* crew_call_client's; NULL: a client of its own */
 
     pthread_mutex_t mutex; /* of all below */
     bool closing;          /* nothing is started any more */
@@ -48,6 +49,10 @@ int64_t crew_client_due(const struct crew_pending *call);
 /* Fills in what every error of a call says: method, endpoint, what, and after how long. */
 void crew_client_describe(const crew_client *client, const struct crew_pending *call, crew_status status,
                           crew_executed executed, const char *what, crew_error *why);
+
+/* crew_call_client's: whether others still have it, who then free it; and the end of it. */
+bool crew_client_is_shared(crew_client *client);
+void crew_client_leave_back(crew_client *client);
 
 void crew_pending_free(struct crew_pending *call);
 

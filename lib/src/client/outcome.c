@@ -621,6 +621,8 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
     crew_client *client = client_of(endpoint);
     bool is_open = why->status == CREW_OK;
     pthread_mutex_lock(&client->mutex);
+    if (why->status == CREW_NO_SERVICE && strcmp(crew_url_scheme(endpoint->url), "back") == 0)
+        endpoint->ever_open = false; /* a peer that has gone does not come again */
     link_of(endpoint)->absent = !is_open && !endpoint->ever_open;
     struct crew_pending *ended = is_open ? NULL : settle(link_of(endpoint), false, unsent);
     pthread_mutex_unlock(&client->mutex);

@@ -1,5 +1,6 @@
 #include "server/request.h"
 
+#include "core/back.h"
 #include "server/intake.h"
 
 #include <assert.h>
@@ -237,9 +238,71 @@ static void take_out_copies(struct crew_endpoint *endpoint, crew_list *messages)
     }
 }
 
+/* ---- calls to peers ---- */
+
+static void push(void *endpoint, crew_list *messages)
+{
+    struct crew_endpoint *e = endpoint;
+    crew_status status = crew_queue_push(&e->queue, messages);
+    (void)status; /* the queue has no limit of its own */
+}
+
+static void hold(void *endpoint)
+{
+    atomic_fetch_add(&crew_server_of(endpoint)->refs, 1);
+}
+
+static void release(void *endpoint)
+{
+    crew_server_unref(crew_server_of(endpoint));
+}
+
+static const struct crew_home home = { .push = push, .hold = hold, .release = release };
+
+/* Whether a message is replies, and none of it calls. */
+static bool is_replies(const struct crew_endpoint *endpoint, const crew_message *m)
+{
+    crew_arena arena = { 0 };
+    crew_wire_calls calls = { 0 };
+    crew_string bytes = crew_buffer_string(&m->body);
+    const crew_protocol *protocol = crew_protocol_of(m->content_type, bytes);
+    bool good = protocol &&
+                protocol->decode_calls(bytes, &endpoint->options.limits, &arena, &calls) == CREW_OK &&
+                calls.count;
+    for (size_t i = 0; good && i < calls.count; i++)
+        good = calls.items[i].is_reply;
+    crew_arena_fini(&arena);
+    return good;
+}
+
+/* Takes out what answers calls to peers. */
+static void take_out_replies(struct crew_endpoint *endpoint, crew_list *messages)
+{
+    crew_list all = { 0 };
+    crew_list_move(&all, messages);
+    for (crew_message *m; (m = crew_list_take(&all));) {
+        crew_peer *peer = m->peer;
+        if (peer && !peer->home && peer->takes_calls) {
+            peer->endpoint = endpoint;
+            peer->home = &home;
+        }
+        bool is_ours = peer && atomic_load(&peer->called) && is_replies(endpoint, m);
+        if (is_ours)
+            atomic_fetch_sub(&peer->in_flight, 1); /* it is no call of the peer's */
+        if (!is_ours || !crew_back_deliver(m)) {
+            if (is_ours)
+                atomic_fetch_add(&peer->in_flight, 1);
+            crew_list_append(messages, m);
+        }
+    }
+}
+
 void crew_request_received(struct crew_endpoint *endpoint, crew_list *messages)
 {
     crew_server *server = crew_server_of(endpoint);
+    take_out_replies(endpoint, messages);
+    if (!messages->count)
+        return;
     int64_t deadline_ms = crew_now_ms() + endpoint->options.timeout_ms;
     for (crew_message *m = messages->head; m; m = m->next) {
         crew_intake_charge(endpoint, m);
@@ -272,6 +335,13 @@ void crew_request_sending(struct crew_endpoint *endpoint, crew_list *messages)
     crew_list all = { 0 };
     crew_list_move(&all, messages);
     for (crew_message *m; (m = crew_list_take(&all));) {
+        if (m->kind == CREW_MESSAGE_REQUEST) { /* a call to a peer */
+            if (endpoint->open)
+                crew_list_append(messages, m);
+            else
+                crew_message_free(m);
+            continue;
+        }
         crew_intake_discharge(endpoint, m);
         m->charged = m->reply.size; /* from now on */
         crew_intake_passed(endpoint, m->charged);

@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include "core/back.h"
 #include "server/intake.h"
 #include "server/request.h"
 
@@ -40,6 +41,7 @@ static crew_room room(struct crew_endpoint *endpoint)
 static void gone(struct crew_endpoint *endpoint)
 {
     crew_tokens_raise(&crew_server_of(endpoint)->tokens, false);
+    crew_backs_wake();
 }
 
 /* Those whose connection was lost have gone. */

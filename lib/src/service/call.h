@@ -17,7 +17,7 @@ struct crew_call_group {
     bool batch;                  /* there are several */
     const char *shed;            /* NULL, or the reason why they are not run */
     const atomic_bool *stopping; /* NULL, or: from when this is true, what is not yet run is shed */
-    const crew_peer *peer;       /* who waits for them; NULL: nobody who could go */
+    crew_peer *peer;             /* who waits for them; NULL: nobody who could go */
     atomic_bool adopted;         /* somebody else waits for them, since that one went */
     atomic_bool told;            /* some call was told that nobody waits any more, or not run for that */
     struct crew_tokens *tokens;  /* NULL: nobody stops what runs */

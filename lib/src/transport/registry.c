@@ -3,9 +3,9 @@
 
 /* One line a transport. */
 static const crew_transport *const transports[] = {
-    &crew_amqp, &crew_amqps, &crew_callback,   &crew_cgi,     &crew_exec,    &crew_fcgi, &crew_fcgi_unix,
-    &crew_http, &crew_https, &crew_inproc,     &crew_stdio,   &crew_tcp,     &crew_tls,  &crew_unix,
-    &crew_ws,   &crew_wss,   &crew_zmq_inproc, &crew_zmq_ipc, &crew_zmq_tcp, NULL,
+    &crew_amqp,      &crew_amqps, &crew_back,  &crew_callback,   &crew_cgi,     &crew_exec,    &crew_fcgi,
+    &crew_fcgi_unix, &crew_http,  &crew_https, &crew_inproc,     &crew_stdio,   &crew_tcp,     &crew_tls,
+    &crew_unix,      &crew_ws,    &crew_wss,   &crew_zmq_inproc, &crew_zmq_ipc, &crew_zmq_tcp, NULL,
 };
 
 const crew_transport *crew_transport_at(size_t index)

@@ -61,6 +61,7 @@ crew_status stream_worker_adopt(struct stream_worker *w, int in, int out, crew_e
     if (s->tls || !w->set.tls)
         s->peer = crew_peer_new(s);
     if (s->peer) {
+        s->peer->takes_calls = s->session == &stream_plain;
         if (s->tls) /* until it is known, it has its time */
             stream_begin(s);
         return CREW_OK;
@@ -204,7 +205,7 @@ void stream_worker_unlisten(void *state)
 static bool may_take(const struct stream *s, const crew_room *room)
 {
     bool fits = s->found == STREAM_MORE || s->span.size <= CREW_RESERVE_BYTES;
-    return crew_room_is_left(room) ||
+    return crew_room_is_left(room) || crew_peer_is_expected(s->peer) ||
            (room->reserve && fits && atomic_load(&s->peer->in_flight) < room->each);
 }
 
@@ -472,6 +473,12 @@ crew_status stream_worker_send(void *state, crew_list *messages)
         if (s)
             stream_wants_a_turn(s); /* it may have been the last */
         crew_status status = CREW_DISCONNECTED;
+        if (m->kind == CREW_MESSAGE_REQUEST) { /* who has gone, and who does not read, is told by that */
+            if (s && !s->gone && stream_queue(s, m->content_type, crew_buffer_string(&m->body)) != CREW_OK)
+                cut(w, s, CREW_NO_MEMORY, "no memory");
+            crew_message_give(w->set.config->messages, m);
+            continue;
+        }
         if (s && !s->gone)
             status = s->session->answer(s, m, &w->fresh);
         if (status == CREW_OK)
@@ -484,7 +491,7 @@ crew_status stream_worker_send(void *state, crew_list *messages)
     place_fresh(w);
     for (struct stream *s = w->set.round, *next; s; s = next) {
         next = s->next_round;
-        if (stream_owed(s) > w->send_bytes && s->messages.count > 1)
+        if (stream_owed(s) > w->send_bytes && s->messages.count != 1) /* one answer may have more */
             cut(w, s, CREW_LIMIT, "it does not read its answers");
     }
     return CREW_OK;

@@ -89,6 +89,7 @@ static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *size,
 }
 
 /* Nobody is there to be asked. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): OpenSSL's */
 static int no_passphrase(char *room, int size, int writes, void *mine)
 {
     (void)room;

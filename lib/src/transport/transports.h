@@ -6,6 +6,7 @@
 
 extern const crew_transport crew_amqp;
 extern const crew_transport crew_amqps;
+extern const crew_transport crew_back;
 extern const crew_transport crew_callback;
 extern const crew_transport crew_cgi;
 extern const crew_transport crew_exec;

@@ -185,6 +185,8 @@ crew_status ws_begin(struct stream *s, bool client)
     ws->most = client ? s->set->config->hard_bytes : s->set->config->limits.message_bytes;
     s->partial = false;
     s->session = &stream_ws;
+    if (s->peer)
+        s->peer->takes_calls = true;
     s->state = ws;
     return CREW_OK;
 }

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 struct crew_peer;
+struct crew_home;
 
 /* What becomes of the requests that a worker has taken and not started when it stops. */
 typedef enum crew_requeue {
@@ -33,8 +34,14 @@ typedef struct crew_peer {
     char *name;       /* who it is, where that is sure; NULL: not known. From malloc; set by its transport
                          before its first message is given, and then the same */
     atomic_size_t in_flight; /* calls taken from it and not settled; the core's */
-    crew_requeue requeue;    /* what it sent, when the worker stops; the core's */
-    bool shared;             /* many callers are behind it, who are not told apart; the core's */
+    bool takes_calls;        /* its transport carries calls to it: send takes CREW_MESSAGE_REQUEST */
+    atomic_size_t expects;   /* answers of it that somebody here waits for: they are taken without room */
+    atomic_bool called;      /* somebody here calls it; the core's, as what follows is */
+    const struct crew_home *home; /* whose peer it is, */
+    void *endpoint;               /* and where */
+    uint32_t last_id;             /* of calls to it */
+    crew_requeue requeue;         /* what it sent, when the worker stops; the core's */
+    bool shared;                  /* many callers are behind it, who are not told apart; the core's */
     struct crew_turn turn;
 } crew_peer;
 

@@ -153,7 +153,14 @@ typedef struct crew_room {
     size_t each;
 } crew_room;
 
-enum { CREW_RESERVE_BYTES = 64 << 10 };
+/* small: in bytes; in flight of a peer whose answer is waited for, since that may be behind its requests. */
+enum { CREW_RESERVE_BYTES = 64 << 10, CREW_EXPECTED_MOST = 256 };
+
+/* Whether messages of the peer are taken without room, lest those who wait for its answer wait for ever. */
+static inline bool crew_peer_is_expected(const crew_peer *peer)
+{
+    return peer && atomic_load(&peer->expects) && atomic_load(&peer->in_flight) < CREW_EXPECTED_MOST;
+}
 
 static inline bool crew_room_is_left(const crew_room *room)
 {
@@ -170,7 +177,7 @@ static inline bool crew_room_take(crew_room *room, crew_peer *peer, size_t bytes
     } else if (peer && room->reserve && bytes <= CREW_RESERVE_BYTES &&
                atomic_load(&peer->in_flight) < room->each) {
         room->reserve--;
-    } else {
+    } else if (!crew_peer_is_expected(peer)) {
         return false;
     }
     if (peer)
@@ -197,8 +204,9 @@ struct crew_transport_ops {
 
     /* Worker: takes all settlements, of requests that this opening gave, sends the answers, and gives the
      * messages to config->messages when they are done with (9). A settlement whose peer has gone is dropped.
-     * Client: takes requests, as many as can be written now; while it leaves some, ready is false (3, 4).
-     * Writes all there is in as few system calls as can be. */
+     * Where a peer takes_calls, also takes calls to it (CREW_MESSAGE_REQUEST, in body), which are written in
+     * their order, and not told of. Client: takes requests, as many as can be written now; while it leaves
+     * some, ready is false (3, 4). Writes all there is in as few system calls as can be. */
     crew_status (*send)(void *state, crew_list *messages);
 
     /* Worker: appends requests, with body, mine, content_type, deadline_ms, one_way, headers, origin and
