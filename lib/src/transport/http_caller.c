@@ -28,7 +28,6 @@ enum {
     CONNECTING_MOST = 16,
     AGAIN_MS = 1000, /* after a connection that was refused while others stand */
     BUSY_TICK_MS = 250,
-    CLOSE_TICK_MS = 10,
     BEARER_MOST = 16 << 10
 };
 
@@ -665,12 +664,15 @@ static void flush_all(struct caller *c, unsigned linger_ms)
     while (waits && crew_now_ms() < until_ms && !crew_transport_is_hurried(c->set.config)) {
         waits = false;
         for (struct stream *s = c->set.streams; s; s = s->next) {
-            s->writable = s->writable || stream_unwritten(s);
+            s->writable = s->writable || stream_owed(s);
             stream_flush(s);
-            waits = waits || (stream_unwritten(s) && !s->gone);
+            if (!stream_owed(s) && !s->closing && !s->gone)
+                stream_shut(s);
+            stream_discard(s);
+            waits = waits || (!s->gone && (stream_owed(s) || stream_unconfirmed(s)));
         }
         if (waits)
-            (void)poll(NULL, 0, CLOSE_TICK_MS);
+            (void)poll(NULL, 0, 1);
     }
 }
 

@@ -14,6 +14,7 @@
 
 enum {
     EVENTS = 64,
+    DISCARDS_MOST = 64,
     COMPACT_BYTES = 64 << 10 /* taken or written, before what is behind is moved to the front */
 };
 
@@ -503,6 +504,14 @@ void stream_shut(struct stream *s)
         tls_shut(s->tls);
     if (s->out_is_socket)
         (void)shutdown(s->out, SHUT_WR);
+}
+
+void stream_discard(const struct stream *s)
+{
+    char nothing[4096];
+    for (int i = 0; s->in_is_socket && i < DISCARDS_MOST; i++)
+        if (recv(s->in, nothing, sizeof nothing, MSG_DONTWAIT) <= 0)
+            return;
 }
 
 /* A connection that was reset confirms nothing any more, and its bytes still count as not confirmed. */

@@ -196,6 +196,8 @@ static inline size_t stream_owed(const struct stream *stream)
 
 /* It is closing: no more is written, and the other end reads its end. */
 void stream_shut(struct stream *stream);
+/* Throws away what comes: unread, it would make closing a reset, which takes what is on its way with it. */
+void stream_discard(const struct stream *stream);
 /* Bytes that the other end's kernel has not confirmed; 0 if that is not known. */
 int stream_unconfirmed(const struct stream *stream);
 

@@ -203,6 +203,14 @@ void stream_caller_close(void *state, unsigned linger_ms, crew_list *unsent)
         if (stream_owed(s))
             (void)poll(&(struct pollfd){ .fd = s->out, .events = POLLOUT }, 1, CLOSE_TICK_MS);
     }
+    if (!s->gone && !s->ended)
+        stream_shut(s);
+    while (!s->gone && stream_unconfirmed(s) && crew_now_ms() < until_ms &&
+           !crew_transport_is_hurried(c->set.config)) {
+        stream_discard(s);
+        (void)poll(NULL, 0, 1);
+    }
+    stream_discard(s);
     crew_list_free(&c->events);
     crew_list_free(&c->unconfirmed);
     stream_free(s);

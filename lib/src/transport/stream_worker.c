@@ -520,10 +520,7 @@ static void linger(struct stream_worker *w, int64_t until_ms, bool shut)
         for (struct stream *s = w->set.streams; s; s = s->next) {
             s->writable = true;
             stream_flush(s);
-            char nothing[4096];
-            for (int i = 0; s->in_is_socket && i < FINISH_READS; i++)
-                if (recv(s->in, nothing, sizeof nothing, MSG_DONTWAIT) <= 0)
-                    break;
+            stream_discard(s);
             waits = waits || lingers(s, shut);
         }
         if (waits)
