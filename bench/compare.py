@@ -2,7 +2,7 @@
 and the ratios.
 
 usage: compare.py [--against BIN NAME] BIN [SECONDS [ROUNDS [PATHS]]]
-       BIN: where the programs are; PATHS: amqp,zmq,tcp,unix,http,ws; --against: beside another build of rpcrew, called NAME, instead
+       BIN: where the programs are; PATHS: amqp,zmq,tcp,unix,tls,http,ws; --against: beside another build of rpcrew, called NAME, instead
 """
 import json
 import os
@@ -258,6 +258,23 @@ def bench_ws(programs, rival, room, seconds, rounds):
             side.end()
 
 
+def bench_tls(programs, rival, room, seconds, rounds):
+    """Beside our tcp, and, one at a time, beside sockets that only pass bytes."""
+    own = f"certfile={room}/server.pem&keyfile={room}/server.key&cacertfile={room}/ca.pem"
+    subprocess.run(["sh", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "support", "certificates.sh"), room],
+                   check=True)
+    sides = [own_side("rpcrew", programs, f"tls://127.0.0.1:{free_port()}?{own}", os.path.join(room, "tls"))]
+    try:
+        if rival:
+            sides.append(own_side(rival[1], rival[0], f"tls://127.0.0.1:{free_port()}?{own}", os.path.join(room, "tls-rival")))
+        else:
+            sides.append(own_side("rpcrew, tcp", programs, f"tcp://127.0.0.1:{free_port()}", os.path.join(room, "tls-tcp")))
+        compare("tls, JSON", sides, seconds, rounds)
+    finally:
+        for side in sides:
+            side.end()
+
+
 def main(words):
     rival = None
     if words[0] == "--against":
@@ -265,12 +282,12 @@ def main(words):
         words = words[3:]
     programs = os.path.join(words[0], "")
     seconds, rounds = float(words[1]) if len(words) > 1 else 1, int(words[2]) if len(words) > 2 else 5
-    paths = words[3].split(",") if len(words) > 3 else ["amqp", "zmq", "tcp", "unix", "http", "ws"]
+    paths = words[3].split(",") if len(words) > 3 else ["amqp", "zmq", "tcp", "unix", "tls", "http", "ws"]
     room = tempfile.mkdtemp(prefix="rpcrew-bench-")
     exit_on_signals()
     try:
         for path in paths:
-            {"amqp": bench_amqp, "zmq": bench_zmq, "http": bench_http, "ws": bench_ws, "tcp": partial(bench_streams, "tcp"),
+            {"amqp": bench_amqp, "zmq": bench_zmq, "http": bench_http, "ws": bench_ws, "tls": bench_tls, "tcp": partial(bench_streams, "tcp"),
              "unix": partial(bench_streams, "unix")}[path](programs, rival, room, seconds, rounds)
     finally:
         shutil.rmtree(room, ignore_errors=True)

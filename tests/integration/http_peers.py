@@ -680,6 +680,58 @@ def adds(handler, body):
     handler.say(200, json.dumps({"jsonrpc": "2.0", "result": sum(call["params"]), "id": call["id"]}).encode())
 
 
+class Proxy(threading.Thread):
+    """One that passes bytes on, for who knows its password."""
+
+    def __init__(self, password=None):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.password = password
+        self.asked = []
+        self.start()
+
+    def url(self, user=""):
+        return f"http%3A%2F%2F{user}127.0.0.1%3A{self.listener.getsockname()[1]}"
+
+    def run(self):
+        while True:
+            try:
+                threading.Thread(target=self.serve, args=(self.listener.accept()[0],), daemon=True).start()
+            except OSError:
+                return
+
+    def serve(self, client):
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        self.asked.append(head.split()[1].decode())
+        if self.password and f"Proxy-Authorization: Basic {base64.b64encode(self.password).decode()}".encode() not in head:
+            client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            client.close()
+            return
+        host, _, port = self.asked[-1].rpartition(":")
+        try:
+            server = socket.create_connection((host, int(port)))
+        except OSError:
+            client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            client.close()
+            return
+        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        other = threading.Thread(target=self.copy, args=(server, client), daemon=True)
+        other.start()
+        self.copy(client, server)
+        other.join()
+
+    @staticmethod
+    def copy(one, other):
+        try:
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
 class OurCaller(Case):
     def service(self, script=adds):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
@@ -704,6 +756,24 @@ class OurCaller(Case):
         self.assertNotIn("Authorization", fields)
         self.assertLessEqual(int(fields["Rpcrew-Timeout-Ms"]), 30000)
         self.assertEqual(json.loads(body)["params"], [1, 2])
+
+    def test_through_a_proxy(self):
+        proxy = Proxy(b"me:pa@ss")
+        self.addCleanup(proxy.listener.close)
+        for scheme in "http", "ws":
+            url = f"{scheme}://127.0.0.1:{free_port()}/"
+            self.worker("conformance", "--listen", url)
+            proxy.asked.clear()
+            lines = "".join(f'{{"method":"add","params":[{i},1]}}\n' for i in range(50))
+            got = rpcrew("batch", "-c", "5", f"{url}?proxy={proxy.url('me%3Apa%2540ss%40')}", stdin=lines)
+            self.assertEqual((got.code, len(got.out.splitlines())), (0, 50), got.out + got.err)
+            self.assertEqual(set(proxy.asked), {url.split("/")[2]})
+            got = rpcrew("call", "-t", "5", f"{url}?proxy={proxy.url()}", "add", "1", "2")
+            self.assertIn("the proxy: HTTP 407", got.err)
+        got = rpcrew("call", f"http://127.0.0.1:1/?proxy={proxy.url('me%3Apa%2540ss%40')}", "add", "1", "2")
+        self.assertNotIn("pa%2540ss", got.err)
+        self.assertIn("the proxy: HTTP 502", got.err)
+        self.assertIn("proxy wants http://host:port", rpcrew("call", "http://a/?proxy=socks5%3A%2F%2Fb", "m").err)
 
     def test_credentials(self):
         server = self.service()

@@ -11,6 +11,7 @@ import time
 
 import requests
 import websocket
+from http_peers import Proxy
 from stream_peers import read_all
 from support import PATIENCE, Case, eventually, free_port, main, request, rpcrew
 
@@ -85,6 +86,16 @@ class Callers(Tls):
             self.assertEqual(worker.process.wait(PATIENCE) != 0, True)
             self.assertIn(words, worker.text())
 
+
+    def test_through_a_proxy(self):
+        proxy = Proxy()
+        self.addCleanup(proxy.listener.close)
+        for scheme in "https", "wss":
+            self.serve(scheme)
+            lines = "".join(f'{{"method":"add","params":[{i},1]}}\n' for i in range(50))
+            got = rpcrew("batch", "-c", "5", f"{self.url}?{self.trust()}&proxy={proxy.url()}", stdin=lines)
+            self.assertEqual((got.code, len(got.out.splitlines())), (0, 50), got.out + got.err)
+            self.assertIn(f"127.0.0.1:{self.port}", proxy.asked)
 
     def test_a_further_connection_that_does_not_greet_is_given_up(self):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

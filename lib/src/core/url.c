@@ -209,11 +209,20 @@ static const char *redact(crew_arena *arena, const char *text)
         text = at;
     }
     /* What an option hands on to others may be a key of theirs. */
-    for (const char *query; (query = strstr(text, "query=")); text += strcspn(text, "&")) {
-        query += strlen("query=");
+    static const char *const keys[] = { "query=", "proxy=" };
+    for (;;) {
+        const char *query = NULL;
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+            const char *found = strstr(text, keys[i]);
+            if (found && (!query || found < query))
+                query = found;
+        }
+        if (!query)
+            break;
+        query = strchr(query, '=') + 1;
         crew_buffer_append(&out, text, (size_t)(query - text));
         crew_buffer_text(&out, "***");
-        text = query;
+        text = query + strcspn(query, "&");
     }
     crew_buffer_text(&out, text);
     return crew_buffer_move(&out, arena).data;

@@ -58,7 +58,8 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
         if (!*crew_url_host(url, i))
             return crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': wants a host%s", crew_url_text(url),
                                   server ? ", '*' for all" : "");
-    return http_is_secure(url) ? tls_check(url, server, why) : CREW_OK;
+    crew_status status = server ? CREW_OK : proxy_check(url, why);
+    return status == CREW_OK && http_is_secure(url) ? tls_check(url, server, why) : status;
 }
 
 #define OPTIONS                                                                     \

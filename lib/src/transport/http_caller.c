@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "transport/dial.h"
 #include "transport/http_message.h"
+#include "transport/proxy.h"
 #include "transport/stream.h"
 
 #include <errno.h>
@@ -38,7 +39,8 @@ struct connection {
     struct caller *caller;
     struct stream *stream;
     crew_peer *peer;
-    bool connecting, busy, begun;
+    bool connecting, busy;
+    struct proxy *proxy; /* the way through it; NULL: there is none to go through any more */
     struct http_message in;
     /* the call that it is busy with */
     uint32_t correlation;
@@ -234,6 +236,14 @@ static void become_idle(struct connection *k)
     begin(k);
 }
 
+static void drop_proxy(struct connection *k)
+{
+    if (k->proxy)
+        proxy_end(k->proxy);
+    free(k->proxy);
+    k->proxy = NULL;
+}
+
 static void close_connection(struct connection *k)
 {
     struct caller *c = k->caller;
@@ -243,6 +253,7 @@ static void close_connection(struct connection *k)
     c->busy -= k->busy;
     stream_free(k->stream);
     http_end(&k->in);
+    drop_proxy(k);
     if (was_busy)
         crew_transport_gone(c->set.config, k->peer);
     crew_peer_release(k->peer);
@@ -306,7 +317,12 @@ static bool connect_one(struct caller *c)
         close(fd);
         return false;
     }
-    return add_connection(c, fd, tls, true, &why) != NULL;
+    struct connection *k = add_connection(c, fd, tls, true, &why);
+    if (k && proxy_is_wanted(c->set.config->url) && !(k->proxy = calloc(1, sizeof *k->proxy))) {
+        close_connection(k);
+        return false;
+    }
+    return k != NULL;
 }
 
 /* It has been told that connecting is over. */
@@ -320,6 +336,15 @@ static void conclude_connecting(struct connection *k)
         error = ECONNREFUSED;
     if (!error && !k->stream->writable)
         return; /* not yet */
+    int through = error || !k->proxy
+                      ? 1
+                      : proxy_greet(k->proxy, k->stream->in, c->set.config->url, c->set.config->host,
+                                    http_port(c->set.config->url, c->set.config->host));
+    if (through == 0)
+        return;
+    if (through < 0)
+        error = ECONNREFUSED;
+    drop_proxy(k);
     int how = error || !k->stream->tls ? 1 : tls_shake_hands(k->stream->tls);
     if (how < 0)
         error = errno;
@@ -350,7 +375,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     if (status == CREW_OK && http_is_secure(config->url))
         fd = tls_dial(config, port, TLS_ALPN_HTTP, &tls, why);
     else if (status == CREW_OK)
-        fd = dial_tcp(host, port, config->connect_timeout_ms, config->opening, why);
+        fd = proxy_dial(config, port, why);
     if (fd < 0) {
         crew_buffer_fini(&c->head);
         return why->status;

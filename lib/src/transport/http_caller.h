@@ -2,6 +2,8 @@
 #ifndef TRANSPORT_HTTP_CALLER_H
 #define TRANSPORT_HTTP_CALLER_H
 
+#include "transport/proxy.h"
+
 #include <rpcrew/impl/transport.h>
 
 extern const struct crew_transport_ops http_caller_ops;
@@ -17,7 +19,7 @@ bool http_is_secure(const crew_url *url);
 unsigned http_port(const crew_url *url, size_t host);
 
 #define HTTP_CALLER_OPTIONS                                                                          \
-    { "query", NULL, 0, 0, "caller: what the path ends with, behind a '?'" },                        \
+    PROXY_OPTION, { "query", NULL, 0, 0, "caller: what the path ends with, behind a '?'" },          \
         { "bearer_file", NULL, 0, 0, "caller: a file whose text is sent as Authorization: Bearer" }, \
         { "keep_ms", NULL, 0, 3600000, "caller: how long a connection without calls is kept" }
 

@@ -2,7 +2,7 @@
  * since a caller may take back what it has not written. */
 #include "transport/tls.h"
 
-#include "transport/dial.h"
+#include "transport/proxy.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -377,7 +377,7 @@ int tls_dial(const crew_transport_config *config, unsigned port, const char *alp
     crew_status status = CREW_OK;
     if (!context)
         return -1;
-    int fd = dial_tcp(host, port, config->connect_timeout_ms, config->opening, why);
+    int fd = proxy_dial(config, port, why);
     struct tls *tls = fd < 0 ? NULL : tls_new(context, fd);
     if (tls)
         status = tls_connect(tls, config, until_ms, why);

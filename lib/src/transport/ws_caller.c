@@ -1,8 +1,8 @@
 /* Opening asks the service to go on as WebSocket, and then the connection is a stream like others. */
 #include "transport/ws_caller.h"
 
-#include "transport/dial.h"
 #include "transport/http_caller.h"
+#include "transport/proxy.h"
 #include "transport/ws_session.h"
 
 #include <errno.h>
@@ -123,8 +123,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     struct hand h = { .until_ms = crew_now_ms() + config->connect_timeout_ms };
     unsigned port = http_port(config->url, config->host);
     h.fd = http_is_secure(config->url) ? tls_dial(config, port, TLS_ALPN_HTTP, &h.tls, why)
-                                       : dial_tcp(crew_url_host(config->url, config->host), port,
-                                                  config->connect_timeout_ms, config->opening, why);
+                                       : proxy_dial(config, port, why);
     if (h.fd < 0)
         return why->status;
     crew_status status = shake_hands(&h, config, why);
