@@ -90,13 +90,12 @@ static void pop(struct session *h)
     free(e);
 }
 
-/* Nobody reads answers any more: so nothing is asked. */
+/* Nobody reads answers any more. */
 static void drop(struct stream *s)
 {
-    struct session *h = session_of(s);
+    struct session *h = s->state;
     if (!h)
         return;
-    h->broken = true;
     stream_keep_answers(s, 0);
     for (; h->first; pop(h)) {
         crew_message *m = h->first->message;

@@ -350,7 +350,7 @@ static enum turn take_turn(struct stream_worker *w, struct stream *s, crew_list 
     bool more = !s->ended && (s->readable || stream_has_input(s));
     if (turn == LEAVES && more && !s->waits && stream_owed(s) <= HELD_BYTES)
         return STAYS; /* that was all that held it back */
-    bool over = turn == LEAVES && s->ended && !stream_has_input(s) && !stream_owed(s) &&
+    bool over = turn == LEAVES && s->ended && !stream_has_input(s) && (s->gone || !stream_owed(s)) &&
                 !atomic_load(&s->peer->in_flight);
     if (!over)
         return turn;
