@@ -14,20 +14,19 @@ static void free_back(struct crew_back *back)
     free(back);
 }
 
-/* Under the lock, but for making the client, which may wait: meanwhile it is nobody's to find. */
-static crew_status make(crew_call *call, crew_peer *peer, struct crew_back **out, crew_error *why)
+/* NULL without memory. */
+static struct crew_back *make(const crew_call *call, crew_peer *peer)
 {
     struct crew_back *back = calloc(1, sizeof *back);
     if (!back)
-        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+        return NULL;
     *back = (struct crew_back){ .peer = crew_peer_hold(peer),
                                 .home = peer->home,
                                 .endpoint = peer->endpoint,
                                 .protocol = call->group->protocol,
                                 .holds = 1 };
     back->home->hold(back->endpoint);
-    *out = back;
-    return CREW_OK;
+    return back;
 }
 
 crew_status crew_call_client(crew_call *call, crew_client **client, crew_error *why)
@@ -48,16 +47,16 @@ crew_status crew_call_client(crew_call *call, crew_client **client, crew_error *
         crew_backs_unlock();
         return crew_error_set(why, CREW_OVERLOADED, "its client is being made or ended: try again");
     }
-    crew_status status = make(call, peer, &back, why);
-    if (status == CREW_OK)
+    back = make(call, peer); /* its client may take a while: meanwhile it is nobody's to use */
+    if (back)
         crew_back_add(back);
     crew_backs_unlock();
-    if (status != CREW_OK)
-        return status;
+    if (!back)
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     crew_back_url(back, url);
     const crew_client_options options = { .protocol = back->protocol->name };
     crew_client *made = NULL;
-    status = crew_client_new(&made, url, &options, why);
+    crew_status status = crew_client_new(&made, url, &options, why);
     crew_backs_lock();
     if (status == CREW_OK) {
         made->back = back;

@@ -141,6 +141,16 @@ static crew_status lose(struct stream *s, struct session *h)
     return CREW_NO_MEMORY;
 }
 
+/* Tells a client that waits for it to go on, if it is its turn. */
+static crew_status put_continue(struct stream *s, struct session *h)
+{
+    if (h->first || !h->owes_continue)
+        return CREW_OK;
+    h->owes_continue = false;
+    crew_buffer_text(stream_output(s), "HTTP/1.1 100 Continue\r\n\r\n");
+    return stream_queued(s) == CREW_OK ? CREW_OK : lose(s, h);
+}
+
 /* Puts what has its turn now. */
 static crew_status put_ready(struct stream *s, struct session *h, crew_list *done)
 {
@@ -156,14 +166,8 @@ static crew_status put_ready(struct stream *s, struct session *h, crew_list *don
         stream_keep_answers(s, s->kept_answers - e->bytes.size);
         pop(h);
     }
-    if (!h->first && h->owes_continue) {
-        h->owes_continue = false;
-        crew_buffer_text(stream_output(s), "HTTP/1.1 100 Continue\r\n\r\n");
-        if (stream_queued(s) != CREW_OK)
-            return lose(s, h);
-    }
     s->waits = h->count >= EXCHANGES_MOST;
-    return CREW_OK;
+    return put_continue(s, h);
 }
 
 /* Where an exchange's answer is written to. */
@@ -218,7 +222,8 @@ static enum stream_found answer_here(struct stream *s, struct session *h)
     if (e)
         http_write_own(shared_of(s), &e->asker, &h->verdict, answer_place(s, e));
     conclude(s, h);
-    if (!e || settle(s, e, NULL, NULL) != CREW_OK)
+    crew_list none = { 0 }; /* what is behind this one is not answered yet */
+    if (!e || settle(s, e, NULL, &none) != CREW_OK)
         (void)lose(s, h);
     if (closes)
         stream_refuse(s);
@@ -243,7 +248,7 @@ static bool goes_on(struct stream *s, struct session *h)
     bool asks = http_list_has(http_field(in, "expect"), "100-continue") && in->parser.http_minor;
     if (h->verdict.wish == HTTP_CALLS) {
         h->owes_continue = asks;
-        return put_ready(s, h, NULL) == CREW_OK;
+        return put_continue(s, h) == CREW_OK;
     }
     in->discards = true;
     bool is_small = !in->chunked && (in->length == UINT64_MAX || in->length <= DISCARDED_MOST);
