@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LINE_MOST = 1 << 20, CALLS_MOST = 100 };
+enum { LINE_MOST = 1 << 20, CALLS_MOST = 100, OUT_MOST = 1 << 20 };
 
 static int64_t counted;
 
@@ -55,9 +55,12 @@ static crew_bytes answer(crew_string line)
 static void on_read(struct bufferevent *connection, void *unused)
 {
     struct evbuffer *in = bufferevent_get_input(connection);
+    const struct evbuffer *out = bufferevent_get_output(connection);
     size_t size;
     (void)unused;
-    for (char *line; (line = evbuffer_readln(in, &size, EVBUFFER_EOL_CRLF)); free(line)) {
+    for (char *line;
+         evbuffer_get_length(out) < OUT_MOST && (line = evbuffer_readln(in, &size, EVBUFFER_EOL_CRLF));
+         free(line)) {
         crew_bytes bytes = answer((crew_string){ line, size });
         if (bytes.size) {
             (void)bufferevent_write(connection, bytes.data, bytes.size);
@@ -65,15 +68,30 @@ static void on_read(struct bufferevent *connection, void *unused)
         }
         crew_bytes_free(&bytes);
     }
-    if (evbuffer_get_length(in) > LINE_MOST)
+    if (evbuffer_get_length(out) >= OUT_MOST) /* who does not read is not read, until on_write */
+        (void)bufferevent_disable(connection, EV_READ);
+    else if (evbuffer_get_length(in) > LINE_MOST)
         bufferevent_free(connection);
+}
+
+/* All is written: what waited for that goes on. */
+static void on_write(struct bufferevent *connection, void *has_ended)
+{
+    if (has_ended) {
+        bufferevent_free(connection);
+    } else if (!(bufferevent_get_enabled(connection) & EV_READ)) {
+        (void)bufferevent_enable(connection, EV_READ);
+        on_read(connection, NULL);
+    }
 }
 
 static void on_event(struct bufferevent *connection, short events, void *unused)
 {
     (void)unused;
-    if (events & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
+    if (events & BEV_EVENT_ERROR || !evbuffer_get_length(bufferevent_get_output(connection)))
         bufferevent_free(connection);
+    else if (events & BEV_EVENT_EOF) /* whoever has said all still wants the answers */
+        bufferevent_setcb(connection, NULL, on_write, on_event, connection);
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int size,
@@ -86,7 +104,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     (void)unused;
     if (!connection)
         return;
-    bufferevent_setcb(connection, on_read, NULL, on_event, NULL);
+    bufferevent_setcb(connection, on_read, on_write, on_event, NULL);
     (void)bufferevent_enable(connection, EV_READ | EV_WRITE);
 }
 

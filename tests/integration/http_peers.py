@@ -156,8 +156,8 @@ class Requests(Http):
                 got = session.post(self.url, json={"jsonrpc": "2.0", "method": "add", "params": [i, 1], "id": i},
                                    timeout=PATIENCE)
                 self.assertEqual(got.json()["result"], i + 1)
-            pool = session.get_adapter(self.url).poolmanager.connection_from_url(self.url)
-            self.assertEqual(pool.num_connections, 1)
+            pools = session.get_adapter(self.url).poolmanager.pools
+            self.assertEqual([pools[key].num_connections for key in pools.keys()], [1])
         self.assertIsNone(worker.process.poll())
 
     def test_the_fields_reach_the_handler(self):
@@ -889,6 +889,26 @@ class OurCaller(Case):
             got = rpcrew("notify", self.url, "update", "1")
             self.assertEqual(got.code != 0, bool(code), (status, got.err))
             self.assertNotIn("id", json.loads(server.seen[0][2]))
+
+    def test_who_speaks_first_is_not_tried_again_and_again(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        count = []
+
+        def serve():
+            while True:
+                try:
+                    connection = listener.accept()[0]
+                except OSError:
+                    return
+                count.append(connection)
+                connection.sendall(b"220 smtp.example ESMTP\r\n")
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        self.addCleanup(lambda: [one.close() for one in count])
+        got = rpcrew("call", "-t", "3", f"http://127.0.0.1:{listener.getsockname()[1]}/", "add", "1", "2")
+        self.assertNotEqual(got.code, 0)
+        self.assertLess(len(count), 20)
 
     def test_rubbish_says_what_it_is(self):
         def rubbish(handler, _):

@@ -210,6 +210,9 @@ class Records(Case):
             return int(content.split()[1])
         self.assertEqual(status(whole(1, call, X="y" * 3000), "?head_bytes=2000"), 431)
         self.assertEqual(status(whole(1, b" " * 2000), "?max_bytes=1000"), 413)
+        self.assertEqual(status(record(1, 1, b"\0\1\1" + b"\0" * 5) + record(4, 1, params(REQUEST_METHOD="POST", REQUEST_URI="/x", CONTENT_LENGTH="500")) +
+                                record(4, 1) + record(5, 1, call) + record(5, 1)), 400)
+        self.assertEqual(status(record(1, 1, b"\0\1\1" + b"\0" * 5) + record(5, 1) + record(4, 1)), 400)
         self.assertEqual(status(record(1, 1, b"\0\1\1" + b"\0" * 5) + record(4, 1, b"\xff\xff\xff\xffx") + record(4, 1) + record(5, 1)), 400)
         self.assertEqual(status(record(1, 1, b"\0\1\1" + b"\0" * 5) + record(4, 1) + record(5, 1)), 400)
         self.assertEqual(self.exchange(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", half=False), [])

@@ -422,6 +422,35 @@ qall!
             self.assertEqual(file.read().strip(), "42")  # it was called back
         self.assertEqual(rpcrew("call", f"unix://{self.path}", "count").out, "1\n")
 
+    def test_a_caller_that_leaves_amid_a_call_back_holds_nothing(self):
+        worker = self.serve()
+        for half in False, True:
+            connection = self.connect()
+            for i in range(64):
+                connection.sendall(request("ask_caller", ["m", [1]], i) + b"\n")
+            self.assertIn(b'"method":"m"', connection.recv(4096))
+            if half:
+                connection.shutdown(socket.SHUT_WR)
+                self.assertIn(b"the caller", read_all(connection))  # each is answered that it cannot be
+            else:
+                connection.close()
+            self.still_serves()
+        before = time.monotonic()
+        self.assertEqual(worker.stop(), 0)
+        self.assertLess(time.monotonic() - before, 5)
+
+    def test_an_answer_that_comes_late_ends_nobody_s_call(self):
+        self.serve()
+        connection = self.connect()
+        lines = connection.makefile("rb")
+        connection.sendall(request("ask_caller", ["m", [1]], 7) + b"\n")
+        call = json.loads(lines.readline())
+        answer = json.dumps({"jsonrpc": "2.0", "result": 5, "id": call["id"]}).encode() + b"\n"
+        connection.sendall(answer + answer)
+        self.assertEqual(json.loads(lines.readline()), {"jsonrpc": "2.0", "result": 5, "id": 7})
+        connection.sendall(answer + request("add", [1, 2], call["id"]) + b"\n")
+        self.assertEqual(json.loads(lines.readline()), {"jsonrpc": "2.0", "result": 3, "id": call["id"]})
+
     def test_pynvim_calls_us(self):
         self.serve("?error=string")
         code = ("import sys; from pynvim import msgpack_rpc as m; s = m.socket_session(sys.argv[1]);"

@@ -10,11 +10,14 @@ new_key() {
 certify() { # NAME SUBJECT NAMES [OPTIONS…]
     name=$1 subject=$2 names=$3
     shift 3
-    new_key -keyout "$name.key" -out "$name.csr" -subj "$subject" -addext "subjectAltName=$names"
+    new_key -keyout "$name.key" -out "$name.csr" -subj "$subject"
+    printf '%s\n' "subjectAltName=$names" basicConstraints=CA:FALSE authorityKeyIdentifier=keyid \
+        subjectKeyIdentifier=hash >extensions
     openssl x509 -req -in "$name.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -out "$name.pem" \
-        -copy_extensions copy "$@" 2>/dev/null
+        -extfile extensions "$@" 2>/dev/null
 }
-new_key -x509 -keyout ca.key -out ca.pem -subj "/CN=Authority of tests" -days 30
+new_key -x509 -keyout ca.key -out ca.pem -subj "/CN=Authority of tests" -days 30 \
+    -addext keyUsage=critical,keyCertSign,cRLSign -addext subjectKeyIdentifier=hash
 certify server "/CN=server" "DNS:localhost,IP:127.0.0.1" -days 30
 certify other "/CN=other" "DNS:other.example" -days 30
 certify alice "/CN=Alice" "email:alice@example.org" -days 30

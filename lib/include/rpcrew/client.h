@@ -40,10 +40,13 @@ CREW_NODISCARD CREW_API crew_status crew_client_new(crew_client **client, const 
 CREW_API void crew_client_free(crew_client *client);
 
 /* A client that calls whoever called this handler, over the same connection, where that goes both ways:
- * streams and WebSocket; one-way calls too. For the handler, or kept for later, as a subscriber: calls fail
- * as CREW_DISCONNECTED once its connection has gone. It is shared by all who ask for it while it lives, and
- * each frees it. To be freed before its server is. CREW_UNSUPPORTED: this caller cannot be called;
- * CREW_OVERLOADED: another thread is making or ending it this very moment; CREW_NO_MEMORY, CREW_SYSTEM. */
+ * streams and WebSocket; one-way calls too. For the handler, or kept for later, as a subscriber's: calls fail
+ * as CREW_DISCONNECTED once its connection has gone, or its caller has said that nothing more comes. It is
+ * shared by all who ask for it while it lives, and each frees it: calls that are outstanding then go on as
+ * long as another has it, so whoever started some without waiting frees it behind their completions. A caller
+ * that never answers holds the handler until the call's deadline: give calls one of their own.
+ * CREW_UNSUPPORTED: this caller cannot be called; CREW_OVERLOADED: another thread is making or ending it this
+ * very moment; CREW_NO_MEMORY, CREW_SYSTEM. */
 struct crew_call;
 CREW_NODISCARD CREW_API crew_status crew_call_client(struct crew_call *call, crew_client **client,
                                                      crew_error *why);

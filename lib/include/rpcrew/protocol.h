@@ -41,8 +41,8 @@ CREW_NODISCARD CREW_API crew_status crew_write_calls(const crew_protocol *protoc
 
 typedef struct crew_incoming_reply {
     crew_status status;       /* CREW_OK: a result; CREW_REMOTE_ERROR: an error; CREW_BAD_REPLY: neither */
-    uint32_t id;              /* of the call; 0: none that crew_write_calls writes, as an error has about what
-                                 its peer could not read */
+    uint32_t id;              /* of the call; 0: none that crew_write_calls writes */
+    bool is_about_all;        /* it has no id, as an error about what its peer could not read */
     const crew_value *result; /* not NULL if there is one, if only a null */
     int64_t code;             /* of an error, */
     crew_string message;      /* and what it says */

@@ -7,13 +7,6 @@
 
 #include <stdlib.h>
 
-static void free_back(struct crew_back *back)
-{
-    back->home->release(back->endpoint);
-    crew_peer_release(back->peer);
-    free(back);
-}
-
 /* NULL without memory. */
 static struct crew_back *make(const crew_call *call, crew_peer *peer)
 {
@@ -24,7 +17,8 @@ static struct crew_back *make(const crew_call *call, crew_peer *peer)
                                 .home = peer->home,
                                 .endpoint = peer->endpoint,
                                 .protocol = call->group->protocol,
-                                .holds = 1 };
+                                .holds = 1,
+                                .uses = 1 };
     back->home->hold(back->endpoint);
     return back;
 }
@@ -54,7 +48,9 @@ crew_status crew_call_client(crew_call *call, crew_client **client, crew_error *
     if (!back)
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     crew_back_url(back, url);
-    const crew_client_options options = { .protocol = back->protocol->name };
+    const struct crew_endpoint *endpoint = back->endpoint;
+    const crew_client_options options = { .protocol = back->protocol->name,
+                                          .limits = endpoint->options.limits };
     crew_client *made = NULL;
     crew_status status = crew_client_new(&made, url, &options, why);
     crew_backs_lock();
@@ -68,7 +64,7 @@ crew_status crew_call_client(crew_call *call, crew_client **client, crew_error *
     }
     crew_backs_unlock();
     if (status != CREW_OK)
-        free_back(back);
+        crew_back_release(back);
     return status;
 }
 
@@ -93,5 +89,5 @@ void crew_client_leave_back(crew_client *client)
     back->peer->last_id = client->table.last_id;
     crew_back_remove(back);
     crew_backs_unlock();
-    free_back(back);
+    crew_back_release(back);
 }

@@ -249,7 +249,9 @@ static void on_not_taken(struct crew_endpoint *endpoint, crew_message *message, 
     call = call && !retries ? take_out(client, call) : NULL;
     pthread_mutex_unlock(&client->mutex);
     char what[400];
-    (void)snprintf(what, sizeof what, "%s (%s)", crew_status_text(status), words ? words : "");
+    (void)snprintf(what, sizeof what, "%s (%s)",
+                   unsure ? "refused, and it may have been executed" : crew_status_text(status),
+                   words ? words : "");
     if (call)
         complete_without(client, call, status, call->sent_before ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_NO,
                          words ? what : NULL);

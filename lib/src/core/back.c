@@ -1,11 +1,11 @@
 #include "core/back.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct crew_back *backs;
+static unsigned last_number;
 
 void crew_backs_lock(void)
 {
@@ -27,6 +27,7 @@ struct crew_back *crew_back_of(const crew_peer *peer)
 
 void crew_back_add(struct crew_back *back)
 {
+    back->number = ++last_number;
     back->next = backs;
     backs = back;
     atomic_store(&back->peer->called, true);
@@ -38,12 +39,29 @@ void crew_back_remove(struct crew_back *back)
     while (*at != back)
         at = &(*at)->next;
     *at = back->next;
-    atomic_store(&back->peer->called, false);
+}
+
+void crew_back_release(struct crew_back *back)
+{
+    crew_backs_lock();
+    bool last = --back->uses == 0;
+    crew_backs_unlock();
+    if (!last)
+        return;
+    crew_list_free(&back->inbox);
+    back->home->release(back->endpoint);
+    crew_peer_release(back->peer);
+    free(back);
+}
+
+bool crew_back_is_over(const struct crew_back *back)
+{
+    return atomic_load(&back->peer->gone) || atomic_load(&back->peer->mute);
 }
 
 void crew_back_url(const struct crew_back *back, char url[CREW_BACK_URL])
 {
-    (void)snprintf(url, CREW_BACK_URL, "back://%" PRIxPTR, (uintptr_t)back);
+    (void)snprintf(url, CREW_BACK_URL, "back://%u", back->number);
 }
 
 struct crew_back *crew_back_named(const char *name)
@@ -51,8 +69,10 @@ struct crew_back *crew_back_named(const char *name)
     char url[CREW_BACK_URL];
     for (struct crew_back *back = backs; back; back = back->next) {
         crew_back_url(back, url);
-        if (strcmp(url + strlen("back://"), name) == 0)
+        if (strcmp(url + strlen("back://"), name) == 0) {
+            back->uses++;
             return back;
+        }
     }
     return NULL;
 }
@@ -74,7 +94,7 @@ void crew_backs_wake(void)
 {
     crew_backs_lock();
     for (const struct crew_back *back = backs; back; back = back->next)
-        if (back->wake && atomic_load(&back->peer->gone))
+        if (back->wake && crew_back_is_over(back))
             crew_queue_wake(back->wake);
     crew_backs_unlock();
 }

@@ -28,8 +28,10 @@ struct crew_back {
     const struct crew_protocol *protocol;
     struct crew_client *client; /* that all share */
     unsigned holds;             /* of it */
+    unsigned uses;              /* of this */
+    unsigned number;            /* by which its url names it */
     crew_list inbox;            /* answers that have come */
-    crew_queue *wake;           /* the client's, while it is open */
+    crew_queue *wake;           /* the client's, while its thread is there */
 };
 
 /* All that there are; what is in them is under this lock, but for what never changes. */
@@ -40,12 +42,17 @@ void crew_backs_unlock(void);
 struct crew_back *crew_back_of(const crew_peer *peer);
 void crew_back_add(struct crew_back *back);
 void crew_back_remove(struct crew_back *back);
-/* The one that a url of its client names. */
+/* The one that a url of its client names, with a use more; NULL. */
 struct crew_back *crew_back_named(const char *name);
 enum { CREW_BACK_URL = 40 };
 void crew_back_url(const struct crew_back *back, char url[CREW_BACK_URL]);
 
-/* Gives an answer to whoever waits for it; false: nobody does. */
+/* Takes the lock: one use less; the last one frees it. */
+void crew_back_release(struct crew_back *back);
+/* Under the lock: whether its peer will answer nothing any more. */
+bool crew_back_is_over(const struct crew_back *back);
+
+/* Gives an answer to whoever waits for it; false: nobody does. Takes the lock. */
 bool crew_back_deliver(crew_message *message);
 /* Some peers have gone: whoever calls them is told. */
 void crew_backs_wake(void);

@@ -38,6 +38,7 @@ static crew_incoming_reply reply_of(const crew_wire_reply *wire)
     crew_incoming_reply reply = { .status = CREW_BAD_REPLY, .reason = wire->reason };
     if (wire->id_kind == CREW_ID_NUMBER)
         reply.id = wire->id;
+    reply.is_about_all = wire->id_kind == CREW_ID_NULL;
     if (!wire->valid)
         return reply;
     reply.status = wire->is_error ? CREW_REMOTE_ERROR : CREW_OK;
@@ -76,7 +77,8 @@ const crew_incoming_reply *crew_reply_to(const crew_incoming_replies *replies, u
     for (size_t i = 0; i < replies->count && id; i++)
         if (replies->items[i].id == id)
             return &replies->items[i];
-    bool of_all = replies->count == 1 && !replies->items[0].id && replies->items[0].status != CREW_OK;
+    bool of_all =
+        replies->count == 1 && replies->items[0].is_about_all && replies->items[0].status != CREW_OK;
     return of_all ? &replies->items[0] : NULL;
 }
 

@@ -286,14 +286,14 @@ static void take_out_replies(struct crew_endpoint *endpoint, crew_list *messages
             peer->endpoint = endpoint;
             peer->home = &home;
         }
-        bool is_ours = peer && atomic_load(&peer->called) && is_replies(endpoint, m);
-        if (is_ours)
-            atomic_fetch_sub(&peer->in_flight, 1); /* it is no call of the peer's */
-        if (!is_ours || !crew_back_deliver(m)) {
-            if (is_ours)
-                atomic_fetch_add(&peer->in_flight, 1);
+        if (!peer || !atomic_load(&peer->called) || !is_replies(endpoint, m)) {
             crew_list_append(messages, m);
+            continue;
         }
+        atomic_fetch_sub(&peer->in_flight, 1); /* it is no call of the peer's */
+        crew_intake_passed(endpoint, m->body.size);
+        if (!crew_back_deliver(m)) /* too late: an error with its id would end another call, the peer's own */
+            crew_message_give(endpoint->messages, m);
     }
 }
 

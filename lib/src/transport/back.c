@@ -18,11 +18,13 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     *c = (struct caller){ .config = config };
     crew_backs_lock();
     c->back = crew_back_named(crew_url_host(config->url, 0));
-    bool gone = !c->back || atomic_load(&c->back->peer->gone);
-    if (!gone)
-        c->back->wake = config->queue;
+    bool over = !c->back || crew_back_is_over(c->back);
     crew_backs_unlock();
-    return gone ? crew_error_set(why, CREW_NO_SERVICE, "the caller has gone") : CREW_OK;
+    if (!over)
+        return CREW_OK;
+    if (c->back)
+        crew_back_release(c->back);
+    return crew_error_set(why, CREW_NO_SERVICE, "the caller has gone");
 }
 
 static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
@@ -30,8 +32,9 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
     struct caller *c = state;
     struct pollfd item = { .fd = wake_fd, .events = POLLIN };
     crew_backs_lock();
-    bool some = c->events.count || (c->back->inbox.count && crew_room_is_left(room)) ||
-                atomic_load(&c->back->peer->gone);
+    c->back->wake = c->config->queue; /* not before: an opening may be left alone, and outlive the queue */
+    bool some =
+        c->events.count || (c->back->inbox.count && crew_room_is_left(room)) || crew_back_is_over(c->back);
     crew_backs_unlock();
     (void)poll(&item, 1, some ? 0 : timeout_ms);
     return CREW_OK;
@@ -82,7 +85,7 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
     struct caller *c = state;
     crew_list_move(messages, &c->events);
     crew_backs_lock();
-    bool gone = atomic_load(&c->back->peer->gone);
+    bool ends = crew_back_is_over(c->back);
     while (c->back->inbox.count && crew_room_is_left(room)) {
         crew_message *m = crew_list_take(&c->back->inbox);
         (void)crew_room_take(room, NULL, m->body.size);
@@ -95,7 +98,7 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
         }
         crew_list_append(messages, m);
     }
-    bool over = gone && !c->back->inbox.count;
+    bool over = ends && !c->back->inbox.count;
     crew_backs_unlock();
     return over ? crew_error_set(c->config->lost, CREW_DISCONNECTED, "the caller has gone") : CREW_OK;
 }
@@ -106,11 +109,12 @@ static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
     (void)linger_ms; /* what was sent is the worker's to write */
     (void)unsent;
     crew_backs_lock();
-    c->back->wake = NULL;
-    crew_list_free(&c->back->inbox);
+    if (c->back->wake == c->config->queue)
+        c->back->wake = NULL;
     crew_backs_unlock();
     atomic_fetch_sub(&c->back->peer->expects, c->expected);
     crew_list_free(&c->events);
+    crew_back_release(c->back);
 }
 
 static crew_status check(const crew_url *url, bool server, crew_error *why)

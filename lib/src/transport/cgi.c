@@ -111,7 +111,8 @@ static enum stream_found find(struct stream *s, struct stream_span *span)
     if (r->verdict.wish != HTTP_CALLS && r->verdict.wish != HTTP_DISCOVERS)
         return answer_here(s, r);
     crew_string bytes = stream_input(s);
-    size_t missing = (size_t)r->in.length - r->in.body.size;
+    size_t length = r->in.length == UINT64_MAX ? 0 : (size_t)r->in.length; /* else there is no body */
+    size_t missing = length - r->in.body.size;
     size_t size = bytes.size < missing ? bytes.size : missing;
     crew_buffer_append(&r->in.body, bytes.data, size);
     stream_skip(s, size);

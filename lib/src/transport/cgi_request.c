@@ -77,7 +77,7 @@ bool cgi_read_request(struct http_message *m, crew_string all)
             add_field(m, one + 5, value);
         at += strlen(one) + strlen(value) + 2;
     }
-    m->length = length && *length ? strtoull(length, &end, 10) : 0;
+    m->length = length && *length ? strtoull(length, &end, 10) : UINT64_MAX; /* not said */
     if (m->head.failed)
         return false;
     if (!method)

@@ -44,6 +44,7 @@ struct session {
     bool whole;      /* all of it is */
     bool taken;      /* it is with the core */
     bool overflows;  /* its params do */
+    uint64_t body_bytes; /* that have come */
     uint64_t serial; /* of it: an answer may be to one that was aborted */
     crew_buffer variables;
     struct http_message in;
@@ -221,10 +222,16 @@ static void take_params(struct stream *s, struct session *f, const struct record
 
 static void take_body(struct stream *s, struct session *f, const struct record *r)
 {
-    if (!r->size) {
-        f->whole = f->judged;
+    if (!r->size || !f->judged) {
+        if (!f->judged)
+            refuse(f, 400, "a body before its params");
+        else if (f->in.length != UINT64_MAX && f->in.length != f->body_bytes &&
+                 f->verdict.wish != HTTP_REFUSED)
+            refuse(f, 400, "a body of another size than CONTENT_LENGTH says");
+        f->judged = f->whole = true;
         return;
     }
+    f->body_bytes += r->size;
     if (!f->in.discards && f->in.body.size + r->size > shared_of(s)->rules.body_most) {
         refuse(f, 413, "a body that is too large");
         f->in.discards = true;

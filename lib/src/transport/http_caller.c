@@ -61,8 +61,9 @@ struct caller {
     struct connection *idle;
     size_t connecting, busy;
     int64_t again_at_ms; /* no connection is tried before */
-    bool refused;        /* none can be had: the endpoint is lost */
-    int refused_by;      /* errno */
+    bool in_vain;        /* the last one could not be had, */
+    bool refused;        /* and there is no other: the endpoint is lost */
+    char why[200];       /* the last one could not be had */
     crew_list events;
 };
 
@@ -292,6 +293,14 @@ static struct connection *add_connection(struct caller *c, int fd, struct tls *t
     return k;
 }
 
+/* A connection cannot be had. */
+static void give_up(struct caller *c, const char *why)
+{
+    c->in_vain = true;
+    (void)snprintf(c->why, sizeof c->why, "%s", why);
+    c->again_at_ms = crew_now_ms() + AGAIN_MS;
+}
+
 /* One more; false: it cannot be had now. */
 static bool connect_one(struct caller *c)
 {
@@ -299,7 +308,7 @@ static bool connect_one(struct caller *c)
     crew_error why;
     int fd = socket(c->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
-        c->again_at_ms = crew_now_ms() + AGAIN_MS;
+        give_up(c, strerror(errno));
         return false;
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
@@ -307,9 +316,8 @@ static bool connect_one(struct caller *c)
     int error = connect(fd, (const struct sockaddr *)&c->address, c->address_size) == 0 ? 0 : errno;
     if (error && error != EINPROGRESS) {
         close(fd);
+        give_up(c, strerror(error));
         c->refused = c->set.count == 0;
-        c->refused_by = error;
-        c->again_at_ms = crew_now_ms() + AGAIN_MS;
         return false;
     }
     struct tls *tls = c->set.tls ? tls_new(c->set.tls, fd) : NULL;
@@ -342,15 +350,18 @@ static void conclude_connecting(struct connection *k)
                                     http_port(c->set.config->url, c->set.config->host));
     if (through == 0)
         return;
+    const char *words = error ? strerror(error) : NULL;
     if (through < 0)
-        error = ECONNREFUSED;
+        give_up(c, k->proxy->why);
     drop_proxy(k);
-    int how = error || !k->stream->tls ? 1 : tls_shake_hands(k->stream->tls);
+    int how = error || through < 0 || !k->stream->tls ? 1 : tls_shake_hands(k->stream->tls);
     if (how < 0)
-        error = errno;
+        words = tls_why(k->stream->tls) ? tls_why(k->stream->tls) : strerror(errno);
     if (how == 0)
         return;
-    if (!error) {
+    if (words)
+        give_up(c, words);
+    if (!words && through > 0) {
         k->connecting = false;
         c->connecting--;
         become_idle(k);
@@ -358,8 +369,6 @@ static void conclude_connecting(struct connection *k)
     }
     close_connection(k);
     c->refused = c->set.count == 0;
-    c->refused_by = error;
-    c->again_at_ms = crew_now_ms() + AGAIN_MS;
 }
 
 static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
@@ -445,6 +454,7 @@ static bool send_over(struct connection *k, crew_list *messages, crew_status *st
         return false;
     (void)crew_list_take(messages);
     k->busy = k->used = true;
+    c->in_vain = false;
     c->busy++;
     k->correlation = m->correlation;
     k->one_way = m->one_way;
@@ -463,8 +473,12 @@ static crew_status caller_send(void *state, crew_list *messages)
     while (messages->head && c->idle && status == CREW_OK) {
         struct connection *k = c->idle;
         c->idle = k->next;
-        if (!send_over(k, messages, &status))
-            close_connection(k); /* it had closed */
+        if (send_over(k, messages, &status))
+            continue;
+        if (!k->used)
+            give_up(c, "it speaks, or closes, before it is asked");
+        close_connection(k); /* it had closed */
+        c->refused = c->refused || (c->in_vain && !c->set.count);
     }
     bool may = may_connect(c);
     for (size_t wanted = messages->count; may && wanted && c->connecting < CONNECTING_MOST; wanted--)
@@ -647,9 +661,8 @@ static void tick(struct caller *c)
             close_connection(k);
         if (!in_vain)
             continue;
+        give_up(c, strerror(ETIMEDOUT));
         c->refused = c->set.count == 0;
-        c->refused_by = ETIMEDOUT;
-        c->again_at_ms = now + AGAIN_MS;
     }
 }
 
@@ -665,7 +678,7 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
     tick(c);
     if (status != CREW_OK || !c->refused)
         return status;
-    return crew_error_set(c->set.config->lost, CREW_DISCONNECTED, "connecting: %s", strerror(c->refused_by));
+    return crew_error_set(c->set.config->lost, CREW_DISCONNECTED, "connecting: %s", c->why);
 }
 
 static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)

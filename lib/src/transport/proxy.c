@@ -73,6 +73,12 @@ static int read_answer(struct proxy *p, int fd)
             return fail(p, p->answer.why);
         if (event != HTTP_HEAD_READ)
             continue;
+        if (p->answer.status / 100 == 1 && p->answer.status != 101) { /* it says more */
+            http_end(&p->answer);
+            http_begin(&p->answer, HTTP_RESPONSE, ANSWER_MOST, 0);
+            (void)http_read(&p->answer, (crew_string){ "", 0 }, false, &taken);
+            continue;
+        }
         (void)snprintf(words, sizeof words, "HTTP %u %.90s", p->answer.status, http_target(&p->answer).data);
         return p->answer.status / 100 == 2 ? 1 : fail(p, words);
     }

@@ -205,7 +205,7 @@ void stream_worker_unlisten(void *state)
 static bool may_take(const struct stream *s, const crew_room *room)
 {
     bool fits = s->found == STREAM_MORE || s->span.size <= CREW_RESERVE_BYTES;
-    return crew_room_is_left(room) || crew_peer_is_expected(s->peer) ||
+    return crew_room_is_left(room) || (fits && crew_peer_is_expected(s->peer)) ||
            (room->reserve && fits && atomic_load(&s->peer->in_flight) < room->each);
 }
 
@@ -347,6 +347,8 @@ static enum turn take_turn(struct stream_worker *w, struct stream *s, crew_list 
     if (turn == ENDED)
         return turn;
     stream_flush(s); /* what its session said by itself */
+    if (s->ended && !stream_has_input(s))
+        crew_transport_mute(w->set.config, s->peer);
     bool more = !s->ended && (s->readable || stream_has_input(s));
     if (turn == LEAVES && more && !s->waits && stream_owed(s) <= HELD_BYTES)
         return STAYS; /* that was all that held it back */

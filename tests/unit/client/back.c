@@ -45,6 +45,18 @@ static crew_status ask(crew_call *call)
     return crew_reply_int(call, number + 1);
 }
 
+/* Makes ways to its caller, and does not wait for them. */
+static crew_status touch(crew_call *call)
+{
+    for (int i = 0; i < 20; i++) {
+        crew_client *back = NULL;
+        crew_error why;
+        if (crew_call_client(call, &back, &why) == CREW_OK)
+            crew_client_free(back);
+    }
+    return ask(call);
+}
+
 /* Keeps a way to its caller, which the test then uses. */
 static crew_status subscribe(crew_call *call)
 {
@@ -55,6 +67,7 @@ static crew_status subscribe(crew_call *call)
 
 static const crew_method service_methods[] = {
     { "ask", ask, "number:int", "int", NULL, 0 },
+    { "touch", touch, "number:int", "int", NULL, 0 },
     { "subscribe", subscribe, "", "null", NULL, 0 },
     { 0 },
 };
@@ -214,6 +227,29 @@ static void what_is_kept_calls_later_and_ends_with_the_connection(void **state)
     assert_true(status == CREW_DISCONNECTED || status == CREW_NO_SERVICE);
 }
 
+/* Openings that nobody waits for outlive the clients that they were for. */
+static void ways_that_are_given_up_at_once_are_no_harm(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 4 };
+    static atomic_int left;
+    crew_client *clients[CLIENTS];
+    crew_arena *arena;
+    const crew_value *params;
+    assert_ok(crew_arena_new(&arena));
+    assert_ok(crew_pack(arena, &params, "[i]", 1));
+    atomic_store(&left, CLIENTS * 10);
+    for (int i = 0; i < CLIENTS; i++)
+        open_client(&clients[i], ours);
+    for (int i = 0; i < CLIENTS * 10; i++)
+        assert_ok(
+            crew_client_start_value(clients[i % CLIENTS], "touch", params, NULL, on_done, &left, NULL, NULL));
+    assert_true(gate_await(&gate, CLIENTS * 10));
+    for (int i = 0; i < CLIENTS; i++)
+        crew_client_free(clients[i]);
+    crew_arena_free(arena);
+}
+
 static void ids_go_on_where_the_last_one_ended(void **state)
 {
     (void)state;
@@ -232,6 +268,7 @@ int main(int argc, char **argv)
         TEST(each_calls_its_own),
         TEST(a_full_worker_still_hears_its_callers),
         TEST(what_is_kept_calls_later_and_ends_with_the_connection),
+        TEST(ways_that_are_given_up_at_once_are_no_harm),
         TEST(ids_go_on_where_the_last_one_ended),
     };
     if (argc != 2)

@@ -36,7 +36,8 @@ typedef struct crew_peer {
     atomic_size_t in_flight; /* calls taken from it and not settled; the core's */
     bool takes_calls;        /* its transport carries calls to it: send takes CREW_MESSAGE_REQUEST */
     atomic_size_t expects;   /* answers of it that somebody here waits for: they are taken without room */
-    atomic_bool called;      /* somebody here calls it; the core's, as what follows is */
+    atomic_bool mute;        /* nothing more comes from it; set by crew_transport_mute */
+    atomic_bool called;      /* somebody here has called it; the core's, as what follows is */
     const struct crew_home *home; /* whose peer it is, */
     void *endpoint;               /* and where */
     uint32_t last_id;             /* of calls to it */

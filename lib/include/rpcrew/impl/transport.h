@@ -144,6 +144,14 @@ static inline void crew_transport_gone(const crew_transport_config *config, crew
         config->gone(config->context);
 }
 
+/* Tells that nothing more comes from a peer, who may still read its answers: whoever waits for one of its own
+ * waits in vain. */
+static inline void crew_transport_mute(const crew_transport_config *config, crew_peer *peer)
+{
+    if (!atomic_exchange(&peer->mute, true) && atomic_load(&peer->called) && config->gone)
+        config->gone(config->context);
+}
+
 /* What one recv may give: so that a round ends, however much there is. A message may overshoot the bytes;
  * with either at 0 nothing more is given, but for what a worker has in reserve. */
 typedef struct crew_room {
@@ -156,7 +164,8 @@ typedef struct crew_room {
 /* small: in bytes; in flight of a peer whose answer is waited for, since that may be behind its requests. */
 enum { CREW_RESERVE_BYTES = 64 << 10, CREW_EXPECTED_MOST = 256 };
 
-/* Whether messages of the peer are taken without room, lest those who wait for its answer wait for ever. */
+/* Whether small messages of the peer are taken without room, lest those who wait for its answer wait for
+ * ever. */
 static inline bool crew_peer_is_expected(const crew_peer *peer)
 {
     return peer && atomic_load(&peer->expects) && atomic_load(&peer->in_flight) < CREW_EXPECTED_MOST;
@@ -177,7 +186,7 @@ static inline bool crew_room_take(crew_room *room, crew_peer *peer, size_t bytes
     } else if (peer && room->reserve && bytes <= CREW_RESERVE_BYTES &&
                atomic_load(&peer->in_flight) < room->each) {
         room->reserve--;
-    } else if (!crew_peer_is_expected(peer)) {
+    } else if (bytes > CREW_RESERVE_BYTES || !crew_peer_is_expected(peer)) {
         return false;
     }
     if (peer)
