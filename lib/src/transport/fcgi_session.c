@@ -38,14 +38,14 @@ struct record {
 };
 
 struct session {
-    uint16_t id;     /* of the request; 0: there is none */
-    bool keeps;      /* the connection, behind it */
-    bool judged;     /* its params are there */
-    bool whole;      /* all of it is */
-    bool taken;      /* it is with the core */
-    bool overflows;  /* its params do */
+    uint16_t id;         /* of the request; 0: there is none */
+    bool keeps;          /* the connection, behind it */
+    bool judged;         /* its params are there */
+    bool whole;          /* all of it is */
+    bool taken;          /* it is with the core */
+    bool overflows;      /* its params do */
     uint64_t body_bytes; /* that have come */
-    uint64_t serial; /* of it: an answer may be to one that was aborted */
+    uint64_t serial;     /* of it: an answer may be to one that was aborted */
     crew_buffer variables;
     struct http_message in;
     struct http_verdict verdict;
