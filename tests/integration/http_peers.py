@@ -4,6 +4,7 @@ import asyncio
 import base64
 import http.server
 import json
+import os
 import re
 import select
 import socket
@@ -397,6 +398,20 @@ class Enemies(Http):
             poll.register(connection, select.POLLIN)
         self.assertEqual(poll.poll(500), [])
         self.assertLess(cpu_of(worker.process.pid) - used, 0.1)
+
+    def test_ten_thousand_connects_leave_nothing(self):
+        worker = self.serve()
+        self.still_serves()
+        place = f"/proc/{worker.process.pid}/fd"
+        before = len(os.listdir(place))
+        for i in range(10000):
+            connection = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+            if i % 3:
+                connection.sendall(post(request("update", [], None))[:i % 50])
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # which keeps no port
+            connection.close()
+        self.still_serves()
+        eventually(lambda: len(os.listdir(place)) <= before + 1)
 
     def test_who_does_not_read_is_cut_off(self):
         worker = self.serve("?send_timeout_ms=300", flags=["--log-level", "debug"])
