@@ -245,34 +245,24 @@ def bench_http(programs, rival, room, seconds, rounds):
             one.end()
 
 
-def bench_ws(programs, rival, room, seconds, rounds):
-    sides = [own_side("rpcrew", programs, f"ws://127.0.0.1:{free_port()}/", os.path.join(room, "ws"))]
-    try:
-        if rival:
-            sides.append(own_side(rival[1], rival[0], f"ws://127.0.0.1:{free_port()}/", os.path.join(room, "ws-rival")))
-        else:
-            sides.append(own_side("rpcrew, tcp", programs, f"tcp://127.0.0.1:{free_port()}", os.path.join(room, "ws-tcp")))
-        compare("ws, JSON", sides, seconds, rounds)
-    finally:
-        for side in sides:
-            side.end()
+def bench_beside_tcp(scheme, programs, rival, room, seconds, rounds):
+    own = ""
+    if scheme == "tls":
+        own = f"?certfile={room}/server.pem&keyfile={room}/server.key&cacertfile={room}/ca.pem"
+        here = os.path.dirname(os.path.abspath(__file__))
+        subprocess.run(["sh", os.path.join(here, "..", "tests", "support", "certificates.sh"), room], check=True)
 
+    def side(name, bin_, scheme, more):
+        return own_side(name, bin_, f"{scheme}://127.0.0.1:{free_port()}{more}", os.path.join(room, f"{scheme}-{len(sides)}"))
 
-def bench_tls(programs, rival, room, seconds, rounds):
-    """Beside our tcp, and, one at a time, beside sockets that only pass bytes."""
-    own = f"certfile={room}/server.pem&keyfile={room}/server.key&cacertfile={room}/ca.pem"
-    subprocess.run(["sh", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "support", "certificates.sh"), room],
-                   check=True)
-    sides = [own_side("rpcrew", programs, f"tls://127.0.0.1:{free_port()}?{own}", os.path.join(room, "tls"))]
+    sides = []
     try:
-        if rival:
-            sides.append(own_side(rival[1], rival[0], f"tls://127.0.0.1:{free_port()}?{own}", os.path.join(room, "tls-rival")))
-        else:
-            sides.append(own_side("rpcrew, tcp", programs, f"tcp://127.0.0.1:{free_port()}", os.path.join(room, "tls-tcp")))
-        compare("tls, JSON", sides, seconds, rounds)
+        sides.append(side("rpcrew", programs, scheme, own))
+        sides.append(side(rival[1], rival[0], scheme, own) if rival else side("rpcrew, tcp", programs, "tcp", ""))
+        compare(f"{scheme}, JSON", sides, seconds, rounds)
     finally:
-        for side in sides:
-            side.end()
+        for one in sides:
+            one.end()
 
 
 def main(words):
@@ -287,7 +277,7 @@ def main(words):
     exit_on_signals()
     try:
         for path in paths:
-            {"amqp": bench_amqp, "zmq": bench_zmq, "http": bench_http, "ws": bench_ws, "tls": bench_tls, "tcp": partial(bench_streams, "tcp"),
+            {"amqp": bench_amqp, "zmq": bench_zmq, "http": bench_http, "ws": partial(bench_beside_tcp, "ws"), "tls": partial(bench_beside_tcp, "tls"), "tcp": partial(bench_streams, "tcp"),
              "unix": partial(bench_streams, "unix")}[path](programs, rival, room, seconds, rounds)
     finally:
         shutil.rmtree(room, ignore_errors=True)

@@ -944,8 +944,8 @@ class OurCaller(Case):
         self.assertEqual(got.out.count('"result":3'), 2, got.out + got.err)
 
     def test_a_service_of_websockets_is_called(self):
-        url = []
-        started, done = threading.Event(), threading.Event()
+        url, ends = [], []
+        started = threading.Event()
 
         async def handler(ws, *_):
             async for text in ws:
@@ -955,14 +955,15 @@ class OurCaller(Case):
         async def serve():
             async with websockets.serve(handler, "127.0.0.1", 0) as server:
                 url.append(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/any")
+                done = asyncio.Event()
+                ends.append((asyncio.get_running_loop(), done))
                 started.set()
-                while not done.is_set():
-                    await asyncio.sleep(0.02)
+                await done.wait()
         thread = threading.Thread(target=asyncio.run, args=(serve(),))
         thread.start()
         self.addCleanup(thread.join)
-        self.addCleanup(done.set)
         self.assertTrue(started.wait(PATIENCE))
+        self.addCleanup(ends[0][0].call_soon_threadsafe, ends[0][1].set)
         self.assertEqual(rpcrew("call", url[0], "add", "1", "2").out, "3\n")
         lines = "".join(f'{{"method":"add","params":[{i},1]}}\n' for i in range(200))
         got = rpcrew("batch", "-c", "50", url[0], stdin=lines)

@@ -8,17 +8,14 @@
 #include <stdlib.h>
 
 /* NULL without memory. */
-static struct crew_back *make(const crew_call *call, crew_peer *peer)
+static struct crew_back *make(crew_peer *peer)
 {
     struct crew_back *back = calloc(1, sizeof *back);
     if (!back)
         return NULL;
-    *back = (struct crew_back){ .peer = crew_peer_hold(peer),
-                                .home = peer->home,
-                                .endpoint = peer->endpoint,
-                                .protocol = call->group->protocol,
-                                .holds = 1,
-                                .uses = 1 };
+    *back = (struct crew_back){
+        .peer = crew_peer_hold(peer), .home = peer->home, .endpoint = peer->endpoint, .holds = 1, .uses = 1
+    };
     back->home->hold(back->endpoint);
     return back;
 }
@@ -41,7 +38,7 @@ crew_status crew_call_client(crew_call *call, crew_client **client, crew_error *
         crew_backs_unlock();
         return crew_error_set(why, CREW_OVERLOADED, "its client is being made or ended: try again");
     }
-    back = make(call, peer); /* its client may take a while: meanwhile it is nobody's to use */
+    back = make(peer); /* its client may take a while: meanwhile it is nobody's to use */
     if (back)
         crew_back_add(back);
     crew_backs_unlock();
@@ -49,7 +46,7 @@ crew_status crew_call_client(crew_call *call, crew_client **client, crew_error *
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     crew_back_url(back, url);
     const struct crew_endpoint *endpoint = back->endpoint;
-    const crew_client_options options = { .protocol = back->protocol->name,
+    const crew_client_options options = { .protocol = call->group->protocol->name,
                                           .limits = endpoint->options.limits };
     crew_client *made = NULL;
     crew_status status = crew_client_new(&made, url, &options, why);

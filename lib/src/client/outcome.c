@@ -13,8 +13,6 @@
 
 enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000, INQUIRY_MS = 2000 };
 enum { ROUND_MESSAGES = 1000, ROUND_BYTES = 4 << 20 };
-enum { ANSWERS_MOST = 1000, ANSWERS_BYTES = 64 << 20 };
-
 /* One answer; in its message's arena, which it shares with the others of the same message. */
 struct crew_result {
     struct answer *answer;
@@ -518,35 +516,18 @@ static void move_to_ready_link(struct crew_link *link, crew_list *messages)
     (void)status; /* the queue has no limit of its own */
 }
 
-/* What of answers to a peer's calls waits for it to be read. */
-struct answers {
-    size_t count, bytes;
-};
-
-/* Whether an answer goes over the connection that its call came by, and not too many wait there already: one
- * that calls and does not read loses them. */
-static bool keeps_answer(const struct crew_endpoint *endpoint, const crew_message *message,
-                         struct answers *answers)
-{
-    if (!endpoint->open || message->epoch != endpoint->epoch || answers->count == ANSWERS_MOST ||
-        answers->bytes > ANSWERS_BYTES)
-        return false;
-    answers->count++;
-    answers->bytes += message->reply.size;
-    return true;
-}
-
 /* Drops requests whose calls have ended while they waited. */
 static void sending(struct crew_endpoint *endpoint, crew_list *messages)
 {
     crew_client *client = client_of(endpoint);
-    struct answers answers = { 0 };
+    struct crew_serving_answers answers = { 0 };
     crew_list all = { 0 };
     crew_list_move(&all, messages);
     pthread_mutex_lock(&client->mutex);
     for (crew_message *m; (m = crew_list_take(&all));) {
         const struct crew_pending *call = find(client, m->correlation);
-        if (m->kind == CREW_SETTLE_REPLY ? keeps_answer(endpoint, m, &answers) : call && !call->cancelled)
+        if (m->kind == CREW_SETTLE_REPLY ? crew_serving_keeps(endpoint, m, &answers)
+                                         : call && !call->cancelled)
             crew_list_append(messages, m);
         else
             crew_message_give(endpoint->messages, m);

@@ -6,7 +6,7 @@
 
 #include <poll.h>
 
-enum { WAITING_MOST = 64 };
+enum { WAITING_MOST = 64, ANSWERS_MOST = 1000, ANSWERS_BYTES = 64 << 20 };
 
 /* The answer is in the message's reply; none: it is done with. */
 static void settle(crew_message *m)
@@ -100,22 +100,17 @@ bool crew_serving_wants(const crew_protocol *protocol, const crew_limits *limits
 static void refuse(const crew_protocol *protocol, crew_message *m, int code)
 {
     const struct crew_endpoint *endpoint = m->endpoint;
-    crew_wire_calls calls = { 0 };
-    crew_string bytes = crew_buffer_string(&m->body);
-    crew_status status = protocol->decode_calls(bytes, &endpoint->options.limits, &m->arena, &calls);
-    const char *between = protocol->batch_open;
-    for (size_t i = 0; i < calls.count && status == CREW_OK; i++) {
-        if (calls.items[i].one_way)
-            continue;
-        if (calls.batch)
-            crew_buffer_text(&m->reply, between);
-        between = protocol->batch_separator;
-        status =
-            protocol->encode_error(&calls.items[i], code, crew_str(crew_code_text(code)), NULL, &m->reply);
-    }
-    if (calls.batch && m->reply.size)
-        crew_buffer_text(&m->reply, protocol->batch_close);
-    m->reply.failed = m->reply.failed || status != CREW_OK;
+    crew_incoming_calls calls = { 0 };
+    crew_outgoing_reply *replies = NULL;
+    crew_bytes answer = { 0 };
+    if (crew_read_calls(protocol, crew_buffer_string(&m->body), &endpoint->options.limits, &m->arena,
+                        &calls) == CREW_OK)
+        replies = crew_arena_zalloc(&m->arena, calls.count * sizeof *replies);
+    for (size_t i = 0; replies && i < calls.count; i++)
+        replies[i].code = code;
+    if (replies && crew_write_replies(&calls, replies, CREW_ERRORS_PAIR, &answer) == CREW_OK && answer.size)
+        crew_buffer_append(&m->reply, answer.data, answer.size);
+    crew_bytes_free(&answer);
     settle(m);
 }
 
@@ -129,4 +124,15 @@ void crew_serving_take(struct crew_serving *s, const crew_protocol *protocol, cr
     crew_list_append(&one, m);
     if (crew_queue_push(&s->queue, &one) != CREW_OK)
         refuse(protocol, crew_list_take(&one), CREW_CODE_OVERLOADED);
+}
+
+bool crew_serving_keeps(const struct crew_endpoint *endpoint, const crew_message *message,
+                        struct crew_serving_answers *answers)
+{
+    if (!endpoint->open || message->epoch != endpoint->epoch || answers->count == ANSWERS_MOST ||
+        answers->bytes > ANSWERS_BYTES)
+        return false;
+    answers->count++;
+    answers->bytes += message->reply.size;
+    return true;
 }

@@ -33,4 +33,15 @@ bool crew_serving_wants(const crew_protocol *protocol, const crew_limits *limits
  * thread. */
 void crew_serving_take(struct crew_serving *serving, const crew_protocol *protocol, crew_message *message);
 
+/* What of answers to a peer's calls waits for it to be read. */
+struct crew_serving_answers {
+    size_t count, bytes;
+};
+
+/* Whether an answer goes over the connection that its call came by, and not too many wait there already: one
+ * that calls and does not read loses them. */
+struct crew_endpoint;
+bool crew_serving_keeps(const struct crew_endpoint *endpoint, const crew_message *message,
+                        struct crew_serving_answers *answers);
+
 #endif

@@ -8,7 +8,6 @@
 #include <stdatomic.h>
 
 struct crew_client;
-struct crew_protocol;
 
 /* What a server is to its peers' callers. */
 struct crew_home {
@@ -24,8 +23,7 @@ struct crew_back {
     struct crew_back *next;
     crew_peer *peer; /* held */
     const struct crew_home *home;
-    void *endpoint; /* held */
-    const struct crew_protocol *protocol;
+    void *endpoint;             /* held */
     struct crew_client *client; /* that all share */
     unsigned holds;             /* of it */
     unsigned uses;              /* of this */

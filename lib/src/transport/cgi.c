@@ -161,11 +161,10 @@ static crew_status cgi_open(void *state, const crew_transport_config *config, cr
         return crew_error_set(why, CREW_BAD_ARGUMENT,
                               "URL '%s': no HTTP server has started this program: there is no REQUEST_METHOD",
                               crew_url_text(config->url));
-    set_up(w, config, &stream_cgi);
     crew_status status = stdio_worker_open(w, config, why);
     if (status == CREW_OK) {
-        struct stream *s = w->streams.set.streams;
-        w->streams.set.shared = &w->shared;
+        struct stream *s = w->streams.set.streams; /* which is there already */
+        set_up(w, config, &stream_cgi);
         s->session = &stream_cgi;
         stream_wants_a_turn(s); /* there may be nothing to read */
     }
@@ -251,20 +250,8 @@ static const crew_url_option_spec options[] = {
     { NULL, NULL, 0, 0, NULL },
 };
 
-#define WORKER_OPS(opener, closer)          \
-    {                                       \
-        .size = sizeof(struct worker),      \
-        .open = (opener),                   \
-        .wait = stream_worker_wait,         \
-        .send = stream_worker_send,         \
-        .recv = stream_worker_recv,         \
-        .unlisten = stream_worker_unlisten, \
-        .pending = stream_worker_pending,   \
-        .close = (closer),                  \
-    }
-
-static const struct crew_transport_ops cgi_ops = WORKER_OPS(cgi_open, cgi_close);
-static const struct crew_transport_ops fcgi_ops = WORKER_OPS(fcgi_open, fcgi_close);
+static const struct crew_transport_ops cgi_ops = STREAM_WORKER_OPS(struct worker, cgi_open, cgi_close);
+static const struct crew_transport_ops fcgi_ops = STREAM_WORKER_OPS(struct worker, fcgi_open, fcgi_close);
 
 const crew_transport crew_cgi = {
     .scheme = "cgi", .options = options, .carries_types = true, .check = cgi_check, .server = &cgi_ops

@@ -1,6 +1,7 @@
 /* http://host:port/path and ws://host:port/path, and https and wss: JSON-RPC and MessagePack-RPC by POST and
  * over WebSocket. A worker serves both at one port, whichever its URL names. */
 #include "transport/http_caller.h"
+#include "transport/http_head.h"
 #include "transport/http_session.h"
 #include "transport/listen.h"
 #include "transport/stream_worker.h"
@@ -78,14 +79,8 @@ static const crew_url_option_spec secure_options[] = {
     { NULL, NULL, 0, 0, NULL },
 };
 
-static const struct crew_transport_ops worker_ops = { .size = sizeof(struct worker),
-                                                      .open = worker_open,
-                                                      .wait = stream_worker_wait,
-                                                      .send = stream_worker_send,
-                                                      .recv = stream_worker_recv,
-                                                      .unlisten = stream_worker_unlisten,
-                                                      .pending = stream_worker_pending,
-                                                      .close = worker_close };
+static const struct crew_transport_ops worker_ops =
+    STREAM_WORKER_OPS(struct worker, worker_open, worker_close);
 
 #define HTTP_TRANSPORT(name, caller, specs) \
     {                                       \

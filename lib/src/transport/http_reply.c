@@ -68,7 +68,8 @@ static crew_status read_fields(const struct http_message *in, crew_message *m)
         }
         status = copy.data && text.data ? crew_pack(&m->arena, &value, "S", text) : CREW_NO_MEMORY;
         if (status == CREW_OK)
-            status = crew_object_add(&m->arena, fields, copy, value);
+            status = same ? crew_object_add(&m->arena, fields, copy, value)
+                          : crew_object_append(&m->arena, fields, copy, value);
     }
     m->headers = fields;
     return status;

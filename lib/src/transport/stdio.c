@@ -104,14 +104,8 @@ static const crew_url_option_spec options[] = {
     { NULL, NULL, 0, 0, NULL },
 };
 
-static const struct crew_transport_ops worker_ops = { .size = sizeof(struct stream_worker),
-                                                      .open = stdio_worker_open,
-                                                      .wait = stream_worker_wait,
-                                                      .send = stream_worker_send,
-                                                      .recv = stream_worker_recv,
-                                                      .unlisten = stream_worker_unlisten,
-                                                      .pending = stream_worker_pending,
-                                                      .close = stdio_worker_close };
+static const struct crew_transport_ops worker_ops =
+    STREAM_WORKER_OPS(struct stream_worker, stdio_worker_open, stdio_worker_close);
 
 const crew_transport crew_stdio = {
     .scheme = "stdio", .options = options, .check = check, .server = &worker_ops

@@ -41,15 +41,16 @@ void stream_worker_unlisten(void *state);
 bool stream_worker_pending(const void *state);
 void stream_worker_close(void *state, unsigned linger_ms, crew_list *unsent);
 
-#define STREAM_WORKER_OPS(opener)           \
-    { .size = sizeof(struct stream_worker), \
-      .open = (opener),                     \
-      .wait = stream_worker_wait,           \
-      .send = stream_worker_send,           \
-      .recv = stream_worker_recv,           \
-      .unlisten = stream_worker_unlisten,   \
-      .pending = stream_worker_pending,     \
-      .close = stream_worker_close }
+/* Of a state that begins with a struct stream_worker. */
+#define STREAM_WORKER_OPS(state, opener, closer) \
+    { .size = sizeof(state),                     \
+      .open = (opener),                          \
+      .wait = stream_worker_wait,                \
+      .send = stream_worker_send,                \
+      .recv = stream_worker_recv,                \
+      .unlisten = stream_worker_unlisten,        \
+      .pending = stream_worker_pending,          \
+      .close = (closer) }
 
 /* Options of every worker of streams. */
 #define STREAM_WORKER_OPTIONS                                                                \

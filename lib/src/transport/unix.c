@@ -70,7 +70,8 @@ static const crew_url_option_spec options[] = {
     { NULL, NULL, 0, 0, NULL },
 };
 
-static const struct crew_transport_ops worker_ops = STREAM_WORKER_OPS(worker_open);
+static const struct crew_transport_ops worker_ops =
+    STREAM_WORKER_OPS(struct stream_worker, worker_open, stream_worker_close);
 static const struct crew_transport_ops caller_ops = STREAM_CALLER_OPS(caller_open);
 
 const crew_transport crew_unix = { .scheme = "unix",

@@ -1,7 +1,7 @@
 /* Opening asks the service to go on as WebSocket, and then the connection is a stream like others. */
 #include "transport/ws_caller.h"
 
-#include "transport/http_caller.h"
+#include "transport/http_head.h"
 #include "transport/proxy.h"
 #include "transport/ws_session.h"
 

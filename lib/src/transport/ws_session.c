@@ -25,7 +25,6 @@ struct ws {
     bool overflows;     /* the message does */
     size_t most;        /* bytes of a message */
     crew_buffer joined; /* what has come of it */
-    bool failed;        /* there was no memory */
     /* Bytes that the context was given, and those of them that were whole frames. */
     uint64_t given, framed, frame;
     crew_buffer found; /* messages, each behind its head, from found_at on */
