@@ -185,8 +185,9 @@ static crew_status start_thread(struct crew_pool *pool, crew_error *why)
     struct crew_pool_thread *thread = calloc(1, sizeof *thread);
     crew_status status = thread ? CREW_OK : crew_error_set(why, CREW_NO_MEMORY, "no memory");
     if (thread) {
+        pthread_t id; /* which the thread itself notes: it may have ended, and be freed, by then */
         thread->pool = pool;
-        status = crew_thread_start(&thread->id, "rpcrew-pool", run, thread, why);
+        status = crew_thread_start(&id, "rpcrew-pool", run, thread, why);
     }
     if (status == CREW_OK)
         return CREW_OK;
@@ -260,6 +261,7 @@ static void end_decoding(struct crew_pool_thread *self)
 static void *run(void *argument)
 {
     struct crew_pool_thread *self = argument;
+    self->id = pthread_self();
     struct crew_pool *pool = self->pool;
     const struct crew_waiting_hook hook = { begin_wait, end_wait, self };
     crew_arena scratch = { 0 };
