@@ -19,6 +19,7 @@ from functools import partial
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "broker-configs"))
 from broker import Broker, exit_on_signals  # noqa: E402
+from free_ports import free_port  # noqa: E402
 
 CALLS_AT_A_TIME = 1, 16, 64, 256, 1000
 CALL = "subtract", "42", "23"
@@ -151,12 +152,6 @@ def bench_zmq(programs, rival, room, seconds, rounds):
     finally:
         for side in sides:
             side.end()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def bench_streams(path, programs, rival, room, seconds, rounds):

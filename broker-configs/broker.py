@@ -15,19 +15,11 @@ import sys
 import tempfile
 import time
 
+from free_ports import free_ports
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = "/usr/lib/rabbitmq/bin"  # the wrapper in sbin refuses ordinary users
 PATIENCE = 90
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def lives(group):
@@ -155,7 +147,7 @@ class Broker:
         self.spawn("server", os.path.join(PROGRAMS, "rabbitmq-server"))
         limit = time.monotonic() + PATIENCE
         while self.boots() == before or not self.speaks_amqp():
-            if time.monotonic() > limit:
+            if time.monotonic() > limit or not lives(self.pids["server"]):
                 with open(self.log, encoding="utf-8", errors="replace") as log:
                     said = log.read()[-3000:]
                 self.close()

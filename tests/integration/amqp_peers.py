@@ -7,7 +7,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.parse
@@ -22,8 +21,7 @@ import proton.utils
 
 from support import PATIENCE, Case, eventually, main, program, request, rpcrew
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "broker-configs"))
-from broker import Broker, rabbitmqctl  # noqa: E402
+from broker import Broker, rabbitmqctl  # which support has put on the path
 
 with open(os.environ["RPCREW_BROKER"], encoding="utf-8") as shared_file:
     SHARED, SHARED_TLS = shared_file.readline().strip(), shared_file.readline().strip()

@@ -3,12 +3,14 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "broker-configs"))
+from free_ports import free_port  # noqa: E402,F401  for the tests
 
 BIN = os.environ["RPCREW_BIN"]
 PATIENCE = 20  # seconds, for anything to happen
@@ -63,12 +65,6 @@ def rpcrew(*words, stdin=None, env=None):
     """Runs the command line to its end."""
     return Done(subprocess.run([program("rpcrew"), *words], input=stdin, capture_output=True, text=True,
                                timeout=60, env={**os.environ, **(env or {})}, check=False))
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def request(method, params=None, ident=1):

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <poll.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -57,15 +58,31 @@ bool eventually(bool (*what)(void *context), void *context)
     return what(context);
 }
 
+/* One that nobody uses, and that nobody is given before it is listened on: outside of those that the kernel
+ * hands out to whoever connects or asks for any. */
 static int free_port(void)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    close(fd);
-    return ntohs(address.sin_port);
+    int first = 0, last = 0;
+    FILE *file = fopen("/proc/sys/net/ipv4/ip_local_port_range", "r");
+    assert_true(file && fscanf(file, "%d %d", &first, &last) == 2);
+    (void)fclose(file);
+    const int lowest = 10000, highest = first > lowest + 1000 ? first - 1 : UINT16_MAX;
+    for (int i = 0; i < 10000; i++) {
+        uint16_t port;
+        assert_int_equal(getrandom(&port, sizeof port, 0), sizeof port);
+        if (port < lowest || port > highest)
+            continue;
+        struct sockaddr_in address = { .sin_family = AF_INET,
+                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                       .sin_port = htons(port) };
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool free = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+        close(fd);
+        if (free)
+            return port;
+    }
+    fail_msg("no port is free");
+    return 0;
 }
 
 /* The first line, or with TLS the second, of the broker's file. */
