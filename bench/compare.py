@@ -19,7 +19,7 @@ from functools import partial
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "broker-configs"))
 from broker import Broker, exit_on_signals  # noqa: E402
-from free_ports import free_port  # noqa: E402
+from free_ports import free_port, free_ports  # noqa: E402
 
 CALLS_AT_A_TIME = 1, 16, 64, 256, 1000
 CALL = "subtract", "42", "23"
@@ -157,7 +157,7 @@ def bench_zmq(programs, rival, room, seconds, rounds):
 def bench_streams(path, programs, rival, room, seconds, rounds):
     """JSON beside a bare epoll loop and, one at a time, bare sockets; MessagePack beside our ZeroMQ."""
     def address(name):
-        return free_port() if path == "tcp" else os.path.join(room, name)
+        return str(free_port()) if path == "tcp" else os.path.join(room, name)
 
     def url(where):
         return f"tcp://127.0.0.1:{where}" if path == "tcp" else f"unix://{where}"
@@ -215,7 +215,7 @@ def bench_http(programs, rival, room, seconds, rounds):
 
     sides, idle = [], []
     try:
-        port, other = free_port(), free_port()
+        port, other = map(str, free_ports(2))
         sides.append(ours("rpcrew", programs, port, wrk(port)))
         if rival:
             sides.append(ours(rival[1], rival[0], other, wrk(other)))
@@ -226,7 +226,7 @@ def bench_http(programs, rival, room, seconds, rounds):
         compare("http, wrk calls, beside 1,000 idle connections", sides, seconds, rounds, numbers=(1, 64))
         for one in idle:
             one.end()
-        port = free_port()
+        port = str(free_port())
         url = f"http://127.0.0.1:{port}/"
         pair = [ours("rpcrew", programs, port, lambda n, s: [programs + "rpcrew", "bench", "--json", "-c", str(n), "-d", str(s),
                                                               url + "?connections=1000", *CALL])]

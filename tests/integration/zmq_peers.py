@@ -387,7 +387,8 @@ class TheirServices(Peer):
         self.assertEqual(got.code, 3)
 
     def test_a_service_that_comes_later_gets_the_call(self):
-        caller = subprocess.Popen([program("rpcrew"), "call", self.url, "m", "1"], stdout=subprocess.PIPE, text=True)
+        self.assertEqual(rpcrew("call", self.url, "m", "1").code, 3)
+        caller = subprocess.Popen([program("rpcrew"), "call", "--retry", self.url, "m", "1"], stdout=subprocess.PIPE, text=True)
         self.serve(zmq.REP, lambda frames: [[self.result(frames)]])
         self.assertEqual(caller.communicate(timeout=PATIENCE)[0], "[1]\n")
 

@@ -44,8 +44,10 @@ typedef struct crew_bytes {
 /* Frees the bytes and empties *bytes. NULL and empty are fine. */
 CREW_API void crew_bytes_free(crew_bytes *bytes);
 
-/* How much of an error a peer can read, where the protocol leaves that open (MessagePack-RPC): [code,
- * message], a text, [code, message, data], or [0, message], as Neovim shows it. */
+/* How much of an error a peer can read, where the protocol leaves that open. MessagePack-RPC: [code,
+ * message], a text, [code, message, data], or [0, message], as Neovim shows it. JSON-RPC 1.0: an object
+ * as 2.0 has it, or with CREW_ERRORS_STRING a text; a result of null is then {}, since what reads only texts
+ * (Go's net/rpc/jsonrpc) takes null for a failure. */
 typedef enum crew_wire_errors {
     CREW_ERRORS_PAIR,
     CREW_ERRORS_STRING,

@@ -34,7 +34,7 @@ CREW_NODISCARD CREW_API crew_status crew_call_proceed(crew_call *call);
 typedef struct crew_handle_options {
     const char *content_type; /* NULL: told by the first bytes */
     crew_limits limits;
-    crew_wire_errors errors; /* of MessagePack-RPC; CREW_ERRORS_PAIR */
+    crew_wire_errors errors; /* CREW_ERRORS_PAIR */
 } crew_handle_options;
 
 /* Bytes in, bytes out: decodes a message, runs its calls one after another on this thread, and encodes the

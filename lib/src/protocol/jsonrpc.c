@@ -113,6 +113,7 @@ static void decode_call(const crew_value *value, const struct crew_json_item *no
         wrong = v1 ? check_v1(id, params, in_batch) : check_v2(version, id, params);
     call->is_reply = !method && (crew_value_get(value, "result") || crew_value_get(value, "error"));
     call->dialect = v1 ? V1 : V2;
+    call->named_in_array = v1; /* which has no other way */
     call->one_way = v1 ? crew_value_type(id) == CREW_TYPE_NULL : !id && !notes->watched.size;
     if (notes->fault != CREW_OK && (!wrong || !notes->in_params)) {
         refuse_fault(call, notes, arena);
@@ -163,11 +164,22 @@ static void end_reply(const crew_wire_call *call, crew_buffer *out)
     crew_buffer_append(out, "}", 1);
 }
 
+/* Of 1.0, whose errors may be anything. What reads only texts, Go's net/rpc, also takes a result of null for
+ * a failure, and then closes. */
+static bool reads_texts(const crew_wire_call *call)
+{
+    return call->dialect == V1 && call->errors == CREW_ERRORS_STRING;
+}
+
 static crew_status encode_result(const crew_wire_call *call, const crew_value *result, crew_buffer *out)
 {
     size_t before = out->size;
     crew_buffer_text(out, call->dialect == V1 ? "{\"result\":" : "{\"jsonrpc\":\"2.0\",\"result\":");
-    crew_status status = crew_json_write(result, CREW_JSON_COMPACT, out);
+    crew_status status = CREW_OK;
+    if (reads_texts(call) && crew_value_type(result) == CREW_TYPE_NULL)
+        crew_buffer_text(out, "{}");
+    else
+        status = crew_json_write(result, CREW_JSON_COMPACT, out);
     crew_buffer_text(out, call->dialect == V1 ? ",\"error\":null,\"id\":" : ",\"id\":");
     end_reply(call, out);
     return crew_encoding_end(out, before, status);
@@ -177,6 +189,13 @@ static crew_status encode_error(const crew_wire_call *call, int64_t code, crew_s
                                 const crew_value *data, crew_buffer *out)
 {
     size_t before = out->size;
+    if (reads_texts(call)) {
+        crew_buffer_text(out, "{\"result\":null,\"error\":");
+        crew_status status = crew_json_write_string(message, out);
+        crew_buffer_text(out, ",\"id\":");
+        end_reply(call, out);
+        return crew_encoding_end(out, before, status);
+    }
     crew_buffer_text(out, call->dialect == V1 ? "{\"result\":null,\"error\":{\"code\":"
                                               : "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":");
     crew_json_write_int(code, out);

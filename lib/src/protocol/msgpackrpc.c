@@ -74,7 +74,7 @@ static crew_status decode_call(const struct message *message, crew_arena *arena,
     static const crew_value nothing;
     const crew_value *value = message->value ? message->value : &nothing;
     int64_t kind = -1;
-    *call = (crew_wire_call){ 0 };
+    *call = (crew_wire_call){ .named_in_array = true };
     bool known = kind_of(value, &kind) && (kind == REQUEST || kind == NOTIFICATION);
     size_t fields = kind == REQUEST ? 4 : 3;
     const crew_value *msgid = kind == REQUEST ? item_of(value, 1) : NULL;
@@ -308,7 +308,6 @@ const crew_protocol crew_msgpackrpc = {
     .batch_open = "",
     .batch_separator = "",
     .batch_close = "",
-    .named_in_array = true,
     .sniff = sniff,
     .decode_calls = decode_calls,
     .encode_result = encode_result,

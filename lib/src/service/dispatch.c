@@ -16,7 +16,7 @@ static const crew_value *params_of(const crew_call *call)
 {
     const crew_value *params = call->wire->params, *only = crew_value_at(params, 0);
     const struct crew_signature *signature = &call->entry->signature;
-    bool named = call->group->protocol->named_in_array && crew_value_type(params) == CREW_TYPE_ARRAY &&
+    bool named = call->wire->named_in_array && crew_value_type(params) == CREW_TYPE_ARRAY &&
                  crew_value_count(params) == 1 && crew_value_type(only) == CREW_TYPE_OBJECT &&
                  signature->count && signature->params[0].declared.type != CREW_PARAM_OBJECT &&
                  signature->params[0].declared.type != CREW_PARAM_ANY;

@@ -43,6 +43,31 @@ static void answers(const char *request, const char *exactly)
     crew_bytes_free(&answer);
 }
 
+/* As Go's net/rpc/jsonrpc reads them. */
+static void errors_of_1_0_may_be_texts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *request, *reply;
+    } rows[] = {
+        { "{\"method\":\"nope\",\"params\":[1],\"id\":0}",
+          "{\"result\":null,\"error\":\"Method not found\",\"id\":0}" },
+        { "{\"method\":\"echo\",\"params\":[null],\"id\":0}", "{\"result\":{},\"error\":null,\"id\":0}" },
+        { "{\"method\":\"echo\",\"params\":[0],\"id\":0}", "{\"result\":0,\"error\":null,\"id\":0}" },
+        { "{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"params\":[null],\"id\":0}",
+          "{\"jsonrpc\":\"2.0\",\"result\":null,\"id\":0}" },
+        { "{\"jsonrpc\":\"2.0\",\"method\":\"fail\",\"params\":[1,\"x\"],\"id\":0}",
+          "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":1,\"message\":\"x\"},\"id\":0}" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        crew_bytes answer;
+        assert_ok(crew_handle(dispatcher, crew_str(rows[i].request),
+                              &(crew_handle_options){ .errors = CREW_ERRORS_STRING }, &answer));
+        assert_string_equal(answer.data, rows[i].reply);
+        crew_bytes_free(&answer);
+    }
+}
+
 static void replies_are_these_bytes(void **state)
 {
     (void)state;
@@ -217,6 +242,7 @@ static void replies_that_break_the_protocol_are_not_valid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(errors_of_1_0_may_be_texts),
         cmocka_unit_test(replies_are_these_bytes),
         cmocka_unit_test(the_limits_answer_with_an_error),
         cmocka_unit_test(one_reply_beyond_the_limit_costs_the_others_of_its_batch_nothing),

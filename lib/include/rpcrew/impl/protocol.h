@@ -18,6 +18,7 @@ typedef struct crew_wire_call {
     int code;                 /* what to answer instead of running it: CREW_CODE_…; 0: a good call */
     bool one_way;             /* nobody is to be answered, not even with an error */
     bool is_reply;            /* it is none: a reply, for whoever both calls and is called; code is not 0 */
+    bool named_in_array;      /* its named params may also come as the one item of the array */
     uint8_t dialect;          /* the protocol's own: which shape the reply takes */
     crew_wire_errors errors;  /* the endpoint's: what errors look like */
 } crew_wire_call;
@@ -60,8 +61,7 @@ struct crew_protocol {
     /* A batch of messages is these around and between them. Without them (all "") it is no batch but messages
      * in one body, which are answered as they are completed, not in their order. */
     const char *batch_open, *batch_separator, *batch_close;
-    bool named_in_array; /* named params may also come as the one item of the array */
-    bool base64_bytes;   /* it has no bytes: they travel as strings in base64 */
+    bool base64_bytes; /* it has no bytes: they travel as strings in base64 */
 
     /* Whether bytes without a known content type begin like this protocol's. */
     bool (*sniff)(crew_string bytes);

@@ -1,5 +1,5 @@
-"""nginx in front of workers: FastCGI over TCP and a unix socket, CGI by fcgiwrap, HTTP and WebSocket as a proxy, to
-TCP and with TLS; and FastCGI's records themselves."""
+"""nginx and Apache in front of workers: FastCGI over TCP and a unix socket, CGI, HTTP and WebSocket as a proxy; and
+FastCGI's records themselves."""
 import json
 import os
 import socket
@@ -36,19 +36,46 @@ http {{
     }}
 }}
 """
+APACHE = """
+ServerRoot {room}
+ServerName localhost
+ProxyPreserveHost On
+Listen 127.0.0.1:{port}
+PidFile {room}/apache.pid
+ErrorLog {room}/error.log
+LoadModule mpm_prefork_module {modules}/mod_mpm_prefork.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule alias_module {modules}/mod_alias.so
+LoadModule cgi_module {modules}/mod_cgi.so
+LoadModule proxy_module {modules}/mod_proxy.so
+LoadModule proxy_fcgi_module {modules}/mod_proxy_fcgi.so
+LoadModule proxy_http_module {modules}/mod_proxy_http.so
+User www-data
+Group www-data
+ScriptAlias /cgi {room}/script
+ProxyPass /fcgi fcgi://127.0.0.1:{fcgi}/fcgi
+ProxyPass /kept fcgi://127.0.0.1:{fcgi}/kept enablereuse=on
+ProxyPass /unix unix:{room}/fcgi|fcgi://localhost/unix
+ProxyPass /http http://127.0.0.1:{http}/http upgrade=websocket
+"""
 
 
-class Nginx(Case):
+class Front(Case):
+    """A web server with these places: /fcgi, /kept (its connections), /unix, /cgi and /http, where WebSockets go too."""
+    configuration = command = None
+
     def setUp(self):
         super().setUp()
         self.ports = {name: free_port() for name in ("port", "fcgi", "http")}
-        with open(self.socket_path("nginx.conf"), "w", encoding="utf-8") as file:
-            file.write(NGINX.format(room=self.directory, **self.ports))
+        with open(self.socket_path("conf"), "w", encoding="utf-8") as file:
+            file.write(self.configuration.format(room=self.directory, modules="/usr/lib/apache2/modules", **self.ports))
         os.chmod(self.directory, 0o755)
         self.base = f"http://127.0.0.1:{self.ports['port']}"
 
     def start(self, *words, port=None, path=None):
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # a session of its own: Apache ends its whole process group
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   start_new_session=True)
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)
 
@@ -64,7 +91,7 @@ class Nginx(Case):
     def serve(self, *urls):
         for url in urls:
             self.worker("conformance", "--listen", url)
-        self.start("nginx", "-p", self.directory, "-c", self.socket_path("nginx.conf"), port=self.ports["port"])
+        self.start(*(word.format(room=self.directory) for word in self.command), port=self.ports["port"])
 
     def calls_at(self, place):
         """All that HTTP does, behind that path."""
@@ -103,7 +130,6 @@ class Nginx(Case):
         with open(self.socket_path("script"), "w", encoding="utf-8") as script:
             script.write(f"#!/bin/sh\nexec '{program('conformance')}' --listen cgi:// --log-level error\n")
         os.chmod(self.socket_path("script"), 0o755)
-        self.start("fcgiwrap", "-s", f"unix:{self.socket_path('wrap')}", path=self.socket_path("wrap"))
         self.serve()
         self.calls_at("/cgi")
 
@@ -115,6 +141,21 @@ class Nginx(Case):
         for i in range(20):
             ws.send(request("add", [i, 2], i).decode())
             self.assertEqual(json.loads(ws.recv())["result"], i + 2)
+
+
+class Nginx(Front):
+    configuration, command = NGINX, ("nginx", "-p", "{room}", "-c", "{room}/conf")
+
+    def test_cgi(self):  # by somebody else: it has none of its own
+        self.start("fcgiwrap", "-s", f"unix:{self.socket_path('wrap')}", path=self.socket_path("wrap"))
+        super().test_cgi()
+
+
+class Apache(Front):
+    configuration, command = APACHE, ("apache2", "-D", "FOREGROUND", "-f", "{room}/conf")
+
+
+del Front  # which has no tests of its own
 
 
 def record(kind, ident, content=b"", padding=0):
