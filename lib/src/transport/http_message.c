@@ -245,11 +245,14 @@ crew_string http_target(const struct http_message *m)
 
 bool http_next_field(const struct http_message *m, struct http_field *f)
 {
-    const char *at = f->name.data ? f->value.data + f->value.size + 1 : m->head.data + m->fields;
-    if (at >= m->head.data + m->head.size)
+    size_t at = f->next ? f->next : m->fields;
+    if (at >= m->head.size)
         return false;
-    f->name = crew_str(at);
-    f->value = crew_str(at + f->name.size + 1);
+    const char *name = m->head.data + at;
+    f->name = (crew_string){ name, strlen(name) };
+    const char *value = name + f->name.size + 1;
+    f->value = (crew_string){ value, strlen(value) };
+    f->next = at + f->name.size + f->value.size + 2;
     return true;
 }
 

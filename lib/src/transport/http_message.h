@@ -46,10 +46,11 @@ enum http_event http_read(struct http_message *message, crew_string bytes, bool 
 /* A request's target, as it was sent. */
 crew_string http_target(const struct http_message *message);
 
-/* The field behind that one (NULL: the first), or false. */
 struct http_field {
     crew_string name, value;
+    size_t next; /* where the one behind it is; 0: none was looked at yet */
 };
+/* Goes on to the next field, from { 0 } to the first; false: there is none. */
 bool http_next_field(const struct http_message *message, struct http_field *field);
 /* The first of that name (in lower case), or NULL; with its NUL. */
 const char *http_field(const struct http_message *message, const char *name);
