@@ -33,6 +33,7 @@
 #include <rpcrew/msgpack.h>
 #include <rpcrew/page.h>
 #include <rpcrew/protocol.h>
+#include <rpcrew/observe.h>
 #include <rpcrew/server.h>
 #include <rpcrew/service.h>
 #include <rpcrew/status.h>

@@ -195,7 +195,7 @@ static void keep_or_give(struct crew_endpoint *endpoint, struct crew_pending *ca
 
 /* ---- events of the transport ---- */
 
-static void gone(struct crew_endpoint *endpoint);
+static void settle_gone(struct crew_endpoint *endpoint);
 
 static void on_written(struct crew_endpoint *endpoint, crew_message *message)
 {
@@ -214,7 +214,7 @@ static void on_written(struct crew_endpoint *endpoint, crew_message *message)
     keep_or_give(endpoint, call, message);
     pthread_mutex_unlock(&client->mutex);
     if (has_gone) /* which was told before this */
-        gone(endpoint);
+        settle_gone(endpoint);
 }
 
 static void on_confirmed(struct crew_endpoint *endpoint, crew_message *message)
@@ -613,7 +613,7 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
 }
 
 /* One worker of several behind a connection has gone. */
-static void gone(struct crew_endpoint *endpoint)
+static void settle_gone(struct crew_endpoint *endpoint)
 {
     crew_client *client = client_of(endpoint);
     crew_list again = { 0 };
@@ -623,6 +623,12 @@ static void gone(struct crew_endpoint *endpoint)
     crew_list_move(&again, &endpoint->outgoing); /* in front of what waits */
     endpoint->outgoing = again;
     complete_lost(endpoint, ended, "the worker that had it has gone");
+}
+
+static void gone(struct crew_endpoint *endpoint, crew_peer *peer)
+{
+    (void)peer;
+    settle_gone(endpoint);
 }
 
 /* ---- time ---- */

@@ -1,8 +1,10 @@
 /* Log lines: one event, its fields, one write. */
+#include "core/log.h"
+
 #include "core/json.h"
 #include "core/value.h"
 
-#include <rpcrew/log.h>
+#include <rpcrew/impl/message.h>
 
 #include <limits.h>
 #include <poll.h>
@@ -155,13 +157,33 @@ static void write_line(int fd, crew_buffer *line)
     pthread_mutex_unlock(&mutex);
 }
 
+static void write_event(int fd, crew_log_level level, const char *event, crew_arena *arena,
+                        const crew_value *fields)
+{
+    static const char *const shown[] = { "OFF", "ERROR", "WARN", "INFO", "DEBUG" };
+    crew_buffer out = { 0 };
+    char time[32];
+    timestamp(time);
+    switch (atomic_load(&log_format)) {
+    case CREW_LOG_JSON: write_json(arena, time, level, event, fields, &out); break;
+    case CREW_LOG_LOGFMT:
+        crew_buffer_printf(&out, "time=%s level=%s msg=", time, level_names[level]);
+        write_text(crew_str(event), &out);
+        write_fields(fields, &out);
+        break;
+    default: crew_buffer_printf(&out, "%s %-5s %s", time, shown[level], event); write_fields(fields, &out);
+    }
+    crew_buffer_append(&out, "\n", 1);
+    if (!out.failed)
+        write_line(fd, &out);
+    crew_buffer_fini(&out);
+}
+
 void crew_log(crew_log_level level, const char *event, const char *fields, ...)
 {
     if (!crew_log_enabled(level))
         return;
-    static const char *const shown[] = { "OFF", "ERROR", "WARN", "INFO", "DEBUG" };
     crew_arena arena = { 0 };
-    crew_buffer out = { 0 };
     const crew_value *packed = NULL;
     if (fields) {
         va_list arguments;
@@ -170,21 +192,67 @@ void crew_log(crew_log_level level, const char *event, const char *fields, ...)
             packed = NULL;
         va_end(arguments);
     }
-    char time[32];
-    timestamp(time);
-    switch (atomic_load(&log_format)) {
-    case CREW_LOG_JSON: write_json(&arena, time, level, event, packed, &out); break;
-    case CREW_LOG_LOGFMT:
-        crew_buffer_printf(&out, "time=%s level=%s msg=", time, level_names[level]);
-        write_text(crew_str(event), &out);
-        write_fields(packed, &out);
-        break;
-    default: crew_buffer_printf(&out, "%s %-5s %s", time, shown[level], event); write_fields(packed, &out);
-    }
-    crew_buffer_append(&out, "\n", 1);
-    if (!out.failed) {
-        write_line(atomic_load(&log_fd), &out);
-    }
-    crew_buffer_fini(&out);
+    write_event(atomic_load(&log_fd), level, event, &arena, packed);
     crew_arena_fini(&arena);
+}
+
+/* ---- lines ---- */
+
+/* Without memory a field is left out. */
+static void add(struct crew_line *line, const char *key, const char *format, ...)
+{
+    const crew_value *value;
+    va_list arguments;
+    if (!line->fields && crew_object_new(&line->arena, &line->fields) != CREW_OK)
+        return;
+    va_start(arguments, format);
+    if (crew_vpack(&line->arena, &value, format, arguments) == CREW_OK)
+        (void)!crew_object_add(&line->arena, line->fields, crew_str(key), value);
+    va_end(arguments);
+}
+
+/* A text of somebody else's is cut, between two characters. */
+void crew_line_text(struct crew_line *line, const char *key, crew_string text)
+{
+    enum { MOST = 200 };
+    if (text.size > MOST)
+        for (text.size = MOST; text.size && ((unsigned char)text.data[text.size] & 0xC0) == 0x80;)
+            text.size--;
+    if (text.size)
+        add(line, key, "S", text);
+}
+
+void crew_line_number(struct crew_line *line, const char *key, int64_t number)
+{
+    add(line, key, "I", number);
+}
+
+void crew_line_write(struct crew_line *line, int fd, crew_log_level level, const char *event)
+{
+    write_event(fd, level, event, &line->arena, line->fields);
+    crew_arena_fini(&line->arena);
+    line->fields = NULL;
+}
+
+void crew_line_log(struct crew_line *line, crew_log_level level, const char *event)
+{
+    if (crew_log_enabled(level)) {
+        crew_line_write(line, atomic_load(&log_fd), level, event);
+    } else {
+        crew_arena_fini(&line->arena);
+        line->fields = NULL;
+    }
+}
+
+bool crew_rate_allows(struct crew_rate *rate, unsigned *left_out)
+{
+    int64_t now = crew_now_ms(), until = atomic_load(&rate->until_ms);
+    if (now >= until && atomic_compare_exchange_strong(&rate->until_ms, &until, now + CREW_RATE_MS))
+        atomic_store(&rate->count, 0);
+    if (atomic_fetch_add(&rate->count, 1) >= CREW_RATE_LINES) {
+        atomic_fetch_add(&rate->left_out, 1);
+        return false;
+    }
+    *left_out = atomic_exchange(&rate->left_out, 0);
+    return true;
 }

@@ -404,10 +404,10 @@ static bool too_large(void *context, crew_message *message)
     return e->options.owner->too_large(e, message);
 }
 
-static void gone(void *context)
+static void gone(void *context, crew_peer *peer)
 {
     struct crew_endpoint *e = context;
-    e->options.owner->gone(e);
+    e->options.owner->gone(e, peer);
 }
 
 static bool hurried(void *context)

@@ -27,8 +27,8 @@ struct crew_endpoint_owner {
     void (*answered)(struct crew_endpoint *endpoint, const crew_message *message, crew_status status);
     /* An answer is too large: puts an error in its place, if it can (crew_transport_shrink). */
     bool (*too_large)(struct crew_endpoint *endpoint, crew_message *message);
-    /* Some peer has gone; NULL: nobody cares. */
-    void (*gone)(struct crew_endpoint *endpoint);
+    /* A peer has gone, or only gives nothing more (mute); NULL: nobody cares. */
+    void (*gone)(struct crew_endpoint *endpoint, crew_peer *peer);
     /* There is a peer now where there was none; NULL: nobody cares. */
     void (*ready)(struct crew_endpoint *endpoint);
     /* It was opened (CREW_OK), could not be, or was lost. unsent: requests never written, to keep or take. */
@@ -98,6 +98,7 @@ struct crew_endpoint {
     uint32_t epoch;       /* counts openings: settlements of an earlier one are stale */
     crew_requeue requeue; /* the transport's */
     bool open, paused, ever_open;
+    bool tells_open;         /* the owner's: it has told of that */
     crew_error last_failure; /* to open, that has been told of; no message: none since it was open */
     int64_t said_at_ms;
     bool was_ready; /* since it was opened */

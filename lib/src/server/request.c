@@ -2,6 +2,7 @@
 
 #include "core/back.h"
 #include "server/intake.h"
+#include "server/tell.h"
 
 #include <assert.h>
 
@@ -102,6 +103,7 @@ static void give_up(crew_message *message, const crew_protocol *protocol)
                                    crew_str(crew_code_text(CREW_CODE_INTERNAL_ERROR)), NULL, &message->reply);
     message->content_type = protocol->content_type;
     message->status = status;
+    crew_tell_message(message, protocol, CREW_ENDED_FAILED, crew_status_text(CREW_NO_MEMORY));
     settle(message, status == CREW_OK && !message->one_way ? CREW_SETTLE_REPLY : CREW_SETTLE_DONE);
 }
 
@@ -112,6 +114,7 @@ static bool drop_if_expired(crew_message *message)
         return false;
     crew_server_count(crew_server_of(message->endpoint), CREW_COUNT_EXPIRED, 1);
     message->status = CREW_EXPIRED;
+    crew_tell_message(message, NULL, CREW_ENDED_EXPIRED, "deadline");
     settle(message, CREW_SETTLE_DONE);
     return true;
 }
@@ -121,6 +124,13 @@ static void run_call(struct crew_job *job, size_t index, crew_arena *scratch)
     const struct request *request = job->owner;
     if (job->wire.count > 1 || !drop_if_expired(request->message))
         crew_job_run(job, index, scratch);
+}
+
+static void ended(const crew_call *call)
+{
+    const struct crew_job *job = (const struct crew_job *)(const void *)call->group;
+    const struct request *request = job->owner;
+    crew_tell_call(call, request->message);
 }
 
 /* Whether some call runs a handler of the service's: what is refused does not, nor do the protocol's own
@@ -187,6 +197,8 @@ static void start(crew_message *message, crew_arena *scratch)
     job->group.stopping = &server->stopping;
     job->group.peer = message->peer;
     job->group.tokens = &server->tokens;
+    job->group.timed = server->observes_calls;
+    job->group.ended = ended;
     if (crew_job_decode(job) != CREW_OK) {
         give_up(message, protocol);
         return;
@@ -304,9 +316,12 @@ void crew_request_received(struct crew_endpoint *endpoint, crew_list *messages)
     if (!messages->count)
         return;
     int64_t deadline_ms = crew_now_ms() + endpoint->options.timeout_ms;
+    int64_t now_ns = server->observes_calls || server->observes_answers ? crew_now_ns() : 0;
     for (crew_message *m = messages->head; m; m = m->next) {
         crew_intake_charge(endpoint, m);
         crew_intake_passed(endpoint, m->body.size);
+        crew_tell_peer(endpoint, m->peer);
+        m->received_ns = now_ns;
         m->own_deadline = !m->deadline_ms;
         crew_server_count(server, CREW_COUNT_REDELIVERED, m->redelivered);
         if (m->own_deadline)
@@ -360,6 +375,7 @@ void crew_request_sending(struct crew_endpoint *endpoint, crew_list *messages)
 
 void crew_request_answered(struct crew_endpoint *endpoint, const crew_message *message, crew_status status)
 {
+    crew_tell_answer(endpoint, message, status);
     if (status == CREW_OK)
         return;
     crew_server_count(crew_server_of(endpoint), CREW_COUNT_LOST, 1);

@@ -3,6 +3,7 @@
 #include "core/back.h"
 #include "server/intake.h"
 #include "server/request.h"
+#include "server/tell.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -38,8 +39,10 @@ static crew_room room(struct crew_endpoint *endpoint)
     return taking ? crew_intake_room(endpoint) : (crew_room){ 0 };
 }
 
-static void gone(struct crew_endpoint *endpoint)
+static void gone(struct crew_endpoint *endpoint, crew_peer *peer)
 {
+    if (atomic_load(&peer->gone) && peer->told)
+        crew_tell_change(crew_server_of(endpoint), CREW_PEER_GONE, endpoint, peer->name, NULL);
     crew_tokens_raise(&crew_server_of(endpoint)->tokens, false);
     crew_backs_wake();
 }
@@ -54,6 +57,12 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
     }
     assert(!unsent->count);
     (void)unsent;
+    bool was_open = endpoint->tells_open;
+    endpoint->tells_open = why->status == CREW_OK;
+    crew_change change = endpoint->tells_open ? CREW_ENDPOINT_OPENED
+                         : was_open           ? CREW_ENDPOINT_LOST
+                                              : CREW_ENDPOINT_FAILED;
+    crew_tell_change(server, change, endpoint, NULL, endpoint->tells_open ? NULL : why->message);
 }
 
 static void wake(crew_server *server)
@@ -78,6 +87,7 @@ static bool idle(struct crew_endpoint *endpoint)
 static void closed(struct crew_endpoint *endpoint)
 {
     crew_server *server = crew_server_of(endpoint);
+    crew_tell_change(server, CREW_ENDPOINT_CLOSED, endpoint, NULL, NULL);
     if (atomic_load(&server->started)) /* else it would look like a stop */
         wake(server);
 }
@@ -274,6 +284,7 @@ crew_status crew_server_wait(crew_server *server)
         wait_a_while(server, -1);
 
     crew_log(CREW_LOG_INFO, "draining", NULL);
+    crew_tell_change(server, CREW_SERVER_DRAINS, NULL, NULL, NULL);
     int64_t end_ms = crew_now_ms() + server->options.drain_ms;
     atomic_store(&server->tokens.draining, true);
     for (size_t i = 0; i < server->endpoint_count; i++)
@@ -299,6 +310,8 @@ crew_status crew_server_wait(crew_server *server)
     crew_log(drained ? CREW_LOG_INFO : CREW_LOG_WARN, drained ? "drained" : "stopped with calls in flight",
              "{s:I,s:I,s:I}", "calls", (int64_t)stats.calls, "requeued", (int64_t)stats.requeued,
              "redelivered", (int64_t)stats.redelivered);
+    crew_tell_change(server, CREW_SERVER_DRAINED, NULL, NULL,
+                     drained ? NULL : "stopped with calls in flight");
     return drained ? CREW_OK : CREW_TIMEOUT;
 }
 

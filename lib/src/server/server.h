@@ -7,9 +7,9 @@
 #include "server/in_flight.h"
 #include "server/pool.h"
 
-#include <rpcrew/server.h>
+#include <rpcrew/observe.h>
 
-enum { CREW_ENDPOINTS_MAX = 64 };
+enum { CREW_ENDPOINTS_MAX = 64, CREW_OBSERVERS_MAX = 8 };
 
 enum crew_count {
     CREW_COUNT_RECEIVED,
@@ -42,6 +42,9 @@ struct crew_server {
     struct crew_tokens tokens; /* whose draining is the server's */
     struct crew_in_flight in_flight;
     bool joined;
+    crew_server_hooks observers[CREW_OBSERVERS_MAX];
+    size_t observer_count;
+    bool observes_calls, observes_answers; /* some of them do */
     atomic_uint_fast64_t counts[CREW_COUNTS];
 };
 

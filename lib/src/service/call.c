@@ -2,6 +2,7 @@
 #include "service/call.h"
 
 #include "core/value.h"
+#include "service/ending.h"
 
 #include <rpcrew/impl/message.h>
 #include <rpcrew/log.h>
@@ -161,6 +162,24 @@ static bool win(struct crew_call *call)
     return !atomic_exchange(&call->completed, true);
 }
 
+/* A handler's completion. */
+static bool wins(struct crew_call *call)
+{
+    bool first = win(call);
+    if (!first)
+        crew_ending_log_twice(call);
+    return first;
+}
+
+static void ends_as(struct crew_call *call, crew_ending ending, int64_t code, crew_string message,
+                    const char *reason)
+{
+    call->ending = ending;
+    call->code = code;
+    call->message = message;
+    call->reason = reason;
+}
+
 static bool silent(const struct crew_call *call)
 {
     return call->wire->one_way || !call->group->answerable;
@@ -187,9 +206,14 @@ static crew_status complete(struct crew_call *call, crew_status encoded)
     crew_status status = encoded;
     if (status == CREW_OK && !silent(call) && !call->group->fits(call))
         status = CREW_LIMIT;
-    if (status != CREW_OK)
+    if (status != CREW_OK) {
+        ends_as(call, CREW_ENDED_FAILED, CREW_CODE_INTERNAL_ERROR, (crew_string){ 0 },
+                crew_status_text(status));
         write_failure(call, status);
+    }
     bool deferred = call->deferred;
+    if (call->group->ended)
+        call->group->ended(call);
     call->group->completed(call);
     if (deferred)
         crew_call_release(call);
@@ -198,25 +222,31 @@ static crew_status complete(struct crew_call *call, crew_status encoded)
 
 crew_status crew_reply_value(crew_call *call, const crew_value *value)
 {
-    if (!win(call))
+    if (!wins(call))
         return CREW_DONE_ALREADY;
     if (silent(call))
         return complete(call, CREW_OK);
     return complete(call, call->group->protocol->encode_result(call->wire, value, call->reply));
 }
 
-crew_status crew_call_fail(crew_call *call, int64_t code, crew_string message, const crew_value *data)
+static crew_status fail_as(crew_call *call, crew_ending ending, const char *reason, int64_t code,
+                           crew_string message, const crew_value *data)
 {
-    if (!win(call))
-        return CREW_DONE_ALREADY;
+    ends_as(call, ending, code, message, reason);
     if (silent(call))
         return complete(call, CREW_OK);
     return complete(call, call->group->protocol->encode_error(call->wire, code, message, data, call->reply));
 }
 
-crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data)
+crew_status crew_call_fail(crew_call *call, int64_t code, crew_string message, const crew_value *data)
 {
-    return crew_call_fail(call, code, crew_str(crew_code_text(code)), data);
+    return wins(call) ? fail_as(call, CREW_ENDED_ERROR, NULL, code, message, data) : CREW_DONE_ALREADY;
+}
+
+crew_status crew_call_refuse(crew_call *call, crew_ending ending, int code, const crew_value *data)
+{
+    crew_string message = crew_str(crew_code_text(code));
+    return win(call) ? fail_as(call, ending, NULL, code, message, data) : CREW_DONE_ALREADY;
 }
 
 /* What a reason means, for the caller. */
@@ -244,7 +274,10 @@ crew_status crew_call_shed(crew_call *call, const char *reason)
     if (crew_pack(&call->arena, &data, "{s:{s:s,s:s}}", "rpcrew", "executed", crew_executed_name(executed),
                   "reason", reason) != CREW_OK)
         data = NULL;
-    return crew_call_refuse(call, shed->code, data);
+    crew_ending ending = strcmp(reason, CREW_REASON_CANCELLED) == 0 ? CREW_ENDED_CANCELLED : CREW_ENDED_SHED;
+    if (!win(call))
+        return CREW_DONE_ALREADY;
+    return fail_as(call, ending, reason, shed->code, crew_str(crew_code_text(shed->code)), data);
 }
 
 void crew_call_settle(crew_call *call, crew_status returned)
@@ -257,10 +290,9 @@ void crew_call_settle(crew_call *call, crew_status returned)
     if (!win(call))
         return;
     /* What made the handler fail is not the peer's business, beyond the status. */
-    if (silent(call))
-        (void)complete(call, CREW_OK);
-    else
-        (void)complete(call, returned);
+    ends_as(call, CREW_ENDED_FAILED, CREW_CODE_INTERNAL_ERROR, (crew_string){ 0 },
+            crew_status_text(returned));
+    (void)complete(call, silent(call) ? CREW_OK : returned);
 }
 
 crew_call *crew_call_defer(crew_call *call)
@@ -363,14 +395,26 @@ static const crew_value *with_name(crew_call *call, const crew_value *data, cons
     return added ? object : data;
 }
 
-crew_status crew_fail_value(crew_call *call, int64_t code, crew_string message, const crew_value *data)
+static crew_status fail_by_table(crew_call *call, crew_ending ending, int64_t code, crew_string message,
+                                 const crew_value *data)
 {
     const crew_service_error *row = find_error(call, code);
     if (row)
         data = with_name(call, data, row->name);
     if (!message.data)
         message = crew_str(row ? row->message : crew_code_text(code));
-    return crew_call_fail(call, code, message.data ? message : crew_str("error"), data);
+    return fail_as(call, ending, NULL, code, message.data ? message : crew_str("error"), data);
+}
+
+crew_status crew_fail_value(crew_call *call, int64_t code, crew_string message, const crew_value *data)
+{
+    return wins(call) ? fail_by_table(call, CREW_ENDED_ERROR, code, message, data) : CREW_DONE_ALREADY;
+}
+
+void crew_call_misfit(crew_call *call, crew_string message, const crew_value *data)
+{
+    if (win(call))
+        (void)fail_by_table(call, CREW_ENDED_BAD_PARAMS, CREW_CODE_INVALID_PARAMS, message, data);
 }
 
 static CREW_PRINTF(4, 0) crew_status

@@ -7,6 +7,7 @@
 #include "service/token.h"
 
 #include <rpcrew/impl/protocol.h>
+#include <rpcrew/observe.h>
 
 /* What the calls of one message have in common. */
 struct crew_call_group {
@@ -22,6 +23,9 @@ struct crew_call_group {
     atomic_bool told;            /* some call was told that nobody waits any more, or not run for that */
     struct crew_tokens *tokens;  /* NULL: nobody stops what runs */
     atomic_size_t shed_count;
+    bool timed; /* somebody asks when calls began */
+    /* The call has been completed, and its reply is not on its way yet. */
+    void (*ended)(const crew_call *call);
     /* Takes room for the reply that has been written; false if there is not as much. */
     bool (*fits)(crew_call *call);
     /* The reply is what it will be. */
@@ -46,6 +50,12 @@ struct crew_call {
     atomic_uint holds;     /* the running handler's, and a deferred call's completion */
     bool deferred;         /* written before the handle is handed on */
     struct crew_token token;
+    /* its end, which whoever completes it says */
+    crew_ending ending;
+    int64_t code;
+    crew_string message;
+    const char *reason;
+    int64_t started_ns; /* where the group is timed */
 };
 
 /* Whether nobody waits for the calls any more, since their peer has gone; from then on they have been told.
@@ -62,7 +72,10 @@ crew_status crew_call_shed(crew_call *call, const char *reason);
 crew_status crew_call_fail(crew_call *call, int64_t code, crew_string message, const crew_value *data);
 
 /* Completes a call with one of the codes that the protocols define, in its standard words. */
-crew_status crew_call_refuse(crew_call *call, int code, const crew_value *data);
+crew_status crew_call_refuse(crew_call *call, crew_ending ending, int code, const crew_value *data);
+
+/* Completes a call whose params do not fit. */
+void crew_call_misfit(crew_call *call, crew_string message, const crew_value *data);
 
 /* Completes a call that ended without having been: by what its handler returned. */
 void crew_call_settle(crew_call *call, crew_status returned);

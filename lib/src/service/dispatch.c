@@ -1,6 +1,8 @@
 /* The way of a call: its method is found, its params are bound, its handler runs. */
 #include "service/dispatch.h"
 
+#include "service/ending.h"
+
 #include <rpcrew/impl/message.h>
 
 static void refuse_unknown(crew_call *call)
@@ -8,7 +10,7 @@ static void refuse_unknown(crew_call *call)
     const crew_value *data = NULL;
     if (crew_pack(&call->arena, &data, "{s:S}", "method", call->wire->method) != CREW_OK)
         data = NULL;
-    (void)crew_call_refuse(call, CREW_CODE_METHOD_NOT_FOUND, data);
+    (void)crew_call_refuse(call, CREW_ENDED_UNKNOWN_METHOD, CREW_CODE_METHOD_NOT_FOUND, data);
 }
 
 /* A map that is the only param stands for named params, unless the method takes a map there. */
@@ -34,7 +36,7 @@ static crew_status bind(crew_call *call)
         return status;
     crew_buffer message = { 0 };
     crew_buffer_printf(&message, "%s: %s", crew_code_text(CREW_CODE_INVALID_PARAMS), why.message);
-    (void)crew_fail_value(call, CREW_CODE_INVALID_PARAMS, crew_buffer_string(&message), data);
+    crew_call_misfit(call, crew_buffer_string(&message), data);
     crew_buffer_fini(&message);
     return status;
 }
@@ -59,8 +61,10 @@ crew_status crew_call_proceed(crew_call *call)
 void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
 {
     const crew_wire_call *wire = call->wire;
+    if (call->group->timed)
+        call->started_ns = crew_now_ns();
     if (wire->code) {
-        (void)crew_call_refuse(call, wire->code, wire->data);
+        (void)crew_call_refuse(call, CREW_ENDED_UNDECODABLE, wire->code, wire->data);
         return;
     }
     struct crew_call_group *group = call->group;

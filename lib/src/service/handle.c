@@ -2,6 +2,7 @@
 #include "service/job.h"
 
 #include "core/json.h"
+#include "service/ending.h"
 
 #include <semaphore.h>
 
@@ -9,6 +10,13 @@ const char *crew_answer_type(const char *content_type, crew_string request)
 {
     const crew_protocol *protocol = crew_protocol_of(content_type, request);
     return protocol ? protocol->content_type : NULL;
+}
+
+static void log_end(const crew_call *call)
+{
+    crew_call_end end;
+    crew_ending_of(call, &end);
+    crew_ending_log(&end);
 }
 
 static void post_done(struct crew_job *job)
@@ -27,7 +35,7 @@ crew_status crew_handle(const crew_dispatcher *dispatcher, crew_string request,
     crew_arena arena = { 0 }, scratch = { 0 };
     crew_buffer reply = { 0 };
     struct crew_job job = {
-        .group = { .protocol = protocol, .answerable = true },
+        .group = { .protocol = protocol, .answerable = true, .ended = log_end },
         .dispatcher = dispatcher,
         .limits = &limits,
         .errors = options ? options->errors : CREW_ERRORS_PAIR,

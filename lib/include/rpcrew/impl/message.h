@@ -67,6 +67,7 @@ typedef struct crew_message {
     struct crew_job *job;                        /* its calls, once they are known */
     struct crew_message *heir;                   /* a copy of it that came later, and gets its answer */
 
+    int64_t received_ns;      /* CLOCK_MONOTONIC, where somebody asks; the core's */
     int64_t deadline_ms;      /* crew_now_ms's clock; 0: none */
     const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */
     uint64_t number;          /* the transport's own, */

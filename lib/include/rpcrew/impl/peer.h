@@ -41,6 +41,7 @@ typedef struct crew_peer {
     const struct crew_home *home; /* whose peer it is, */
     void *endpoint;               /* and where */
     uint32_t last_id;             /* of calls to it */
+    bool told;                    /* of having come */
     crew_requeue requeue;         /* what it sent, when the worker stops; the core's */
     bool shared;                  /* many callers are behind it, who are not told apart; the core's */
     struct crew_turn turn;

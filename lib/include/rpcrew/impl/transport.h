@@ -104,7 +104,7 @@ typedef struct crew_transport_config {
                                  (core/task.h) */
     /* NULL: nobody asks; but for gone, a worker's. By crew_transport_answered, _gone and _shrink */
     void (*answered)(void *context, const crew_message *message, crew_status status);
-    void (*gone)(void *context);
+    void (*gone)(void *context, crew_peer *peer);
     bool (*too_large)(void *context, crew_message *message);
     bool (*hurried)(void *context); /* by crew_transport_is_hurried */
     void *context;
@@ -141,7 +141,7 @@ static inline bool crew_transport_is_hurried(const crew_transport_config *config
 static inline void crew_transport_gone(const crew_transport_config *config, crew_peer *peer)
 {
     if (!atomic_exchange(&peer->gone, true) && config->gone)
-        config->gone(config->context);
+        config->gone(config->context, peer);
 }
 
 /* Tells that nothing more comes from a peer, who may still read its answers: whoever waits for one of its own
@@ -149,7 +149,7 @@ static inline void crew_transport_gone(const crew_transport_config *config, crew
 static inline void crew_transport_mute(const crew_transport_config *config, crew_peer *peer)
 {
     if (!atomic_exchange(&peer->mute, true) && atomic_load(&peer->called) && config->gone)
-        config->gone(config->context);
+        config->gone(config->context, peer);
 }
 
 /* What one recv may give: so that a round ends, however much there is. A message may overshoot the bytes;

@@ -1,0 +1,114 @@
+#include "server/tell.h"
+
+#include "service/job.h"
+
+#include <rpcrew/impl/message.h>
+
+const char *crew_change_name(crew_change change)
+{
+    static const char *const names[] = {
+        [CREW_ENDPOINT_OPENED] = "opened", [CREW_ENDPOINT_FAILED] = "failed", [CREW_ENDPOINT_LOST] = "lost",
+        [CREW_ENDPOINT_CLOSED] = "closed", [CREW_PEER_CAME] = "peer_came",    [CREW_PEER_GONE] = "peer_gone",
+        [CREW_SERVER_DRAINS] = "drains",   [CREW_SERVER_DRAINED] = "drained"
+    };
+    return (size_t)change < sizeof names / sizeof *names ? names[change] : "unknown";
+}
+
+crew_status crew_server_observe(crew_server *server, const crew_server_hooks *hooks, crew_error *why)
+{
+    if (server->endpoint_count)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "crew_server_observe comes before crew_server_listen");
+    if (server->observer_count == CREW_OBSERVERS_MAX)
+        return crew_error_set(why, CREW_LIMIT, "more than %d observers", CREW_OBSERVERS_MAX);
+    server->observers[server->observer_count++] = *hooks;
+    server->observes_calls = server->observes_calls || hooks->call;
+    server->observes_answers = server->observes_answers || hooks->answer;
+    return CREW_OK;
+}
+
+static void tell(const crew_server *server, crew_call_end *end)
+{
+    if (server->observes_calls)
+        end->ended_ns = crew_now_ns();
+    crew_ending_log(end);
+    for (size_t i = 0; server->observes_calls && i < server->observer_count; i++)
+        if (server->observers[i].call)
+            server->observers[i].call(server->observers[i].context, end);
+}
+
+/* Whether nobody would hear of it. */
+static bool is_quiet(const crew_server *server, crew_ending ending)
+{
+    return !server->observes_calls && ending == CREW_ENDED_RESULT && !crew_log_enabled(CREW_LOG_DEBUG);
+}
+
+void crew_tell_call(const crew_call *call, const crew_message *message)
+{
+    const struct crew_endpoint *endpoint = message->endpoint;
+    const crew_server *server = crew_server_of(endpoint);
+    crew_call_end end;
+    if (is_quiet(server, call->ending))
+        return;
+    crew_ending_of(call, &end);
+    end.endpoint = crew_url_text(endpoint->url);
+    end.bytes_in = message->body.size;
+    end.received_ns = message->received_ns;
+    tell(server, &end);
+}
+
+void crew_tell_message(const crew_message *message, const crew_protocol *protocol, crew_ending ending,
+                       const char *reason)
+{
+    const struct crew_endpoint *endpoint = message->endpoint;
+    const struct crew_job *job = message->job;
+    crew_call_end end = { .ending = ending,
+                          .code = ending == CREW_ENDED_FAILED ? CREW_CODE_INTERNAL_ERROR : 0,
+                          .reason = reason,
+                          .peer = message->peer && message->peer->name ? message->peer->name : "",
+                          .endpoint = crew_url_text(endpoint->url),
+                          .protocol = protocol ? protocol->name : "",
+                          .one_way = message->one_way,
+                          .bytes_in = message->body.size,
+                          .bytes_out = message->reply.size,
+                          .received_ns = message->received_ns };
+    if (job && job->wire.count == 1) { /* it has been read, and waited too long */
+        end.method = job->wire.items[0].method;
+        end.id = job->wire.items[0].id;
+        end.protocol = job->group.protocol->name;
+    }
+    tell(crew_server_of(endpoint), &end);
+}
+
+void crew_tell_answer(const struct crew_endpoint *endpoint, const crew_message *message, crew_status status)
+{
+    const crew_server *server = crew_server_of(endpoint);
+    if (!server->observes_answers)
+        return;
+    const crew_answer_end end = { .endpoint = crew_url_text(endpoint->url),
+                                  .status = status,
+                                  .bytes = message->charged,
+                                  .received_ns = message->received_ns,
+                                  .written_ns = crew_now_ns() };
+    for (size_t i = 0; i < server->observer_count; i++)
+        if (server->observers[i].answer)
+            server->observers[i].answer(server->observers[i].context, &end);
+}
+
+void crew_tell_change(const crew_server *server, crew_change change, const struct crew_endpoint *endpoint,
+                      const char *peer, const char *why)
+{
+    for (size_t i = 0; i < server->observer_count; i++)
+        if (server->observers[i].change)
+            server->observers[i].change(server->observers[i].context, change,
+                                        endpoint ? crew_url_text(endpoint->url) : NULL, peer ? peer : "",
+                                        why);
+}
+
+void crew_tell_peer(const struct crew_endpoint *endpoint, crew_peer *peer)
+{
+    const crew_server *server = crew_server_of(endpoint);
+    if (!server->observer_count || !peer || peer->shared || peer->told)
+        return;
+    peer->told = true;
+    crew_tell_change(server, CREW_PEER_CAME, endpoint, peer->name, NULL);
+}
