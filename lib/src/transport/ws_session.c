@@ -113,9 +113,12 @@ static void on_message(wslay_event_context_ptr context, const struct wslay_event
     (void)context;
     if (arg->opcode != WSLAY_TEXT_FRAME && arg->opcode != WSLAY_BINARY_FRAME)
         return;
+    size_t before = ws->found.size;
     crew_buffer_append(&ws->found, &head, sizeof head);
     crew_buffer_append(&ws->found, ws->joined.data, ws->joined.size);
     ws->found.failed = ws->found.failed || ws->joined.failed;
+    if (ws->found.failed) /* half of one is none */
+        ws->found.size = before;
     crew_buffer_fini(&ws->joined);
 }
 
