@@ -20,7 +20,11 @@ static crew_status subtract(crew_call *call)
 }
 
 static const crew_method methods[] = {
-    { "subtract", subtract, "minuend:number subtrahend:number", "number", "Returns minuend - subtrahend." },
+    { .name = "subtract",
+      .handler = subtract,
+      .params = "minuend:number subtrahend:number",
+      .result = "number",
+      .doc = "Returns minuend - subtrahend." },
     { 0 },
 };
 

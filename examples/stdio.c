@@ -24,7 +24,11 @@ static crew_status greet(crew_call *call)
 }
 
 static const crew_method methods[] = {
-    { "subtract", subtract, "minuend:number subtrahend:number", "number", "Returns minuend - subtrahend." },
+    { .name = "subtract",
+      .handler = subtract,
+      .params = "minuend:number subtrahend:number",
+      .result = "number",
+      .doc = "Returns minuend - subtrahend." },
     { "greet", greet, "name:string?", "object", "Greets." },
     { 0 },
 };

@@ -7,6 +7,7 @@
  *   worker.h      a whole worker program in one call
  *   dispatcher.h  many services under prefixes; bytes in, bytes out
  *   server.h      endpoints and the pool of threads
+ *   observe.h     what a server does, told while it does it
  *   client.h      calling a service by URL                                   <- a caller begins here
  *   value.h       params and results; pack and unpack
  *   json.h        values from and to JSON text
@@ -31,9 +32,9 @@
 #include <rpcrew/json.h>
 #include <rpcrew/log.h>
 #include <rpcrew/msgpack.h>
+#include <rpcrew/observe.h>
 #include <rpcrew/page.h>
 #include <rpcrew/protocol.h>
-#include <rpcrew/observe.h>
 #include <rpcrew/server.h>
 #include <rpcrew/service.h>
 #include <rpcrew/status.h>

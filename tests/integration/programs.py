@@ -579,6 +579,28 @@ class Documents(Case):
         got = rpcrew("batch", "-c", "10", url, stdin='{"method":"count"}\n' * 50)
         self.assertEqual(len(set(got.out.splitlines())), 50)
 
+    def test_a_program_of_ones_own(self):
+        url, folder = "unix://" + self.socket_path(), os.path.join(self.directory, "texts")
+        os.mkdir(folder)
+        shown = subprocess.run([program("store"), "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
+        self.assertRegex(shown, r"of this program:\n  --directory DIR +where the texts are\n  --read-only +refuses put\n")
+        for words, code, says in (([], 1, "wants --directory DIR"), (["--directory", "/nowhere"], 1, "/nowhere: No such file"),
+                                  (["--directory"], 2, "requires an argument"), (["--read-only=1"], 2, "--read-only")):
+            got = subprocess.run([program("store"), "--listen", url, *words], capture_output=True, text=True, timeout=30, check=False)
+            self.assertEqual(got.returncode, code, got.stderr)
+            self.assertIn(says, got.stderr)
+            self.assertFalse(os.path.exists(self.socket_path()))
+        worker = self.worker("store", "--listen", url, "--directory", folder)
+        self.assertEqual(rpcrew("call", url, "put", "greeting", "naïve").code, 0)
+        self.assertEqual(rpcrew("call", url, "get", "greeting").out, '"naïve"\n')
+        self.assertEqual(os.listdir(folder), ["greeting"])
+        self.assertIn("(code 404)", rpcrew("call", url, "get", "other").err)
+        self.assertIn("param 'name' wants 1 to 100 letters", rpcrew("call", url, "get", "../x").err)
+        self.assertEqual(worker.stop(), 0)
+        self.worker("store", "--listen", url, "--directory", folder, "--read-only")
+        self.assertEqual(rpcrew("call", url, "get", "greeting").out, '"naïve"\n')
+        self.assertIn("the store is read only (code 403)", rpcrew("call", url, "put", "greeting", "x").err)
+
     def test_the_ledger_example(self):
         url = "zmq+ipc://" + self.socket_path()
         self.worker("ledger", "--listen", url, "--listen", url + "-data?error=data")

@@ -410,6 +410,12 @@ static void gone(void *context, crew_peer *peer)
     e->options.owner->gone(e, peer);
 }
 
+static unsigned report(void *context, const char *name, const char **content_type, crew_buffer *out)
+{
+    struct crew_endpoint *e = context;
+    return e->options.owner->report(e, name, content_type, out);
+}
+
 static bool hurried(void *context)
 {
     const struct crew_endpoint *e = context;
@@ -438,12 +444,14 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
         o->errors = CREW_ERRORS_DATA;
     else if (crew_url_option_is(e->url, "error", "nvim"))
         o->errors = CREW_ERRORS_NVIM;
+    e->reports_only = crew_url_option_is(e->url, "reports", "only");
     e->ops = o->server ? transport->server : transport->client;
     e->requeue = e->ops->requeue ? e->ops->requeue(e->url) : CREW_REQUEUE_NEVER;
     const crew_transport_config config = { .host = o->host,
                                            .answered = o->owner->answered ? answered : NULL,
                                            .gone = o->owner->gone ? gone : NULL,
                                            .too_large = o->owner->too_large ? too_large : NULL,
+                                           .report = o->owner->report ? report : NULL,
                                            .hurried = hurried,
                                            .context = e,
                                            .brief = o->brief,

@@ -27,6 +27,9 @@ struct crew_endpoint_owner {
     void (*answered)(struct crew_endpoint *endpoint, const crew_message *message, crew_status status);
     /* An answer is too large: puts an error in its place, if it can (crew_transport_shrink). */
     bool (*too_large)(struct crew_endpoint *endpoint, crew_message *message);
+    /* crew_transport_report; NULL: it says nothing. */
+    unsigned (*report)(struct crew_endpoint *endpoint, const char *name, const char **content_type,
+                       crew_buffer *out);
     /* A peer has gone, or only gives nothing more (mute); NULL: nobody cares. */
     void (*gone)(struct crew_endpoint *endpoint, crew_peer *peer);
     /* There is a peer now where there was none; NULL: nobody cares. */
@@ -79,10 +82,13 @@ struct crew_endpoint {
     crew_queue queue; /* to be sent: any thread pushes */
     pthread_t thread;
     atomic_int command;
-    atomic_bool started;          /* it has a thread and a queue */
-    atomic_bool ready;            /* it is open, and has a peer; written on the I/O thread */
-    atomic_bool pausing;          /* it takes nothing new, and its owner knows */
-    atomic_bool over;             /* its thread has nothing more to do */
+    atomic_bool started;            /* it has a thread and a queue */
+    atomic_bool ready;              /* it is open, and has a peer; written on the I/O thread */
+    atomic_bool pausing;            /* it takes nothing new, and its owner knows */
+    atomic_bool over;               /* its thread has nothing more to do */
+    bool reports_only;              /* it is for those who ask how the others are */
+    _Atomic(int64_t) away_since_ms; /* the owner's: not open since then; 0: it is, or was not tried */
+    atomic_bool ever_listened;      /* the owner's: it has been open */
     _Atomic(int64_t) close_by_ms; /* how long the last answers may linger, where a drain bounds it; 0: none */
     atomic_size_t in_flight;      /* messages taken and not settled; the owner's, as the next two are */
     atomic_size_t calls, bytes;   /* what those count for */

@@ -1,9 +1,11 @@
 /* crew_worker_main: flags, environment, signals and logs around a server. */
+#include "program/access_log.h"
+#include "program/notify.h"
 #include "service/table.h"
 
 #include <rpcrew/impl/message.h>
 #include <rpcrew/log.h>
-#include <rpcrew/server.h>
+#include <rpcrew/observe.h>
 #include <rpcrew/url.h>
 #include <rpcrew/worker.h>
 
@@ -18,21 +20,29 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { LISTEN_MOST = 64, LARGE_BYTES = 256 << 10 };
+enum { LISTEN_MOST = 64, OWN_FLAGS_MOST = 64, LARGE_BYTES = 256 << 10 };
 
 struct settings {
     const char *listen[LISTEN_MOST];
     size_t listen_count;
-    char *listen_text; /* the environment's, cut up */
+    char *listen_text;      /* the environment's, cut up */
+    char *admin;            /* its URL, with what makes it one */
+    const char *access_log; /* the file; "-": standard error; NULL: none */
     crew_server_options server;
     crew_log_options log;
+    const crew_worker_options *own;
+    bool sets_own; /* the program's own flags are read, not only looked at */
 };
 
 /* ---- settings ---- */
 
 /* Every flag that has a value, once: name, what --help says of it, how it is read. */
 static crew_status set_listen(struct settings *s, const char *value, crew_error *why);
+static crew_status set_admin(struct settings *s, const char *value, crew_error *why);
 static crew_status set_threads(struct settings *s, const char *value, crew_error *why);
+static crew_status set_call_timeout(struct settings *s, const char *value, crew_error *why);
+static crew_status set_unready(struct settings *s, const char *value, crew_error *why);
+static crew_status set_access_log(struct settings *s, const char *value, crew_error *why);
 static crew_status set_in_flight(struct settings *s, const char *value, crew_error *why);
 static crew_status set_drain(struct settings *s, const char *value, crew_error *why);
 static crew_status set_level(struct settings *s, const char *value, crew_error *why);
@@ -41,13 +51,18 @@ static crew_status set_format(struct settings *s, const char *value, crew_error 
 static const struct flag {
     const char *name, *value, *help;
     crew_status (*set)(struct settings *s, const char *value, crew_error *why);
+    bool may_lack; /* its value */
 } flags[] = {
     { "listen", "URL", "an endpoint to serve; can be repeated", set_listen },
+    { "admin", "URL", "http:// for /metrics, /healthz and /readyz alone", set_admin },
     { "threads", "N", "threads of the pool; 2 x cores, at least 4", set_threads },
     { "in-flight", "N", "requests taken and not yet answered, per endpoint; 64", set_in_flight },
+    { "call-timeout-ms", "N", "deadline of requests that bring none; 30000", set_call_timeout },
     { "drain-ms", "N", "how long stopping may take; 10000", set_drain },
+    { "unready-ms", "N", "how long an endpoint may be away and /readyz good; 10000", set_unready },
     { "log-level", "LEVEL", "off, error, warn, info (the default), debug", set_level },
     { "log-format", "FORMAT", "text (the default), logfmt, json", set_format },
+    { "access-log", "[=FILE]", "a line for each call; to standard error", set_access_log, true },
 };
 
 enum { FLAGS = sizeof flags / sizeof *flags };
@@ -69,6 +84,39 @@ static crew_status set_listen(struct settings *s, const char *value, crew_error 
     if (s->listen_count == LISTEN_MOST)
         return crew_error_set(why, CREW_LIMIT, "more than %d endpoints", LISTEN_MOST);
     s->listen[s->listen_count++] = value;
+    return CREW_OK;
+}
+
+/* The URL with the option that makes it one for reports alone. */
+static crew_status set_admin(struct settings *s, const char *value, crew_error *why)
+{
+    if (strncmp(value, "http://", 7) != 0 && strncmp(value, "https://", 8) != 0) {
+        char shown[200];
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "'%s' is no http:// or https:// URL",
+                              crew_redact(value, shown, sizeof shown));
+    }
+    free(s->admin);
+    if (asprintf(&s->admin, "%s%creports=only", value, strchr(value, '?') ? '&' : '?') < 0) {
+        s->admin = NULL;
+        return crew_error_set(why, CREW_NO_MEMORY, "no memory");
+    }
+    return CREW_OK;
+}
+
+static crew_status set_call_timeout(struct settings *s, const char *value, crew_error *why)
+{
+    return read_number(value, 24 * 3600 * 1000, &s->server.call_timeout_ms, why);
+}
+
+static crew_status set_unready(struct settings *s, const char *value, crew_error *why)
+{
+    return read_number(value, 24 * 3600 * 1000, &s->server.unready_ms, why);
+}
+
+static crew_status set_access_log(struct settings *s, const char *value, crew_error *why)
+{
+    (void)why;
+    s->access_log = value ? value : "-";
     return CREW_OK;
 }
 
@@ -121,7 +169,7 @@ static crew_status read_environment(struct settings *s, crew_error *why)
     if (wait && strcmp(wait, "0") != 0 && strcmp(wait, "1") != 0)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "environment, for --wait: '%s' is neither 0 nor 1",
                               wait);
-    s->server.wait = wait && *wait == '1';
+    s->server.wait = s->server.wait || (wait && *wait == '1');
     return CREW_OK;
 }
 
@@ -143,19 +191,30 @@ static crew_status read_listen_environment(struct settings *s, crew_error *why)
     return CREW_OK;
 }
 
-static void print_help(const char *program, const crew_service *service)
+static void print_flag(const char *name, const char *between, const char *value, const char *help)
+{
+    char shown[100];
+    (void)snprintf(shown, sizeof shown, "%s%s%s", name, between, value);
+    printf("  --%-21s %s\n", shown, help);
+}
+
+static void print_help(const char *program, const crew_service *service, const crew_worker_options *own)
 {
     printf("usage: %s --listen URL [--listen URL...] [options]\n", program);
     if (service->doc)
         printf("\n%s\n", service->doc);
     printf("\noptions (and environment variables):\n");
     for (int i = 0; i < FLAGS; i++)
-        printf("  --%-10s %-7s %s\n", flags[i].name, flags[i].value, flags[i].help);
-    printf("  --wait               an endpoint that is not there yet is tried again\n"
-           "  --help               shows this\n"
-           "  --version            shows the service's version\n"
-           "Each is also an environment variable, such as RPCREW_IN_FLIGHT, or RPCREW_WAIT=1; the command "
+        print_flag(flags[i].name, flags[i].may_lack ? "" : " ", flags[i].value, flags[i].help);
+    print_flag("wait", "", "", "an endpoint that is not there yet is tried again");
+    print_flag("help", "", "", "shows this");
+    print_flag("version", "", "", "shows the service's version");
+    printf("Each is also an environment variable, such as RPCREW_IN_FLIGHT, or RPCREW_WAIT=1; the command "
            "line wins.\n");
+    if (own->flags)
+        printf("\nof this program:\n");
+    for (const crew_worker_flag *f = own->flags; f && f->name; f++)
+        print_flag(f->name, " ", f->value ? f->value : "", f->help ? f->help : "");
     printf("\nexit status: 0 stopped and drained, 1 could not start, 2 bad usage, 3 stopped with calls in "
            "flight\n");
     printf("\nmethods:\n");
@@ -175,24 +234,55 @@ static const char *wrong_option(const char *word, char *shown, size_t room)
     return letter && strncmp(word, "--", 2) != 0 ? shown : crew_redact(word, shown, room);
 }
 
+enum { OWN = 256 + FLAGS };
+
+static size_t own_flag_count(const crew_worker_options *own)
+{
+    size_t count = 0;
+    while (own->flags && own->flags[count].name && count < OWN_FLAGS_MOST)
+        count++;
+    return count;
+}
+
+static crew_status set_flag(struct settings *s, int chosen, const char *value, const char **name,
+                            crew_error *why)
+{
+    if (chosen < OWN) {
+        *name = flags[chosen - 256].name;
+        return flags[chosen - 256].set(s, value, why);
+    }
+    const crew_worker_flag *own = &s->own->flags[chosen - OWN];
+    *name = own->name;
+    return s->sets_own && own->set ? own->set(s->own->context, value, why) : CREW_OK;
+}
+
 static enum outcome read_flags(struct settings *s, int argc, char **argv, const crew_service *service)
 {
-    struct option options[FLAGS + 4] = { { 0 } };
+    struct option options[FLAGS + OWN_FLAGS_MOST + 4] = { { 0 } };
+    size_t own_count = own_flag_count(s->own);
     for (int i = 0; i < FLAGS; i++)
-        options[i] = (struct option){ .name = flags[i].name, .has_arg = required_argument, .val = 256 + i };
+        options[i] = (struct option){ .name = flags[i].name,
+                                      .has_arg = flags[i].may_lack ? optional_argument : required_argument,
+                                      .val = 256 + i };
     options[FLAGS] = (struct option){ .name = "wait", .val = 'w' };
     options[FLAGS + 1] = (struct option){ .name = "help", .val = 'h' };
     options[FLAGS + 2] = (struct option){ .name = "version", .val = 'v' };
+    for (size_t i = 0; i < own_count; i++)
+        options[FLAGS + 3 + i] =
+            (struct option){ .name = s->own->flags[i].name,
+                             .has_arg = s->own->flags[i].value ? required_argument : no_argument,
+                             .val = OWN + (int)i };
 
     crew_error why;
     char shown[200];
+    const char *name;
     optind = 0; /* from the start, also the second time */
     opterr = 0; /* it would show what should not be seen */
     for (int chosen; (chosen = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
         if (chosen == 'w') {
             s->server.wait = true;
         } else if (chosen == 'h') {
-            print_help(argv[0], service);
+            print_help(argv[0], service, s->own);
             return FINISHED;
         } else if (chosen == 'v') {
             printf("%s %s\n", service->name, service->version ? service->version : "0");
@@ -201,8 +291,8 @@ static enum outcome read_flags(struct settings *s, int argc, char **argv, const 
             fprintf(stderr, "%s: '%s' %s\n", argv[0], wrong_option(argv[optind - 1], shown, sizeof shown),
                     chosen == ':' ? "requires an argument" : "is not an option");
             return WRONG;
-        } else if (flags[chosen - 256].set(s, optarg, &why) != CREW_OK) {
-            fprintf(stderr, "%s: --%s: %s\n", argv[0], flags[chosen - 256].name, why.message);
+        } else if (set_flag(s, chosen, optarg, &name, &why) != CREW_OK) {
+            fprintf(stderr, "%s: --%s: %s\n", argv[0], name, why.message);
             return WRONG;
         }
     }
@@ -218,14 +308,16 @@ static enum outcome read_settings(struct settings *s, int argc, char **argv, con
 {
     crew_error why;
     /* The flags twice: --help comes before what the environment may have wrong, the others after it. */
-    struct settings unused = { .listen_count = 0 };
+    struct settings unused = { .own = s->own };
     enum outcome outcome = read_flags(&unused, argc, argv, service);
+    free(unused.admin);
     if (outcome == FINISHED)
         return outcome;
     crew_status status = CREW_OK;
     s->log.level = CREW_LOG_INFO;
     if (outcome == SERVE)
         status = read_environment(s, &why);
+    s->sets_own = true;
     if (outcome == SERVE && status == CREW_OK)
         outcome = read_flags(s, argc, argv, service);
     if (outcome == SERVE && status == CREW_OK)
@@ -258,11 +350,27 @@ static void on_signal(int number)
     crew_server_stop(server);
 }
 
+/* The log's level and the one that was asked for: turned to debug and back. */
+static crew_log_options log_options;
+static volatile sig_atomic_t shows_all;
+
+static void on_user_signal(int number)
+{
+    (void)number;
+    shows_all = !shows_all;
+    crew_log_options options = log_options;
+    if (shows_all)
+        options.level = CREW_LOG_DEBUG;
+    crew_log_open(&options); /* three atomic stores */
+}
+
 static void handle_signals(void)
 {
     struct sigaction stop = { .sa_handler = on_signal }, ignore = { .sa_handler = SIG_IGN };
     (void)sigaction(SIGTERM, &stop, NULL);
     (void)sigaction(SIGINT, &stop, NULL);
+    struct sigaction show = { .sa_handler = on_user_signal, .sa_flags = SA_RESTART };
+    (void)sigaction(SIGUSR1, &show, NULL);
     struct sigaction hangup;
     if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) /* else it is nohup's */
         (void)sigaction(SIGHUP, &stop, NULL);
@@ -293,60 +401,158 @@ static void give_memory_back(void)
     (void)mallopt(M_TRIM_THRESHOLD, 4 * LARGE_BYTES);
 }
 
-static crew_status start(const struct settings *s, crew_server *server, const crew_service *service,
-                         crew_error *why)
+/* The running program; once a process. */
+static struct running {
+    const struct settings *settings;
+    const crew_service *service;
+    crew_server *server;
+    atomic_bool started, said;
+} running;
+
+/* Once: when it runs, and something of it listens. */
+static void say_serving(void)
+{
+    const crew_worker_options *own = running.settings->own;
+    if (!atomic_load(&running.started) || atomic_exchange(&running.said, true))
+        return;
+    crew_log(CREW_LOG_INFO, "serving", "{s:s,s:s?,s:i}", "service", running.service->name, "version",
+             running.service->version, "pid", (int)getpid());
+    program_notify("READY=1");
+    if (own->serving)
+        own->serving(own->context, running.server);
+}
+
+static void on_change(void *context, crew_change change, const char *endpoint, const char *peer,
+                      const char *why)
+{
+    const struct settings *s = context;
+    (void)endpoint;
+    (void)peer;
+    (void)why;
+    if (change == CREW_ENDPOINT_OPENED && endpoint)
+        say_serving();
+    if (change == CREW_SERVER_DRAINS) {
+        unsigned drain_ms = s->server.drain_ms ? s->server.drain_ms : 10000;
+        program_notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu", (drain_ms + 5000) * 1000ULL);
+        if (s->own->draining)
+            s->own->draining(s->own->context);
+    }
+}
+
+static crew_status listen_at(crew_server *server, const char *flag, const char *url, crew_error *why)
+{
+    crew_error reason;
+    crew_status status = crew_server_listen(server, url, &reason);
+    if (status == CREW_OK || status == CREW_CLOSED)
+        return status;
+    return crew_error_set(why, status, "%s: %s", flag, reason.message);
+}
+
+static crew_status start(const struct settings *s, crew_server *server, crew_error *why)
 {
     atomic_store(&stoppable, server);
     handle_signals();
     crew_status status = CREW_OK;
+    if (s->admin)
+        status = listen_at(server, "--admin", s->admin, why);
     for (size_t i = 0; i < s->listen_count && status == CREW_OK; i++)
-        status = crew_server_listen(server, s->listen[i], why);
+        status = listen_at(server, "--listen", s->listen[i], why);
     if (status == CREW_OK)
         status = crew_server_start(server, why);
-    if (status == CREW_OK)
-        crew_log(CREW_LOG_INFO, "serving", "{s:s,s:s?,s:i}", "service", service->name, "version",
-                 service->version, "pid", (int)getpid());
+    crew_server_stats stats;
+    crew_server_stats_get(server, &stats);
+    atomic_store(&running.started, status == CREW_OK);
+    if (status == CREW_OK && stats.listening)
+        say_serving();
+    else if (status == CREW_OK)
+        crew_log(CREW_LOG_INFO, "waiting for an endpoint to open", NULL);
     return status;
 }
 
-static int serve(const struct settings *s, const crew_service *service, const char *program)
+/* Whether somebody can ask for metrics. */
+static bool wants_metrics(const struct settings *s)
 {
+    bool wants = s->admin != NULL;
+    for (size_t i = 0; i < s->listen_count; i++)
+        wants = wants || strncmp(s->listen[i], "http", 4) == 0 || strncmp(s->listen[i], "ws", 2) == 0;
+    return wants;
+}
+
+static crew_status set_up(struct settings *s, crew_dispatcher *dispatcher, crew_server **server,
+                          struct access_log *access_log, crew_error *why)
+{
+    const crew_worker_options *own = s->own;
+    s->server.metrics = s->server.metrics || wants_metrics(s);
+    crew_status status = crew_dispatcher_add(dispatcher, "", running.service, own->context, why);
+    if (status == CREW_OK)
+        status = crew_server_new(server, dispatcher, &s->server, why);
+    const crew_server_hooks hooks = { .change = on_change, .context = s };
+    running.server = *server;
+    if (status == CREW_OK)
+        status = crew_server_observe(*server, &hooks, why);
+    if (status == CREW_OK && s->access_log)
+        status = access_log_open(access_log, s->access_log, *server, why);
+    if (status == CREW_OK && own->set_up)
+        status = own->set_up(own->context, dispatcher, *server, why);
+    return status;
+}
+
+static int serve(struct settings *s, const crew_service *service)
+{
+    const crew_worker_options *own = s->own;
     crew_dispatcher *dispatcher = NULL;
     crew_server *server = NULL;
+    struct access_log access_log = { .fd = -1 };
     crew_error why = { .message = "no memory" };
-    crew_status status = crew_dispatcher_new(&dispatcher);
+    running.settings = s;
+    running.service = service;
+    crew_status status = own->prepare ? own->prepare(own->context, &why) : CREW_OK;
+    bool prepared = status == CREW_OK;
     if (status == CREW_OK)
-        status = crew_dispatcher_add(dispatcher, "", service, NULL, &why);
+        status = crew_dispatcher_new(&dispatcher);
     if (status == CREW_OK)
-        status = crew_server_new(&server, dispatcher, &s->server, &why);
+        status = set_up(s, dispatcher, &server, &access_log, &why);
     if (status == CREW_OK)
-        status = start(s, server, service, &why);
+        status = start(s, server, &why);
     int code = status == CREW_OK ? CREW_EXIT_OK : CREW_EXIT_FAILED;
     if (status == CREW_CLOSED)
         code = CREW_EXIT_OK; /* stopped before it served, and so without anything in flight */
     else if (status != CREW_OK)
-        fprintf(stderr, "%s: %s\n", program, why.message);
+        crew_log(CREW_LOG_ERROR, "cannot start", "{s:s}", "why", why.message);
     else if (crew_server_wait(server) != CREW_OK)
         _exit(CREW_EXIT_UNDRAINED); /* handlers may still run, and must not see what they use freed */
     atomic_store(&stoppable, NULL);
     crew_server_free(server);
     crew_dispatcher_free(dispatcher);
+    access_log_close(&access_log);
+    if (prepared && own->ended)
+        own->ended(own->context);
     return code;
 }
 
-int crew_worker_main(int argc, char **argv, const crew_service *service)
+int crew_worker_main_with(int argc, char **argv, const crew_service *service,
+                          const crew_worker_options *options)
 {
-    struct settings settings = { 0 };
+    static const crew_worker_options none;
+    struct settings settings = { .own = options ? options : &none };
+    settings.server = settings.own->server;
     int code = CREW_EXIT_OK;
     enum outcome outcome = read_settings(&settings, argc, argv, service);
     if (outcome == WRONG)
         code = CREW_EXIT_USAGE;
     if (outcome == SERVE) {
+        log_options = settings.log;
         crew_log_open(&settings.log);
         raise_descriptor_limit();
         give_memory_back();
-        code = serve(&settings, service, argv[0]);
+        code = serve(&settings, service);
     }
     free(settings.listen_text);
+    free(settings.admin);
     return code;
+}
+
+int crew_worker_main(int argc, char **argv, const crew_service *service)
+{
+    return crew_worker_main_with(argc, argv, service, NULL);
 }

@@ -2,6 +2,8 @@
 
 #include "core/back.h"
 #include "server/intake.h"
+#include "server/metrics.h"
+#include "server/report.h"
 #include "server/request.h"
 #include "server/tell.h"
 
@@ -25,6 +27,7 @@ void crew_server_unref(crew_server *server)
     close(server->control);
     crew_tokens_fini(&server->tokens);
     crew_in_flight_fini(&server->in_flight);
+    crew_metrics_free(server->metrics);
     crew_dispatcher_release(server->dispatcher);
     free(server);
 }
@@ -58,7 +61,11 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
     assert(!unsent->count);
     (void)unsent;
     bool was_open = endpoint->tells_open;
+    int64_t away = why->status == CREW_OK ? 0 : atomic_load(&endpoint->away_since_ms);
+    atomic_store(&endpoint->away_since_ms, why->status == CREW_OK || away ? away : crew_now_ms());
     endpoint->tells_open = why->status == CREW_OK;
+    if (endpoint->tells_open)
+        atomic_store(&endpoint->ever_listened, true);
     crew_change change = endpoint->tells_open ? CREW_ENDPOINT_OPENED
                          : was_open           ? CREW_ENDPOINT_LOST
                                               : CREW_ENDPOINT_FAILED;
@@ -98,6 +105,7 @@ static const struct crew_endpoint_owner owner = {
     .sending = crew_request_sending,
     .answered = crew_request_answered,
     .too_large = crew_request_too_large,
+    .report = crew_report,
     .gone = gone,
     .changed = changed,
     .due = crew_intake_due,
@@ -134,6 +142,7 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     s->options.drain_ms = or_default(s->options.drain_ms, 10000);
     s->options.call_timeout_ms = or_default(s->options.call_timeout_ms, 30000);
     s->options.connect_timeout_ms = or_default(s->options.connect_timeout_ms, 5000);
+    s->options.unready_ms = or_default(s->options.unready_ms, 10000);
     atomic_init(&s->refs, 1);
     crew_tokens_init(&s->tokens);
     crew_in_flight_init(&s->in_flight);
@@ -144,6 +153,17 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     if (status == CREW_OK)
         status =
             crew_pool_init(&s->pool, s->options.stepped ? 0 : s->options.threads, 0, &crew_request_work, why);
+    if (status == CREW_OK && s->options.metrics) {
+        s->metrics = crew_metrics_new();
+        s->observers[s->observer_count++] =
+            (crew_server_hooks){ .call = crew_metrics_call, .context = s->metrics };
+        s->observes_calls = true;
+        if (!s->metrics) {
+            status = crew_error_set(why, CREW_NO_MEMORY, "no memory");
+            crew_pool_stop(&s->pool);
+            crew_pool_fini(&s->pool);
+        }
+    }
     if (status != CREW_OK) {
         if (s->control >= 0)
             close(s->control);
@@ -202,10 +222,12 @@ crew_status crew_server_listen(crew_server *server, const char *url, crew_error 
     return crew_server_listen_with(server, url, NULL, why);
 }
 
+/* Those that only tell how the others are do so until the end. */
 static void command_all(crew_server *server, enum crew_endpoint_command command)
 {
     for (size_t i = 0; i < server->endpoint_count; i++)
-        crew_endpoint_command(server->endpoints[i], command);
+        if (command == CREW_ENDPOINT_CLOSE || !server->endpoints[i]->reports_only)
+            crew_endpoint_command(server->endpoints[i], command);
 }
 
 static void join_all(crew_server *server)
@@ -256,7 +278,8 @@ static unsigned to_pause(const crew_server *server)
 {
     unsigned count = 0;
     for (size_t i = 0; i < server->endpoint_count; i++)
-        count += !atomic_load(&server->endpoints[i]->pausing) && !atomic_load(&server->endpoints[i]->over);
+        count += !server->endpoints[i]->reports_only && !atomic_load(&server->endpoints[i]->pausing) &&
+                 !atomic_load(&server->endpoints[i]->over);
     return count;
 }
 
@@ -264,7 +287,7 @@ static unsigned to_close(const crew_server *server)
 {
     unsigned count = 0;
     for (size_t i = 0; i < server->endpoint_count; i++)
-        count += !atomic_load(&server->endpoints[i]->over);
+        count += !server->endpoints[i]->reports_only && !atomic_load(&server->endpoints[i]->over);
     return count;
 }
 
@@ -382,6 +405,6 @@ void crew_server_stats_get(const crew_server *server, crew_server_stats *stats)
     };
     for (size_t i = 0; i < server->endpoint_count; i++) {
         stats->in_flight += atomic_load(&server->endpoints[i]->in_flight);
-        stats->listening += atomic_load(&server->endpoints[i]->ready);
+        stats->listening += !server->endpoints[i]->reports_only && atomic_load(&server->endpoints[i]->ready);
     }
 }

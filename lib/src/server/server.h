@@ -44,6 +44,7 @@ struct crew_server {
     bool joined;
     crew_server_hooks observers[CREW_OBSERVERS_MAX];
     size_t observer_count;
+    struct crew_metrics *metrics;          /* NULL: nobody asked for them */
     bool observes_calls, observes_answers; /* some of them do */
     atomic_uint_fast64_t counts[CREW_COUNTS];
 };

@@ -1,6 +1,7 @@
 #include "server/tell.h"
 
 #include "service/job.h"
+#include "service/table.h"
 
 #include <rpcrew/impl/message.h>
 
@@ -28,6 +29,9 @@ crew_status crew_server_observe(crew_server *server, const crew_server_hooks *ho
 
 static void tell(const crew_server *server, crew_call_end *end)
 {
+    bool not_looked_up = !end->known && end->ending >= CREW_ENDED_SHED;
+    if (not_looked_up && end->method.size)
+        end->known = crew_methods_find(server->dispatcher, end->method) != NULL;
     if (server->observes_calls)
         end->ended_ns = crew_now_ns();
     crew_ending_log(end);

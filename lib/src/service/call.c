@@ -220,13 +220,16 @@ static crew_status complete(struct crew_call *call, crew_status encoded)
     return status;
 }
 
-crew_status crew_reply_value(crew_call *call, const crew_value *value)
+static crew_status reply_won(crew_call *call, const crew_value *value)
 {
-    if (!wins(call))
-        return CREW_DONE_ALREADY;
     if (silent(call))
         return complete(call, CREW_OK);
     return complete(call, call->group->protocol->encode_result(call->wire, value, call->reply));
+}
+
+crew_status crew_reply_value(crew_call *call, const crew_value *value)
+{
+    return wins(call) ? reply_won(call, value) : CREW_DONE_ALREADY;
 }
 
 static crew_status fail_as(crew_call *call, crew_ending ending, const char *reason, int64_t code,
@@ -282,13 +285,12 @@ crew_status crew_call_shed(crew_call *call, const char *reason)
 
 void crew_call_settle(crew_call *call, crew_status returned)
 {
+    if ((returned == CREW_OK && call->deferred) || !win(call))
+        return;
     if (returned == CREW_OK) {
-        if (!call->deferred)
-            (void)crew_reply_value(call, NULL);
+        (void)reply_won(call, NULL);
         return;
     }
-    if (!win(call))
-        return;
     /* What made the handler fail is not the peer's business, beyond the status. */
     ends_as(call, CREW_ENDED_FAILED, CREW_CODE_INTERNAL_ERROR, (crew_string){ 0 },
             crew_status_text(returned));

@@ -164,9 +164,15 @@ static crew_status ping(crew_call *call)
     return crew_reply(call, "s", "pong");
 }
 
+static crew_status health(crew_call *call)
+{
+    return crew_reply(call, "{s:s}", "status", crew_call_draining(call) ? "draining" : "serving");
+}
+
 static const crew_method methods[] = {
     { "rpc.discover", discover, "", "object", "The service's methods, as an OpenRPC document." },
     { "rpc.ping", ping, "", "string", "Answers pong." },
+    { "rpc.health", health, "", "object", "Its status: serving, or draining." },
     { 0 },
 };
 

@@ -26,7 +26,7 @@ static crew_status worker_open(void *state, const crew_transport_config *config,
 {
     struct worker *w = state;
     crew_status status = stream_worker_open(&w->streams, config, why);
-    w->shared = (struct http_shared){ .dated_s = 0 };
+    w->shared = (struct http_shared){ .config = config };
     http_rules_read(&w->shared.rules, config->url, config->limits.message_bytes);
     w->streams.set.session = &stream_http;
     w->streams.set.shared = &w->shared;

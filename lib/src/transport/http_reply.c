@@ -208,6 +208,14 @@ void http_write_own(struct http_shared *shared, const struct http_asker *asker, 
     if (v->wish == HTTP_SEES) {
         reply = (struct reply){ .status = 200, .type = "text/html; charset=utf-8", .more = page_fields };
         reply.body = crew_page();
+    } else if (v->wish == HTTP_REPORTS) {
+        reply.status = crew_transport_report(shared->config, v->words, &reply.type, &body);
+        reply.more = "Cache-Control: no-store\r\n";
+        if (!reply.status) {
+            reply = (struct reply){ .status = 404, .type = json };
+            http_error_body(404, "nothing is at this path", &body);
+        }
+        reply.body = crew_buffer_string(&body);
     } else if (v->wish == HTTP_ASKS) {
         reply = (struct reply){ .status = 204, .more = METHODS };
         if (v->origin)

@@ -5,10 +5,11 @@
 
 #include "transport/http_rules.h"
 
-#include <rpcrew/impl/message.h>
+#include <rpcrew/impl/transport.h>
 
 /* An endpoint's: what its requests have in common. */
 struct http_shared {
+    const crew_transport_config *config;
     struct http_rules rules;
     bool behind;            /* another server, which writes the status line */
     crew_buffer head, body; /* spare ones */

@@ -26,6 +26,8 @@ void http_rules_read(struct http_rules *rules, const crew_url *url, size_t body_
     rules->lists = crew_url_option(url, "origin") != NULL;
     rules->strict = crew_url_option_is(url, "strict", "yes");
     rules->shows = !crew_url_option_is(url, "page", "no");
+    rules->reports = !crew_url_option_is(url, "reports", "no");
+    rules->only = crew_url_option_is(url, "reports", "only");
     rules->notify_status = (unsigned)crew_url_number(url, "notify_status", 204);
     rules->head_most = crew_url_number(url, "head_bytes", HEAD_BYTES);
 }
@@ -188,6 +190,17 @@ static void judge_upgrade(const struct http_message *m, struct http_verdict *v)
         refuse(v, 400, "wants a Sec-WebSocket-Key of 16 bytes in base64");
 }
 
+/* Which report is at the path, wherever the endpoint is; NULL: none. */
+static const char *report_at(const struct http_rules *rules, crew_string path)
+{
+    static const char *const names[] = { "/metrics", "/healthz", "/readyz" };
+    bool reports = rules->reports && !rules->anywhere;
+    for (size_t i = 0; reports && i < sizeof names / sizeof *names; i++)
+        if (crew_string_equal(path, crew_str(names[i])))
+            return names[i] + 1;
+    return NULL;
+}
+
 void http_judge(const struct http_rules *rules, const struct http_message *m, struct http_verdict *v)
 {
     const char *origin = http_field(m, "origin");
@@ -201,8 +214,10 @@ void http_judge(const struct http_rules *rules, const struct http_message *m, st
         used = path.size >= end && memcmp(path.data + path.size - end, document, end) == 0 ? path.size - end
                                                                                            : path.size;
     crew_string rest = { path.data + used, path.size - used };
+    const char *report = looks && !m->upgrades ? report_at(rules, path) : NULL;
     *v = (struct http_verdict){ .wish = HTTP_REFUSED };
-    if (!is_here || (rest.size && !(rules->shows && crew_string_equal(rest, crew_str(document))))) {
+    bool has_rest = rest.size && !(rules->shows && crew_string_equal(rest, crew_str(document)));
+    if (!report && (rules->only || !is_here || has_rest)) {
         refuse(v, 404, "nothing is at this path");
         return;
     }
@@ -211,18 +226,22 @@ void http_judge(const struct http_rules *rules, const struct http_message *m, st
         return;
     }
     v->origin = origin;
-    if (strcmp(m->method, "OPTIONS") == 0)
+    if (report) {
+        v->wish = HTTP_REPORTS;
+        v->words = report;
+    } else if (strcmp(m->method, "OPTIONS") == 0) {
         v->wish = HTTP_ASKS;
-    else if (looks && rest.size)
+    } else if (looks && rest.size) {
         v->wish = HTTP_DISCOVERS;
-    else if (gets && m->upgrades && http_list_has(http_field(m, "upgrade"), "websocket"))
+    } else if (gets && m->upgrades && http_list_has(http_field(m, "upgrade"), "websocket")) {
         judge_upgrade(m, v);
-    else if (looks && rules->shows)
+    } else if (looks && rules->shows) {
         v->wish = HTTP_SEES;
-    else if (strcmp(m->method, "POST") == 0 && !rest.size)
+    } else if (strcmp(m->method, "POST") == 0 && !rest.size) {
         judge_call(rules, m, v);
-    else
+    } else {
         refuse(v, 405, "calls are sent by POST");
+    }
 }
 
 /* ---- refusals ---- */

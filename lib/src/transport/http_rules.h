@@ -14,6 +14,8 @@ struct http_rules {
     bool lists;       /* origins */
     bool strict;      /* only the protocols' own content types */
     bool shows;       /* the page, and the document that it reads */
+    bool reports;     /* how the worker is, */
+    bool only;        /* and nothing else */
     unsigned notify_status;
     size_t head_most, body_most;
 };
@@ -25,6 +27,7 @@ enum http_wish {
     HTTP_CALLS,     /* the body is calls, of content_type (NULL: its first bytes tell) */
     HTTP_SEES,      /* the page */
     HTTP_DISCOVERS, /* the service's description */
+    HTTP_REPORTS,   /* how the worker is: words: by which name */
     HTTP_ASKS,      /* what is allowed (OPTIONS) */
     HTTP_UPGRADES   /* to WebSocket */
 };
@@ -50,6 +53,8 @@ const char *http_status_text(unsigned status);
         "origin", NULL, 0, 0, "worker: whose pages may call, as http://host; * for all; can be repeated", true \
     },                                                                                                         \
         { "page", "yes|no", 0, 0, "worker: GET shows the methods, and openrpc.json describes them" },          \
+        { "reports", "yes|no|only", 0, 0,                                                                      \
+          "worker: GET /metrics, /healthz and /readyz tell how it is; only: and it serves nothing else" },     \
         { "strict", "yes|no", 0, 0, "worker: no content types but the protocols' own" },                       \
         { "notify_status", "204|200", 0, 0, "worker: the status of what has no answer" },                      \
         { "head_bytes", NULL, 1024, 64 << 10, "worker: of a request's head" }

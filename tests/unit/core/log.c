@@ -1,5 +1,9 @@
 #include "support/test.h"
 
+#include "core/log.h"
+
+#include <rpcrew/impl/message.h>
+
 #include <fcntl.h>
 
 #include <unistd.h>
@@ -121,6 +125,55 @@ static void a_log_that_nobody_reads_holds_nobody_up(void **state)
     close(pipe_ends[1]);
 }
 
+static void a_flood_of_lines_becomes_a_few_and_a_number(void **state)
+{
+    (void)state;
+    struct crew_rate rate = { 0 };
+    unsigned left_out = 1, allowed = 0;
+    for (int i = 0; i < 25; i++)
+        allowed += crew_rate_allows(&rate, &left_out);
+    assert_int_equal(allowed, CREW_RATE_LINES);
+    assert_int_equal(left_out, 0);
+    assert_true(rate.until_ms - crew_now_ms() <= CREW_RATE_MS);
+    rate.until_ms = crew_now_ms(); /* the while is over */
+    assert_true(crew_rate_allows(&rate, &left_out));
+    assert_int_equal(left_out, 25 - CREW_RATE_LINES);
+    assert_true(crew_rate_allows(&rate, &left_out));
+    assert_int_equal(left_out, 0);
+}
+
+/* A text of somebody else's is cut between characters, and what is empty is left out. */
+static void a_line_holds_no_more_than_it_should(void **state)
+{
+    (void)state;
+    char text[300], bytes[600];
+    int pipe_ends[2];
+    struct crew_line line = { 0 };
+    memset(text, 'x', sizeof text);
+    memcpy(text + 199, "\xC3\xA9", 2);
+    assert_int_equal(pipe(pipe_ends), 0);
+    crew_log_open(&(crew_log_options){ .level = CREW_LOG_INFO, .fd = pipe_ends[1] });
+    crew_line_text(&line, "long", (crew_string){ text, sizeof text });
+    crew_line_text(&line, "none", (crew_string){ 0 });
+    crew_line_number(&line, "n", -5);
+    crew_line_log(&line, CREW_LOG_DEBUG, "not shown");
+    crew_line_text(&line, "long", (crew_string){ text, sizeof text });
+    crew_line_number(&line, "n", -5);
+    crew_line_log(&line, CREW_LOG_INFO, "shown");
+    ssize_t size = read(pipe_ends[0], bytes, sizeof bytes - 1);
+    assert_true(size > 0);
+    bytes[size] = '\0';
+    text[199] = '\0';
+    assert_contains(bytes, "shown long=x");
+    assert_contains(bytes, text);
+    assert_contains(bytes, "x n=-5\n");
+    assert_null(strstr(bytes, "not shown"));
+    assert_null(strstr(bytes, "none"));
+    crew_log_open(&(crew_log_options){ .level = CREW_LOG_OFF });
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +182,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(logfmt_quotes_what_it_must, setup, teardown),
         cmocka_unit_test_setup_teardown(a_json_line_is_one_object, setup, teardown),
         cmocka_unit_test(a_log_that_nobody_reads_holds_nobody_up),
+        cmocka_unit_test(a_flood_of_lines_becomes_a_few_and_a_number),
+        cmocka_unit_test(a_line_holds_no_more_than_it_should),
         cmocka_unit_test(names_are_parsed_and_wrong_ones_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -107,6 +107,8 @@ typedef struct crew_transport_config {
     void (*gone)(void *context, crew_peer *peer);
     bool (*too_large)(void *context, crew_message *message);
     bool (*hurried)(void *context); /* by crew_transport_is_hurried */
+    /* worker: by crew_transport_report */
+    unsigned (*report)(void *context, const char *name, const char **content_type, crew_buffer *out);
     void *context;
     crew_message_pool *messages; /* where new messages come from and those that are finished go to */
 } crew_transport_config;
@@ -134,6 +136,14 @@ static inline bool crew_transport_shrink(const crew_transport_config *config, cr
 static inline bool crew_transport_is_hurried(const crew_transport_config *config)
 {
     return config->hurried && config->hurried(config->context);
+}
+
+/* Appends what the worker says of itself ("metrics", "healthz", "readyz"), for a transport with HTTP's GET,
+ * and returns HTTP's status; 0: it says nothing. *content_type is for the process's life. */
+static inline unsigned crew_transport_report(const crew_transport_config *config, const char *name,
+                                             const char **content_type, crew_buffer *out)
+{
+    return config->report ? config->report(config->context, name, content_type, out) : 0;
 }
 
 /* Tells that a peer has gone, as soon as it is known: its calls that have not begun are not run any more, and

@@ -1,0 +1,208 @@
+#include "server/report.h"
+
+#include "core/json.h"
+#include "server/metrics.h"
+
+#include <rpcrew/impl/message.h>
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Until the server runs, whoever listens may still add some. */
+static size_t endpoint_count(const crew_server *server)
+{
+    return atomic_load(&server->started) ? server->endpoint_count : 0;
+}
+
+/* ---- health ---- */
+
+static void add_reason(crew_buffer *out, const char *endpoint, const char *reason)
+{
+    crew_buffer_text(out, out->data[out->size - 1] == '[' ? "{" : ",{");
+    if (endpoint) {
+        crew_buffer_text(out, "\"endpoint\":");
+        if (crew_json_write_string(crew_str(endpoint), out) != CREW_OK)
+            out->failed = true;
+        crew_buffer_text(out, ",");
+    }
+    crew_buffer_printf(out, "\"reason\":\"%s\"}", reason);
+}
+
+bool crew_report_reasons(const crew_server *server, crew_buffer *out)
+{
+    bool ready = true;
+    crew_buffer_text(out, "[");
+    if (out->failed)
+        return false;
+    if (atomic_load(&server->tokens.draining) || atomic_load(&server->stops)) {
+        add_reason(out, NULL, "draining");
+        ready = false;
+    } else if (!atomic_load(&server->started)) {
+        add_reason(out, NULL, "starting");
+        ready = false;
+    }
+    for (size_t i = 0; i < endpoint_count(server) && !out->failed; i++) {
+        const struct crew_endpoint *e = server->endpoints[i];
+        int64_t since = atomic_load(&e->away_since_ms), away_ms = since ? crew_now_ms() - since : 0;
+        bool is_away = since && (!atomic_load(&e->ever_listened) || away_ms >= server->options.unready_ms);
+        if (e->reports_only || (!is_away && !atomic_load(&e->over)))
+            continue;
+        char words[80];
+        (void)snprintf(words, sizeof words, is_away ? "not open for %" PRId64 " s" : "closed",
+                       away_ms / 1000);
+        if (ready || is_away)
+            add_reason(out, crew_url_text(e->url), words);
+        ready = false;
+    }
+    crew_buffer_text(out, "]");
+    return ready;
+}
+
+static unsigned report_ready(const crew_server *server, crew_buffer *out)
+{
+    crew_buffer reasons = { 0 };
+    bool ready = crew_report_reasons(server, &reasons);
+    crew_buffer_printf(out, "{\"ready\":%s,\"reasons\":%.*s}\n", ready ? "true" : "false",
+                       CREW_STR(crew_buffer_string(&reasons)));
+    out->failed = out->failed || reasons.failed;
+    crew_buffer_fini(&reasons);
+    return ready ? 200 : 503;
+}
+
+/* ---- metrics ---- */
+
+static void write_number(crew_buffer *out, const char *name, const char *type, const char *help, double value)
+{
+    crew_metrics_head(out, name, type, help);
+    crew_buffer_printf(out, "%s %.17g\n", name, value);
+}
+
+/* What only the process knows; names are those of Prometheus's own clients. */
+static void write_process(crew_buffer *out)
+{
+    char text[100] = "";
+    FILE *file = fopen("/proc/self/statm", "re"); /* its second number, in pages */
+    if (file && !fgets(text, sizeof text, file))
+        text[0] = '\0';
+    if (file)
+        (void)fclose(file);
+    const char *second = strchr(text, ' ');
+    long pages = second ? strtol(second, NULL, 10) : 0;
+    write_number(out, "process_resident_memory_bytes", "gauge", "Resident memory.",
+                 (double)pages * (double)sysconf(_SC_PAGESIZE));
+    struct rusage used;
+    if (getrusage(RUSAGE_SELF, &used) == 0)
+        write_number(out, "process_cpu_seconds_total", "counter", "User and system CPU time.",
+                     (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+                         (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        write_number(out, "process_max_fds", "gauge", "Descriptors that may be open.",
+                     (double)limit.rlim_cur);
+    DIR *open_ones = opendir("/proc/self/fd");
+    int count = -3; /* . and .., and this one */
+    while (open_ones && readdir(open_ones))
+        count++;
+    if (open_ones) {
+        (void)closedir(open_ones);
+        write_number(out, "process_open_fds", "gauge", "Descriptors that are open.", count);
+    }
+}
+
+static void write_counts(const crew_server *server, crew_buffer *out)
+{
+    static const struct {
+        const char *name, *help;
+    } counts[CREW_COUNTS] = {
+        [CREW_COUNT_RECEIVED] = { "rpcrew_messages_received_total", "Messages that came in." },
+        [CREW_COUNT_CALLS] = { "rpcrew_calls_total",
+                               "Calls decoded, notifications and invalid ones included." },
+        [CREW_COUNT_REPLIED] = { "rpcrew_messages_replied_total", "Messages settled with an answer." },
+        [CREW_COUNT_DONE] = { "rpcrew_messages_done_total", "Messages settled without one." },
+        [CREW_COUNT_REQUEUED] = { "rpcrew_messages_requeued_total", "Messages given back unstarted." },
+        [CREW_COUNT_REJECTED] = { "rpcrew_messages_rejected_total", "Undecodable, and nowhere to answer." },
+        [CREW_COUNT_MALFORMED] = { "rpcrew_messages_malformed_total", "Messages that could not be decoded." },
+        [CREW_COUNT_EXPIRED] = { "rpcrew_messages_expired_total",
+                                 "Dropped unstarted, their time being over." },
+        [CREW_COUNT_SHED] = { "rpcrew_calls_shed_total", "Calls answered and not run." },
+        [CREW_COUNT_REDELIVERED] = { "rpcrew_messages_redelivered_total",
+                                     "Messages that a worker had before." },
+        [CREW_COUNT_DROPPED] = { "rpcrew_messages_dropped_total",
+                                 "Settled after their connection was lost." },
+        [CREW_COUNT_LOST] = { "rpcrew_answers_lost_total", "Answers that were not written." },
+        [CREW_COUNT_UNANSWERABLE] = { "rpcrew_messages_unanswerable_total",
+                                      "Messages whose calls want answers, without an address for them." },
+    };
+    for (size_t i = 0; i < CREW_COUNTS; i++)
+        write_number(out, counts[i].name, "counter", counts[i].help,
+                     (double)atomic_load_explicit(&server->counts[i], memory_order_relaxed));
+}
+
+static void write_gauge_of(crew_buffer *out, const char *name, const struct crew_endpoint *e, double value)
+{
+    if (e->reports_only)
+        return;
+    crew_buffer_printf(out, "%s{endpoint=\"", name);
+    crew_metrics_label(out, crew_url_text(e->url), strlen(crew_url_text(e->url)));
+    crew_buffer_printf(out, "\"} %.17g\n", value);
+}
+
+static void write_endpoints(const crew_server *server, crew_buffer *out)
+{
+    static const char up[] = "rpcrew_endpoint_up", in_flight[] = "rpcrew_endpoint_in_flight",
+                      bytes[] = "rpcrew_endpoint_in_flight_bytes";
+    crew_metrics_head(out, up, "gauge", "Whether it listens, or consumes from its broker.");
+    for (size_t i = 0; i < endpoint_count(server); i++)
+        write_gauge_of(out, up, server->endpoints[i], atomic_load(&server->endpoints[i]->ready));
+    crew_metrics_head(out, in_flight, "gauge", "Calls taken and not yet answered.");
+    for (size_t i = 0; i < endpoint_count(server); i++)
+        write_gauge_of(out, in_flight, server->endpoints[i],
+                       (double)atomic_load(&server->endpoints[i]->calls));
+    crew_metrics_head(out, bytes, "gauge", "Bytes that those take.");
+    for (size_t i = 0; i < endpoint_count(server); i++)
+        write_gauge_of(out, bytes, server->endpoints[i], (double)atomic_load(&server->endpoints[i]->bytes));
+}
+
+static void write_pool(crew_server *server, crew_buffer *out)
+{
+    pthread_mutex_lock(&server->pool.mutex);
+    double slots = server->pool.slots, running = server->pool.running, blocked = server->pool.blocked;
+    pthread_mutex_unlock(&server->pool.mutex);
+    write_number(out, "rpcrew_pool_threads", "gauge", "Handlers that may run at a time.", slots);
+    write_number(out, "rpcrew_pool_running", "gauge", "Handlers that run.", running);
+    write_number(out, "rpcrew_pool_blocked", "gauge", "Handlers that wait for a call of their own.", blocked);
+}
+
+static unsigned report_metrics(crew_server *server, crew_buffer *out)
+{
+    crew_buffer reasons = { 0 };
+    bool ready = crew_report_reasons(server, &reasons);
+    crew_buffer_fini(&reasons);
+    write_number(out, "rpcrew_ready", "gauge", "Whether the worker takes calls (/readyz).", ready);
+    write_endpoints(server, out);
+    write_pool(server, out);
+    write_counts(server, out);
+    crew_metrics_write(server->metrics, out);
+    write_process(out);
+    return 200;
+}
+
+unsigned crew_report(struct crew_endpoint *endpoint, const char *name, const char **content_type,
+                     crew_buffer *out)
+{
+    crew_server *server = crew_server_of(endpoint);
+    *content_type = "application/json";
+    if (strcmp(name, "readyz") == 0)
+        return report_ready(server, out);
+    if (strcmp(name, "healthz") == 0) {
+        crew_buffer_text(out, "{\"status\":\"ok\"}\n");
+        return 200;
+    }
+    *content_type = "text/plain; version=0.0.4; charset=utf-8";
+    return strcmp(name, "metrics") == 0 && server->metrics ? report_metrics(server, out) : 0;
+}

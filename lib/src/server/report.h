@@ -1,0 +1,15 @@
+/* What a server says of itself. */
+#ifndef SERVER_REPORT_H
+#define SERVER_REPORT_H
+
+#include "server/server.h"
+
+/* Member of the endpoints' owner: "healthz" (it lives), "readyz" (it takes calls), "metrics". On an I/O
+ * thread, which a busy pool does not hold up. */
+unsigned crew_report(struct crew_endpoint *endpoint, const char *name, const char **content_type,
+                     crew_buffer *out);
+
+/* Appends why the server is not ready, as a JSON array; whether it is. Any thread. */
+bool crew_report_reasons(const crew_server *server, crew_buffer *out);
+
+#endif

@@ -1,0 +1,286 @@
+"""What a worker tells of itself: its metrics against what was sent, health and readiness, and each line of its log."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+
+import requests
+
+from support import PATIENCE, Case, eventually, free_port, main, program, request, rpcrew
+
+from broker import Broker  # which support has put on the path
+
+TOTAL = "rpc_server_call_duration_seconds"
+
+
+def series(text):
+    """{(name, {labels…}): value} of the text format."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        name, labels, value = re.fullmatch(r'(\w+)(?:\{(.*)\})? (\S+)', line).groups()
+        pairs = re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or "")
+        key = (name, frozenset(pairs))
+        assert key not in found, line
+        found[key] = float(value)
+    return found
+
+
+class Reports(Case):
+    def serve(self, *words, **more):
+        self.admin = f"http://127.0.0.1:{free_port()}"
+        return self.worker("conformance", "--admin", self.admin, *words, **more)
+
+    def get(self, name):
+        return requests.get(f"{self.admin}/{name}", timeout=PATIENCE)
+
+    def metrics(self):
+        return series(self.get("metrics").text)
+
+    def counted(self, name=TOTAL + "_count", **labels):
+        """The sum of all series that have these labels."""
+        return sum(value for (its, pairs), value in self.metrics().items()
+                   if its == name and set(labels.items()) <= set(pairs))
+
+
+class Metrics(Reports):
+    def calls_are_counted(self, url, protocol="jsonrpc"):
+        """Some of each kind, and then each number is what was sent."""
+        flags = ["-p", protocol]
+        for _ in range(3):
+            self.assertEqual(rpcrew("call", url, *flags, "add", "1", "2").out, "3\n")
+        self.assertEqual(rpcrew("call", url, *flags, "sleep_ms", "30").out, "30\n")
+        self.assertEqual(rpcrew("call", url, *flags, "fail", "7", "no").code, 1)
+        self.assertEqual(rpcrew("call", url, *flags, "nope").code, 1)
+        self.assertEqual(rpcrew("call", url, *flags, "invented").code, 1)
+        self.assertEqual(rpcrew("call", url, *flags, "add", "x", "2").code, 1)
+        self.assertEqual(rpcrew("notify", url, *flags, "update").code, 0)
+        system = {"jsonrpc": "jsonrpc", "msgpack": "msgpackrpc"}[protocol]
+        eventually(lambda: self.counted(rpc_method="update") == 1)
+        for count, labels in ((3, {"rpc_method": "add", "error_type": ""}), (1, {"rpc_method": "sleep_ms"}),
+                              (1, {"rpc_method": "fail", "rpc_status_code": "7", "error_type": "error"}),
+                              (2, {"rpc_method": "_OTHER", "rpc_status_code": "-32601", "error_type": "unknown_method"}),
+                              (1, {"rpc_method": "add", "rpc_status_code": "-32602", "error_type": "bad_params"})):
+            if labels.get("error_type") == "":
+                del labels["error_type"]
+                self.assertEqual(self.counted(**labels) - self.counted(**labels, error_type="bad_params"), count)
+            else:
+                self.assertEqual(self.counted(rpc_system_name=system, **labels), count, labels)
+        self.assertEqual(self.counted(TOTAL + "_bucket", rpc_method="sleep_ms", le="0.025"), 0)
+        self.assertEqual(self.counted(TOTAL + "_bucket", rpc_method="sleep_ms", le="+Inf"), 1)
+        for name in TOTAL + "_sum", "rpcrew_server_run_duration_seconds_sum":
+            self.assertGreater(self.counted(name, rpc_method="sleep_ms"), 0.03)
+        self.assertEqual(self.counted("rpcrew_calls_total"), 9)
+        self.assertEqual(self.counted("rpcrew_messages_received_total"), 9)
+        self.assertEqual(self.counted("rpcrew_messages_replied_total"), 8)
+        eventually(lambda: self.counted("rpcrew_endpoint_in_flight") == 0)
+        self.assertEqual(self.counted("rpcrew_endpoint_up"), 1)
+        self.assertEqual(self.counted("rpcrew_ready"), 1)
+        self.assertGreater(self.counted("process_resident_memory_bytes"), 1e6)
+        self.assertGreater(self.counted("process_open_fds"), 3)
+
+    def test_over_each_transport(self):
+        for pattern in ("tcp://127.0.0.1:{}", "unix://" + self.socket_path(), "zmq+tcp://127.0.0.1:{}", "http://127.0.0.1:{}/rpc",
+                        "ws://127.0.0.1:{}/rpc"):
+            for protocol in "jsonrpc", "msgpack":
+                with self.subTest(pattern, protocol=protocol):
+                    url = pattern.format(free_port())
+                    worker = self.serve("--listen", url)
+                    self.calls_are_counted(url, protocol)
+                    self.assertEqual(worker.stop(), 0)
+
+    def test_promtool_takes_them(self):
+        self.serve("--listen", "unix://" + self.socket_path('a"b'))
+        rpcrew("call", "unix://" + self.socket_path('a"b'), "add", "1", "2")
+        got = self.get("metrics")
+        self.assertEqual(got.headers["Content-Type"], "text/plain; version=0.0.4; charset=utf-8")
+        checked = subprocess.run(["promtool", "check", "metrics"], input=got.text, capture_output=True, text=True,
+                                 timeout=60, check=False)
+        self.assertEqual((checked.returncode, checked.stdout, checked.stderr), (0, "", ""))
+
+    def test_on_the_endpoint_itself_and_not(self):
+        base = f"http://127.0.0.1:{free_port()}"
+        self.worker("conformance", "--listen", base + "/rpc")
+        self.assertIn(TOTAL, requests.get(base + "/metrics", timeout=PATIENCE).text)
+        self.assertEqual(requests.get(base + "/healthz", timeout=PATIENCE).json(), {"status": "ok"})
+        self.assertEqual(requests.get(base + "/rpc/metrics", timeout=PATIENCE).status_code, 404)
+        self.assertEqual(requests.post(base + "/metrics", data=request("add", [1, 2]), timeout=PATIENCE).status_code, 404)
+        got = requests.get(base + "/metrics", headers={"Origin": "http://evil.example"}, timeout=PATIENCE)
+        self.assertEqual(got.status_code, 403)
+        other = f"http://127.0.0.1:{free_port()}"
+        self.worker("conformance", "--listen", other + "/?reports=no")
+        self.assertEqual(requests.get(other + "/metrics", timeout=PATIENCE).status_code, 404)
+
+    def test_an_admin_endpoint_serves_nothing_else(self):
+        self.serve("--listen", "unix://" + self.socket_path())
+        self.assertEqual(requests.post(self.admin, data=request("add", [1, 2]), timeout=PATIENCE).status_code, 404)
+        self.assertEqual(self.get("").status_code, 404)
+        self.assertEqual(self.get("openrpc.json").status_code, 404)
+
+
+class Health(Reports):
+    def ready(self):
+        got = self.get("readyz")
+        return got.status_code, got.json()["ready"], [reason["reason"] for reason in got.json()["reasons"]]
+
+    def test_a_busy_pool_fails_neither(self):
+        url = "unix://" + self.socket_path()
+        self.serve("--listen", url, "--threads", "1", "--in-flight", "1")
+        callers = [subprocess.Popen([program("rpcrew"), "call", url, "sleep_ms", "1500"], stdout=subprocess.DEVNULL)
+                   for _ in range(6)]
+        eventually(lambda: self.counted("rpcrew_pool_running") == 1)
+        self.assertEqual(self.get("healthz").status_code, 200)
+        self.assertEqual(self.ready(), (200, True, []))
+        for caller in callers:
+            caller.wait()
+
+    def test_not_ready_while_it_drains(self):
+        url = "unix://" + self.socket_path()
+        worker = self.serve("--listen", url)
+        caller = subprocess.Popen([program("rpcrew"), "call", url, "sleep_ms", "1500"], stdout=subprocess.PIPE)
+        eventually(lambda: self.counted("rpcrew_pool_running") == 1)
+        worker.process.send_signal(signal.SIGTERM)
+        eventually(lambda: self.ready() == (503, False, ["draining"]))
+        self.assertEqual(self.get("healthz").status_code, 200)
+        self.assertEqual(rpcrew("call", url, "rpc.health").code, 3)
+        self.assertEqual(caller.communicate()[0], b"1500\n")
+        self.assertEqual(worker.process.wait(PATIENCE), 0)
+
+    def test_not_ready_while_the_broker_is_away(self):
+        broker = Broker()
+        self.addCleanup(broker.close)
+        broker.start()
+        worker = self.serve("--listen", broker.url + "?queue=ready", "--unready-ms", "300")
+        self.assertEqual(self.ready(), (200, True, []))
+        broker.stop()
+        eventually(lambda: self.ready()[0] == 503)
+        self.assertRegex(self.ready()[2][0], "not open for [0-9]+ s")
+        self.assertEqual(self.counted("rpcrew_endpoint_up"), 0)
+        self.assertEqual(self.get("healthz").status_code, 200)
+        broker.start()
+        eventually(lambda: self.ready() == (200, True, []), 60)
+        self.assertEqual(worker.stop(), 0)
+
+    def test_a_worker_that_waits_serves_when_something_listens(self):
+        path = self.socket_path("notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(path)
+            notify.settimeout(PATIENCE)
+            url = f"amqp://127.0.0.1:{free_port()}/?queue=nobody"
+            worker = self.serve("--listen", url, "--wait", wait=False, env={"NOTIFY_SOCKET": path})
+            eventually(lambda: worker.said("waiting for an endpoint to open"))
+            self.assertEqual(self.ready()[0], 503)
+            self.assertFalse(worker.said("serving"))
+            worker.process.send_signal(signal.SIGTERM)
+            self.assertIn(b"STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000", notify.recv(200))
+            self.assertEqual(worker.process.wait(PATIENCE), 0)
+
+    def test_systemd_is_told(self):
+        for path in self.socket_path("notify"), f"\0rpcrew-{os.getpid()}":
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+                notify.bind(path)
+                notify.settimeout(PATIENCE)
+                worker = self.serve("--listen", "unix://" + self.socket_path(),
+                                    env={"NOTIFY_SOCKET": path.replace("\0", "@")})
+                self.assertEqual(notify.recv(200), b"READY=1")
+                worker.stop()
+                self.assertTrue(notify.recv(200).startswith(b"STOPPING=1\n"))
+
+    def test_the_method(self):
+        url = "unix://" + self.socket_path()
+        self.serve("--listen", url)
+        self.assertEqual(json.loads(rpcrew("call", url, "rpc.health").out), {"status": "serving"})
+
+
+class Logs(Case):
+    def serve(self, *words, **more):
+        self.url = "unix://" + self.socket_path()
+        return self.worker("conformance", "--listen", self.url + "?framing=content-length&max_bytes=2000", *words, **more)
+
+    def send(self, *bodies):
+        """Returns the answers' bytes."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(self.socket_path())
+            for body in bodies:
+                connection.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def lines(self, worker, words):
+        return [line for line in worker.text().splitlines() if words in line]
+
+    def test_what_goes_wrong_has_a_line(self):
+        worker = self.serve()
+        self.send(request("nope", []), b'{"jsonrpc":"2.0","method":5,"id":1}', b"{", request("blob", [5000]))
+        eventually(lambda: worker.said("a call failed"))
+        for words, level, more in (("there is no such method", "WARN", "method=nope"),
+                                   ("a request cannot be read", "WARN", "Invalid Request"),
+                                   ("a request cannot be read", "WARN", "Parse error"),
+                                   ("a call failed", "ERROR", 'method=blob reason="beyond a limit"')):
+            self.assertTrue([line for line in self.lines(worker, words) if level in line and more in line], worker.text())
+
+    def test_a_flood_of_them_has_ten_and_a_number(self):
+        worker = self.serve()
+        self.send(*[request("nope", [], i) for i in range(500)])
+        eventually(lambda: len(self.lines(worker, "there is no such method")) == 10)
+        self.send(request("add", [1, 2]))
+        self.assertEqual(len(self.lines(worker, "there is no such method")), 10)
+
+    def test_the_level_changes_while_it_runs(self):
+        worker = self.serve("--log-level", "warn", wait=False)
+        eventually(lambda: os.path.exists(self.socket_path()))
+        eventually(lambda: self.send(request("add", [1, 2])))
+        self.assertEqual(worker.text(), "")
+        worker.process.send_signal(signal.SIGUSR1)
+        eventually(lambda: self.send(request("add", [1, 2])) and worker.said("ending=result"))
+        worker.process.send_signal(signal.SIGUSR1)
+        self.send(request("add", [1, 2]))
+        count = len(self.lines(worker, "ending=result"))
+        self.send(request("add", [1, 2]))
+        self.assertEqual(len(self.lines(worker, "ending=result")), count)
+
+    def test_the_access_log(self):
+        path = self.socket_path("access")
+        for log_format, reads in (("text", None), ("logfmt", None), ("json", json.loads)):
+            with self.subTest(log_format):
+                worker = self.serve("--access-log=" + path, "--log-format", log_format)
+                self.send(request("add", [1, 2], 7), request("nope", []), request("update", [], None))
+                self.assertEqual(worker.stop(), 0)
+                with open(path, encoding="utf-8") as log:
+                    lines = log.read().splitlines()
+                self.assertEqual(len(lines), 3)
+                added = next(line for line in lines if "add" in line)
+                if reads:
+                    one = reads(added)
+                    self.assertEqual((one["method"], one["ending"], one["id"], one["protocol"], one["peer"], one["out"]),
+                                     ("add", "result", "7", "jsonrpc", f"uid:{os.getuid()}", 35))
+                    self.assertEqual(one["endpoint"], self.url + "?framing=content-length&max_bytes=2000")
+                else:
+                    self.assertRegex(added, r"method=add ending=result id=7 us=\d+ wait_us=\d+ in=\d+ out=35 protocol=jsonrpc")
+                os.remove(path)
+
+    def test_what_keeps_it_from_starting(self):
+        bad = "unix:///nowhere/at/all"
+        got = subprocess.run([program("conformance"), "--listen", bad, "--log-format", "json"], capture_output=True, text=True,
+                             timeout=PATIENCE, check=False)
+        self.assertEqual(got.returncode, 1)
+        line = json.loads(got.stderr.splitlines()[-1])
+        self.assertEqual((line["level"], line["msg"]), ("error", "cannot start"))
+        self.assertIn("--listen: ", line["why"])
+        self.assertIn("/nowhere/at/all", line["why"])
+        got = subprocess.run([program("conformance"), "--listen", "unix://" + self.socket_path(), "--admin", "tcp://127.0.0.1:1"],
+                             capture_output=True, text=True, timeout=PATIENCE, check=False)
+        self.assertEqual(got.returncode, 2)
+        self.assertIn("is no http:// or https:// URL", got.stderr)
+        got = subprocess.run([program("conformance"), "--listen", "unix://" + self.socket_path(), "--access-log=/nowhere/log"],
+                             capture_output=True, text=True, timeout=PATIENCE, check=False)
+        self.assertEqual(got.returncode, 1)
+        self.assertIn("--access-log: /nowhere/log: No such file", got.stderr)
+
+
+if __name__ == "__main__":
+    main()
