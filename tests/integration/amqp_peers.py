@@ -268,6 +268,31 @@ class Topology(Amqp):
         self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
         self.connect().queue_declare(self.queue, durable=True, arguments={"x-queue-type": "quorum"})
 
+    def test_a_queue_has_the_arguments_of_its_url(self):
+        dead = self.queue + "-dead"
+        channel = self.connect()
+        channel.queue_declare(dead, durable=True)
+        self.addCleanup(channel.queue_delete, dead)
+        worker = self.serve(query=f"&message_ttl=100&max_length=2&overflow=reject-publish&max_priority=5"
+                                  f"&dead_letter_exchange=&dead_letter_routing_key={dead}")
+        self.assertEqual(rpcrew("call", self.url, "add", "1", "2").out, "3\n")
+        self.assertEqual(worker.stop(), 0)
+        channel.queue_declare(self.queue, durable=True, arguments={  # else it would be another one
+            "x-message-ttl": 100, "x-max-length": 2, "x-overflow": "reject-publish", "x-max-priority": 5,
+            "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+        channel.basic_publish("", self.queue, b"too late")
+        self.assertEqual(eventually(lambda: channel.basic_get(dead, auto_ack=True)[2]), b"too late")
+
+    def test_a_quorum_queue_s_delivery_limit(self):
+        worker = self.serve(query="&queue_type=quorum&delivery_limit=3")
+        self.assertEqual(worker.stop(), 0)
+        self.connect().queue_declare(self.queue, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 3})
+        for options, why in (("delivery_limit=3", "wants queue_type=quorum"), ("queue_type=quorum&max_priority=3", "is for classic queues"),
+                             ("dead_letter_routing_key=x", "wants dead_letter_exchange"), ("max_priority=256", "1 to 255")):
+            got = self.run_worker(f"{self.url}&{options}")
+            self.assertEqual(got.returncode, 1)
+            self.assertIn(why, got.stderr)
+
     def test_of_several_hosts_one_that_answers_is_taken(self):
         self.url = self.url.replace("@127", "@127.0.0.1:1,127")
         self.serve()
@@ -281,7 +306,7 @@ class Topology(Amqp):
             self.assertIn("vhost", got.stderr)
             self.assertEqual(got.returncode, 1)
             waiting = self.worker("conformance", "--listen", url, "--wait", wait=False)  # one of them may come yet
-            eventually(lambda worker=waiting: worker.said("serving"))
+            eventually(lambda worker=waiting: worker.said("waiting for an endpoint to open"))
             self.assertEqual(waiting.stop(), 0)
 
     def test_what_is_not_there_yet_is_waited_for(self):

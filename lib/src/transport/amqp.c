@@ -62,7 +62,8 @@ void amqp_sizes_note_loss(struct amqp_sizes *sizes, const char *words)
 
 static crew_status check(const crew_url *url, bool server, crew_error *why)
 {
-    static const char *const names[] = { "queue", "exchange", "routing_key" };
+    static const char *const names[] = { "queue", "exchange", "routing_key", "dead_letter_exchange",
+                                         "dead_letter_routing_key" };
     const char *wants = NULL;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (crew_url_option(url, names[i]) && strlen(crew_url_option(url, names[i])) > 255)
@@ -77,6 +78,13 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
     size_t exchange = bind ? strcspn(bind, ":") : 1;
     if (!exchange || exchange > 255 || (bind && strlen(bind + exchange) > 256))
         wants = "bind wants EXCHANGE:KEY, 255 bytes each at most";
+    bool quorum = crew_url_option_is(url, "queue_type", "quorum");
+    if (crew_url_option(url, "max_priority") && quorum)
+        wants = "max_priority is for classic queues";
+    if (crew_url_option(url, "delivery_limit") && !quorum)
+        wants = "delivery_limit wants queue_type=quorum";
+    if (crew_url_option(url, "dead_letter_routing_key") && !crew_url_option(url, "dead_letter_exchange"))
+        wants = "dead_letter_routing_key wants dead_letter_exchange, which may be empty";
     if (!crew_url_option(url, "certfile") != !crew_url_option(url, "keyfile"))
         wants = "certfile and keyfile go together";
     return wants ? crew_error_set(why, CREW_BAD_ARGUMENT, "URL '%s': %s", crew_url_text(url), wants)
@@ -84,20 +92,28 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
 }
 
 /* Of both schemes. */
-#define OPTIONS                                                                                          \
-    { "queue", NULL, 0, 0, "the queue that requests go through" },                                       \
-        { "exchange", NULL, 0, 0, "caller: where requests are published; the default exchange" },        \
-        { "routing_key", NULL, 0, 0, "caller: with which key; the queue's name" },                       \
-        { "heartbeat", NULL, 1, 3600, "seconds" }, { "prefetch", NULL, 1, 65535, "worker: in_flight" },  \
-        { "ack", "reply|early", 0, 0, "worker: with the answer, or on receipt (at most once)" },         \
-        { "bind", NULL, 0, 0, "worker: EXCHANGE:KEY, to which the queue is bound" },                     \
-        { "replies", "yes|no", 0, 0, "worker: no: it answers nothing, and wants no right to" },          \
-        { "redelivered", "run|refuse", 0, 0, "worker: what to do with what a worker had before" },       \
-        { "reply", "queue|direct", 0, 0, "caller: an exclusive queue for answers, or direct reply-to" }, \
-        { "declare", "yes|passive|no", 0, 0, "worker: declares the queue, only checks it, neither" },    \
-        { "queue_type", "classic|quorum", 0, 0, "worker: as what it is declared" },                      \
-        { "consumer_timeout", NULL, 1, 1U << 31, "worker: ms that a request may take, as declared" },    \
-        { "confirm", "yes|no|all", 0, 0,                                                                 \
+#define OPTIONS                                                                                           \
+    { "queue", NULL, 0, 0, "the queue that requests go through" },                                        \
+        { "exchange", NULL, 0, 0, "caller: where requests are published; the default exchange" },         \
+        { "routing_key", NULL, 0, 0, "caller: with which key; the queue's name" },                        \
+        { "heartbeat", NULL, 1, 3600, "seconds" }, { "prefetch", NULL, 1, 65535, "worker: in_flight" },   \
+        { "ack", "reply|early", 0, 0, "worker: with the answer, or on receipt (at most once)" },          \
+        { "bind", NULL, 0, 0, "worker: EXCHANGE:KEY, to which the queue is bound" },                      \
+        { "replies", "yes|no", 0, 0, "worker: no: it answers nothing, and wants no right to" },           \
+        { "redelivered", "run|refuse", 0, 0, "worker: what to do with what a worker had before" },        \
+        { "reply", "queue|direct", 0, 0, "caller: an exclusive queue for answers, or direct reply-to" },  \
+        { "declare", "yes|passive|no", 0, 0, "worker: declares the queue, only checks it, neither" },     \
+        { "queue_type", "classic|quorum", 0, 0, "worker: as what it is declared" },                       \
+        { "consumer_timeout", NULL, 1, 1U << 31, "worker: ms that a request may take, as declared" },     \
+        { "dead_letter_exchange", NULL, 0, 0, "worker: where the queue's dead letters go, as declared" }, \
+        { "dead_letter_routing_key", NULL, 0, 0, "worker: by which key; their own" },                     \
+        { "max_length", NULL, 0, INT64_MAX, "worker: requests that may wait in the queue, as declared" }, \
+        { "overflow", "drop-head|reject-publish", 0, 0, "worker: what then becomes of one more" },        \
+        { "message_ttl", NULL, 0, UINT32_MAX, "worker: ms that a request may wait there, as declared" },  \
+        { "max_priority", NULL, 1, 255, "worker: of a classic queue's priorities, as declared" },         \
+        { "delivery_limit", NULL, 0, INT32_MAX,                                                           \
+          "worker: how often a quorum queue gives one out, as declared" },                                \
+        { "confirm", "yes|no|all", 0, 0,                                                                  \
           "caller: one-way calls are confirmed by the broker; none; all are" }
 
 static const crew_url_option_spec plain_options[] = {

@@ -52,11 +52,10 @@ struct amqp_publish {
     crew_string body;
 };
 
-/* A queue as it is declared. */
+/* A queue, with the url whose options say how it is declared. */
 struct amqp_queue {
     const char *name;
-    const char *type;            /* x-queue-type; NULL: the virtual host's */
-    int64_t consumer_timeout_ms; /* x-consumer-timeout; 0: the broker's */
+    const crew_url *url;
 };
 
 /* exchange NULL: there is none. */

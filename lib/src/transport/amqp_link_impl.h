@@ -59,7 +59,7 @@ void amqp_link_destroy(struct amqp_link *link);
 amqp_bytes_t amqp_link_bytes(crew_string text);
 
 /* The arguments that a queue is declared with, in entries. */
-enum { AMQP_QUEUE_ARGUMENTS = 2 };
+enum { AMQP_QUEUE_ARGUMENTS = 9 };
 amqp_table_t amqp_link_arguments(const struct amqp_queue *queue,
                                  amqp_table_entry_t entries[AMQP_QUEUE_ARGUMENTS]);
 

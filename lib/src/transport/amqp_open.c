@@ -232,17 +232,35 @@ crew_status amqp_link_open(struct amqp_link **out, const crew_transport_config *
 amqp_table_t amqp_link_arguments(const struct amqp_queue *queue,
                                  amqp_table_entry_t entries[AMQP_QUEUE_ARGUMENTS])
 {
+    static const struct {
+        const char *option, *argument;
+        bool is_number;
+    } all[AMQP_QUEUE_ARGUMENTS] = {
+        { "queue_type", "x-queue-type", false },
+        { "consumer_timeout", "x-consumer-timeout", true },
+        { "dead_letter_exchange", "x-dead-letter-exchange", false },
+        { "dead_letter_routing_key", "x-dead-letter-routing-key", false },
+        { "max_length", "x-max-length", true },
+        { "overflow", "x-overflow", false },
+        { "message_ttl", "x-message-ttl", true },
+        { "max_priority", "x-max-priority", true },
+        { "delivery_limit", "x-delivery-limit", true },
+    };
     amqp_table_t table = { 0, entries };
-    if (queue->type)
-        entries[table.num_entries++] =
-            (amqp_table_entry_t){ .key = amqp_cstring_bytes("x-queue-type"),
-                                  .value = { .kind = AMQP_FIELD_KIND_UTF8,
-                                             .value.bytes = amqp_cstring_bytes(queue->type) } };
-    if (queue->consumer_timeout_ms)
-        entries[table.num_entries++] =
-            (amqp_table_entry_t){ .key = amqp_cstring_bytes("x-consumer-timeout"),
-                                  .value = { .kind = AMQP_FIELD_KIND_I64,
-                                             .value.i64 = queue->consumer_timeout_ms } };
+    for (size_t i = 0; i < AMQP_QUEUE_ARGUMENTS; i++) {
+        const char *text = crew_url_option(queue->url, all[i].option);
+        if (!text)
+            continue;
+        amqp_table_entry_t *entry = &entries[table.num_entries++];
+        entry->key = amqp_cstring_bytes(all[i].argument);
+        if (all[i].is_number) {
+            entry->value.kind = AMQP_FIELD_KIND_I64;
+            entry->value.value.i64 = (int64_t)crew_url_number(queue->url, all[i].option, 0);
+        } else {
+            entry->value.kind = AMQP_FIELD_KIND_UTF8;
+            entry->value.value.bytes = amqp_cstring_bytes(text);
+        }
+    }
     return table;
 }
 

@@ -34,9 +34,7 @@ struct worker {
 
 static struct amqp_queue queue_of(const crew_url *url)
 {
-    return (struct amqp_queue){ .name = crew_url_option(url, "queue"),
-                                .type = crew_url_option(url, "queue_type"),
-                                .consumer_timeout_ms = (int64_t)crew_url_number(url, "consumer_timeout", 0) };
+    return (struct amqp_queue){ .name = crew_url_option(url, "queue"), .url = url };
 }
 
 static crew_status declare(const crew_transport_config *config, struct amqp_link *link, crew_error *why)
