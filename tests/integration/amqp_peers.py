@@ -283,6 +283,12 @@ class Topology(Amqp):
         channel.basic_publish("", self.queue, b"too late")
         self.assertEqual(eventually(lambda: channel.basic_get(dead, auto_ack=True)[2]), b"too late")
 
+    def test_what_computes_takes_no_more_than_it_runs_soon(self):
+        for name, prefetch in ("digest", 6), ("conformance", 64):
+            worker = self.worker(name, "--listen", self.url, "--threads", "3")
+            self.assertIn(f"{self.queue}\t{prefetch}\n", self.shared_ctl("list_consumers", "queue_name", "prefetch_count"))
+            self.assertEqual(worker.stop(), 0)
+
     def test_a_quorum_queue_s_delivery_limit(self):
         worker = self.serve(query="&queue_type=quorum&delivery_limit=3")
         self.assertEqual(worker.stop(), 0)

@@ -71,8 +71,10 @@ int main(int argc, char **argv)
     }
     (void)gcry_control(GCRYCTL_DISABLE_SECMEM);
     (void)gcry_control(GCRYCTL_INITIALIZATION_FINISHED);
-    return crew_worker_main(
-        argc, argv,
-        &(crew_service){
-            .name = "digest", .version = "1.0.0", .doc = "Checksums of bytes.", .methods = methods });
+    return crew_worker_main(argc, argv,
+                            &(crew_service){ .name = "digest",
+                                             .version = "1.0.0",
+                                             .doc = "Checksums of bytes.",
+                                             .methods = methods,
+                                             .work = CREW_WORK_CPU });
 }

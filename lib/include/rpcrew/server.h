@@ -16,7 +16,8 @@ typedef struct crew_server_options {
     unsigned threads;         /* handlers that run at a time; 2 x cores, at least 4 */
     bool stepped;             /* no pool: handlers run in crew_server_step, on its caller's thread */
     unsigned in_flight_max;   /* calls taken and not yet answered, per endpoint, before others than those of
-                                 peers that have none are held back; 64 */
+                                 peers that have none are held back; 64, or 2 x threads where all services
+                                 are CREW_WORK_CPU. A broker's prefetch follows it */
     size_t in_flight_bytes;   /* what their requests may take, decoded; 256 MiB. One is always taken */
     unsigned drain_ms;        /* how long stopping may wait for what is in flight; 10,000 */
     unsigned call_timeout_ms; /* deadline of requests that bring none; 30,000 */

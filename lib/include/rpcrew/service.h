@@ -42,6 +42,13 @@ typedef struct crew_service_error {
     const char *message; /* for people, where the handler says nothing of its own */
 } crew_service_error;
 
+/* What its handlers do most of the time. */
+typedef enum crew_work {
+    CREW_WORK_WAITS, /* wait for others: a database, a disk, other services */
+    CREW_WORK_CPU    /* compute: what a worker takes beyond its threads only waits there, instead of going to
+                        another */
+} crew_work;
+
 /* All pointers are borrowed for the dispatcher's life. Calls that are completed after that find what they
  * need. */
 typedef struct crew_service {
@@ -52,6 +59,7 @@ typedef struct crew_service {
     void *context; /* what crew_call_context returns, unless the service is added with another */
     const crew_custom_type *const *types; /* its own, for signatures; NULL at the end; NULL: none */
     const crew_service_error *errors;     /* its own; NULL: none */
+    crew_work work;
 } crew_service;
 
 /* ---- The call. All of it from the handler's thread only, or the one that a deferred call was handed to.

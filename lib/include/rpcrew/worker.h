@@ -27,7 +27,8 @@ enum {
  *   --admin URL         an http:// endpoint that serves only /metrics, /healthz and /readyz, also while it
  * drains
  *   --threads N         of the pool; 2 x cores, at least 4
- *   --in-flight N       requests taken and not yet answered, per endpoint; 64
+ *   --in-flight N       requests taken and not yet answered, per endpoint; 64, or
+ *                       2 x threads where the service's work is CREW_WORK_CPU
  *   --call-timeout-ms N deadline of requests that bring none; 30000
  *   --drain-ms N        how long stopping may take; 10000
  *   --unready-ms N      how long an endpoint may be away before /readyz says so; 10000

@@ -6,6 +6,7 @@
 #include "server/report.h"
 #include "server/request.h"
 #include "server/tell.h"
+#include "service/table.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -136,7 +137,6 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     s->dispatcher = dispatcher;
     s->options = options ? *options : (crew_server_options){ 0 };
     s->options.threads = or_default(s->options.threads, default_threads());
-    s->options.in_flight_max = or_default(s->options.in_flight_max, 64);
     if (!s->options.in_flight_bytes)
         s->options.in_flight_bytes = IN_FLIGHT_BYTES;
     s->options.drain_ms = or_default(s->options.drain_ms, 10000);
@@ -177,6 +177,13 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
     return CREW_OK;
 }
 
+static unsigned in_flight_max(const crew_server *server)
+{
+    enum { DEFAULT = 64 };
+    bool computes = crew_methods_compute(server->dispatcher);
+    return or_default(server->options.in_flight_max, computes ? 2 * server->options.threads : DEFAULT);
+}
+
 crew_status crew_server_listen_with(crew_server *server, const char *url, const crew_callbacks *callbacks,
                                     crew_error *why)
 {
@@ -198,7 +205,7 @@ crew_status crew_server_listen_with(crew_server *server, const char *url, const 
         .callbacks = callbacks,
         .wait = server->options.wait,
         .give_up_fd = server->control,
-        .in_flight_max = server->options.in_flight_max,
+        .in_flight_max = in_flight_max(server),
         .in_flight_bytes = server->options.in_flight_bytes,
         .timeout_ms = server->options.call_timeout_ms,
         .connect_timeout_ms = server->options.connect_timeout_ms,

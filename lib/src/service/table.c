@@ -288,3 +288,14 @@ crew_status crew_methods_add(crew_dispatcher *table, const char *prefix, const c
     d->count += count;
     return CREW_OK;
 }
+
+bool crew_methods_compute(const crew_dispatcher *table)
+{
+    bool some = false;
+    for (const struct crew_entry *entry = table->first; entry; entry = entry->next) {
+        if (!entry->ours && entry->service->work != CREW_WORK_CPU)
+            return false;
+        some = some || !entry->ours;
+    }
+    return some;
+}

@@ -27,6 +27,9 @@ CREW_NODISCARD crew_status crew_methods_add(crew_dispatcher *table, const char *
 /* NULL if no method has this name. */
 struct crew_entry *crew_methods_find(const crew_dispatcher *table, crew_string name);
 
+/* Whether all methods that are not the protocol's are of services that compute, and there are some. */
+bool crew_methods_compute(const crew_dispatcher *table);
+
 /* What a service's error is called in descriptions: its name behind the service's prefix, whose characters
  * that no JSON Pointer or name wants are _. data is NULL without memory. */
 crew_string crew_error_key(crew_arena *arena, const struct crew_entry *entry,
