@@ -95,7 +95,8 @@ bool floor_client_answer(struct floor_client *c, const char *answer, size_t size
 
 int floor_client_end(struct floor_client *c)
 {
-    struct load_summary summary = { .calls = atomic_load(&c->latencies.count),
+    struct failures none = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+    struct load_summary summary = { .failures = &none,
                                     .seconds = (double)(load_now_ns() - c->start_ns) / 1e9,
                                     .latencies = &c->latencies };
     load_print(&summary, true, stdout);

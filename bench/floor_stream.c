@@ -207,7 +207,8 @@ static int ping(char **words)
         latencies_add(&latencies, (uint64_t)(after - now) / 1000);
         now = after;
     }
-    struct load_summary summary = { .calls = atomic_load(&latencies.count),
+    struct failures none = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+    struct load_summary summary = { .failures = &none,
                                     .seconds = (double)(now - start) / 1e9,
                                     .latencies = &latencies };
     load_print(&summary, true, stdout);

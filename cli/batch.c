@@ -39,6 +39,7 @@ struct batch {
     bool all_read;
     crew_error failure; /* the writer's: nothing more is read then */
     uint64_t errors;
+    struct failures failures;
     crew_error first_error; /* in the order of the lines */
 };
 
@@ -72,7 +73,10 @@ static void on_done(void *context, crew_result *result, const crew_error *why)
     struct batch *batch = slot->batch;
     const crew_value *answer;
     crew_bytes text = { 0 };
-    latencies_add(&batch->latencies, (uint64_t)(load_now_ns() - slot->started_ns) / 1000);
+    if (why->status == CREW_OK)
+        latencies_add(&batch->latencies, (uint64_t)(load_now_ns() - slot->started_ns) / 1000);
+    else
+        failures_add(&batch->failures, why);
     if (describe(slot, result, why, &answer) == CREW_OK &&
         cli_show(slot->arena, answer, &answer) == CREW_OK &&
         crew_json_encode(answer, CREW_JSON_COMPACT, &text) != CREW_OK)
@@ -105,7 +109,8 @@ static struct slot *await_oldest(struct batch *batch, struct load_progress *prog
         double share = batch->size ? (double)batch->read / (double)batch->size : -1;
         pthread_mutex_unlock(&batch->mutex);
         int error = fflush(stdout) == 0 ? 0 : errno;
-        load_progress_show(progress, share, atomic_load(&batch->latencies.count));
+        load_progress_show(progress, share,
+                           atomic_load(&batch->latencies.count) + failures_count(&batch->failures));
         pthread_mutex_lock(&batch->mutex);
         if (error && batch->failure.status == CREW_OK) {
             crew_error_set(&batch->failure, CREW_SYSTEM, "writing the output: %s", strerror(error));
@@ -135,7 +140,7 @@ static void write_answer(struct slot *slot, struct load_progress *progress, crew
 static void *run_writer(void *argument)
 {
     struct batch *batch = argument;
-    struct load_progress progress = { 0 };
+    struct load_progress progress = { .started_ns = load_now_ns() };
     for (struct slot *slot; (slot = await_oldest(batch, &progress));) {
         crew_error why;
         write_answer(slot, &progress, &why);
@@ -300,10 +305,10 @@ static bool write_summary(struct batch *batch, double seconds)
     const char *name = batch->cli->summary;
     crew_client_stats stats;
     crew_client_stats_get(batch->cli->client, &stats);
-    struct load_summary summary = { .calls = atomic_load(&batch->latencies.count),
-                                    .errors = batch->errors,
-                                    .seconds = seconds,
+    struct load_summary summary = { .seconds = seconds,
+                                    .concurrency = batch->cli->concurrency,
                                     .latencies = &batch->latencies,
+                                    .failures = &batch->failures,
                                     .stats = &stats };
     FILE *file = fopen(name, "w");
     if (file)
@@ -322,6 +327,7 @@ int cli_batch(const struct cli *cli)
         return cli_fail(&why);
     batch->cli = cli;
     (void)pthread_mutex_init(&batch->mutex, NULL);
+    (void)pthread_mutex_init(&batch->failures.mutex, NULL);
     (void)pthread_cond_init(&batch->changed, NULL);
     int64_t start_ns = load_now_ns();
     crew_status status = open_input(batch, &why);
@@ -337,6 +343,7 @@ int cli_batch(const struct cli *cli)
     if (batch->input && batch->input != stdin)
         (void)fclose(batch->input);
     (void)pthread_cond_destroy(&batch->changed);
+    (void)pthread_mutex_destroy(&batch->failures.mutex);
     (void)pthread_mutex_destroy(&batch->mutex);
     free(batch->ring);
     free(batch);

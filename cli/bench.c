@@ -12,7 +12,7 @@ struct bench {
     const crew_value *params;
     int64_t end_ns;
     struct latencies latencies;
-    _Atomic(uint64_t) errors;
+    struct failures failures;
 
     pthread_mutex_t mutex; /* of all below */
     pthread_cond_t ended;
@@ -29,7 +29,7 @@ struct lane {
 
 static void note_error(struct bench *bench, const crew_error *why)
 {
-    atomic_fetch_add(&bench->errors, 1);
+    failures_add(&bench->failures, why);
     pthread_mutex_lock(&bench->mutex);
     if (!bench->failed)
         bench->first = *why;
@@ -51,8 +51,9 @@ static void on_done(void *context, crew_result *result, const crew_error *why)
 {
     struct lane *lane = context;
     crew_result_free(result);
-    latencies_add(&lane->bench->latencies, (uint64_t)(load_now_ns() - lane->started_ns) / 1000);
-    if (why->status != CREW_OK)
+    if (why->status == CREW_OK)
+        latencies_add(&lane->bench->latencies, (uint64_t)(load_now_ns() - lane->started_ns) / 1000);
+    else
         note_error(lane->bench, why);
     next_call(lane);
 }
@@ -77,7 +78,7 @@ static void next_call(struct lane *lane)
 /* Waits for all lanes, with a look at the progress now and then. */
 static void wait_for_lanes(struct bench *bench, int64_t start_ns)
 {
-    struct load_progress progress = { 0 };
+    struct load_progress progress = { .started_ns = start_ns };
     pthread_mutex_lock(&bench->mutex);
     while (bench->lanes_open) {
         load_wait(&bench->ended, &bench->mutex);
@@ -112,10 +113,10 @@ static int run(struct bench *bench)
         next_call(&lanes[i]);
     }
     wait_for_lanes(bench, start_ns);
-    struct load_summary summary = { .calls = atomic_load(&bench->latencies.count),
-                                    .errors = atomic_load(&bench->errors),
-                                    .seconds = (double)(load_now_ns() - start_ns) / 1e9,
-                                    .latencies = &bench->latencies };
+    struct load_summary summary = { .seconds = (double)(load_now_ns() - start_ns) / 1e9,
+                                    .concurrency = cli->concurrency,
+                                    .latencies = &bench->latencies,
+                                    .failures = &bench->failures };
     load_print(&summary, cli->json, stdout);
     free(lanes);
     return bench->failed ? cli_fail(&bench->first) : EXIT_OK;
@@ -134,9 +135,11 @@ int cli_bench(const struct cli *cli)
         bench->cli = cli;
         bench->method = cli->words[0];
         (void)pthread_mutex_init(&bench->mutex, NULL);
+        (void)pthread_mutex_init(&bench->failures.mutex, NULL);
         (void)pthread_cond_init(&bench->ended, NULL);
         code = run(bench);
         (void)pthread_cond_destroy(&bench->ended);
+        (void)pthread_mutex_destroy(&bench->failures.mutex);
         (void)pthread_mutex_destroy(&bench->mutex);
     } else {
         code = cli_fail(&why);

@@ -1,6 +1,7 @@
 /* Latencies and progress. */
 #include "load.h"
 
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -60,29 +61,135 @@ uint64_t latencies_at(struct latencies *l, double share)
     return 0;
 }
 
-static void print_figure(FILE *file, bool json, bool first, const char *name, uint64_t figure)
+void failures_add(struct failures *f, const crew_error *why)
 {
-    if (json)
-        (void)fprintf(file, "%s\"%s\":%llu", first ? "{" : ",", name, (unsigned long long)figure);
-    else
-        (void)fprintf(file, "%s%s %llu", first ? "" : "  ", name, (unsigned long long)figure);
+    pthread_mutex_lock(&f->mutex);
+    size_t i = 0;
+    while (i < f->kinds && i < FAILURES_KINDS - 1 &&
+           (f->of[i].status != why->status || f->of[i].code != why->code))
+        i++;
+    struct failure *kind = &f->of[i];
+    if (i == f->kinds) {
+        f->kinds++;
+        *kind = (struct failure){ .status = why->status, .code = why->code };
+        (void)snprintf(kind->message, sizeof kind->message, "%.199s",
+                       *why->peer_message ? why->peer_message : crew_status_text(why->status));
+        for (char *c = kind->message; *c; c++) /* the peer's: nothing that controls a terminal */
+            *c = (unsigned char)*c < ' ' || (unsigned char)*c >= 0x7F ? '?' : *c;
+    }
+    kind->count++;
+    pthread_mutex_unlock(&f->mutex);
+}
+
+uint64_t failures_count(struct failures *f)
+{
+    uint64_t count = 0;
+    pthread_mutex_lock(&f->mutex);
+    for (size_t i = 0; i < f->kinds; i++)
+        count += f->of[i].count;
+    pthread_mutex_unlock(&f->mutex);
+    return count;
+}
+
+/* ---- for programs ---- */
+
+static void print_figure(FILE *file, const char *name, uint64_t figure)
+{
+    (void)fprintf(file, "\"%s\":%llu,", name, (unsigned long long)figure);
+}
+
+static void print_json(const struct load_summary *s, uint64_t calls, double rate, FILE *file)
+{
+    (void)fputc('{', file);
+    print_figure(file, "calls", calls);
+    print_figure(file, "errors", failures_count(s->failures));
+    (void)fprintf(file, "\"calls_per_s\":%.1f,", rate);
+    print_figure(file, "p50_us", latencies_at(s->latencies, 0.5));
+    print_figure(file, "p90_us", latencies_at(s->latencies, 0.9));
+    print_figure(file, "p99_us", latencies_at(s->latencies, 0.99));
+    print_figure(file, "max_us", atomic_load(&s->latencies->most));
+    if (s->stats) {
+        print_figure(file, "resent", s->stats->resent);
+        print_figure(file, "retried", s->stats->retried);
+    }
+    (void)fputs("\"error_kinds\":[", file);
+    for (size_t i = 0; i < s->failures->kinds; i++) {
+        const struct failure *kind = &s->failures->of[i];
+        (void)fprintf(file, "%s{\"status\":\"%s\",\"code\":%lld,\"count\":%llu}", i ? "," : "",
+                      crew_status_name(kind->status), (long long)kind->code, (unsigned long long)kind->count);
+    }
+    (void)fputs("]}\n", file);
+}
+
+/* ---- for people ---- */
+
+/* 950 us, 1.25 ms, 12.5 ms, 1.25 s. */
+static const char *duration(uint64_t us, char text[32])
+{
+    static const char *const units[] = { "us", "ms", "s" };
+    double value = (double)us;
+    size_t unit = 0;
+    for (; value >= 1000 && unit < 2; unit++)
+        value /= 1000;
+    (void)snprintf(text, 32, "%.*f %s", !unit || value >= 100 ? 0 : value >= 10 ? 1 : 2, value, units[unit]);
+    return text;
+}
+
+/* A line for each doubling, from the fastest to the slowest. */
+static void print_histogram(const struct load_summary *s, uint64_t calls, FILE *file)
+{
+    uint64_t counts[64] = { 0 }, most = 1;
+    size_t first = 64, last = 0;
+    for (size_t i = 0; i < sizeof s->latencies->buckets / sizeof *s->latencies->buckets; i++) {
+        uint64_t count = atomic_load(&s->latencies->buckets[i]), us = value_of(i);
+        size_t power = us < 2 ? 0 : 63U - (unsigned)__builtin_clzll(us);
+        if (!count)
+            continue;
+        counts[power] += count;
+        most = counts[power] > most ? counts[power] : most;
+        first = power < first ? power : first;
+        last = power;
+    }
+    for (size_t power = first; power <= last && calls; power++) {
+        char text[32], bar[BAR + 1] = "";
+        size_t full = (size_t)((double)counts[power] / (double)most * BAR + 0.5);
+        memset(bar, '#', full);
+        (void)fprintf(file, "  up to %8s  %5.1f %%  %s\n", duration((uint64_t)2 << power, text),
+                      100.0 * (double)counts[power] / (double)calls, bar);
+    }
+}
+
+static void print_text(const struct load_summary *s, uint64_t calls, double rate, FILE *file)
+{
+    char p50[32], p90[32], p99[32], max[32];
+    (void)fprintf(file, "%llu calls in %.2f s, %u at a time: %.0f calls/s\n", (unsigned long long)calls,
+                  s->seconds, s->concurrency, rate);
+    if (calls)
+        (void)fprintf(
+            file, "latency: p50 %s, p90 %s, p99 %s, max %s\n", duration(latencies_at(s->latencies, 0.5), p50),
+            duration(latencies_at(s->latencies, 0.9), p90), duration(latencies_at(s->latencies, 0.99), p99),
+            duration(atomic_load(&s->latencies->most), max));
+    print_histogram(s, calls, file);
+    uint64_t errors = failures_count(s->failures);
+    if (errors)
+        (void)fprintf(file, "%llu errors, which are no calls above:\n", (unsigned long long)errors);
+    for (size_t i = 0; i < s->failures->kinds; i++) {
+        const struct failure *kind = &s->failures->of[i];
+        (void)fprintf(file, "  %llu  %s", (unsigned long long)kind->count, crew_status_name(kind->status));
+        if (kind->code)
+            (void)fprintf(file, " (code %lld)", (long long)kind->code);
+        (void)fprintf(file, ": %s\n", kind->message);
+    }
 }
 
 void load_print(const struct load_summary *s, bool json, FILE *file)
 {
-    double rate = s->seconds > 0 ? (double)s->calls / s->seconds : 0;
-    print_figure(file, json, true, "calls", s->calls);
-    print_figure(file, json, false, "errors", s->errors);
-    (void)fprintf(file, json ? ",\"calls_per_s\":%.1f" : "  calls_per_s %.0f", rate);
-    print_figure(file, json, false, "p50_us", latencies_at(s->latencies, 0.5));
-    print_figure(file, json, false, "p90_us", latencies_at(s->latencies, 0.9));
-    print_figure(file, json, false, "p99_us", latencies_at(s->latencies, 0.99));
-    print_figure(file, json, false, "max_us", atomic_load(&s->latencies->most));
-    if (s->stats) {
-        print_figure(file, json, false, "resent", s->stats->resent);
-        print_figure(file, json, false, "retried", s->stats->retried);
-    }
-    (void)fputs(json ? "}\n" : "\n", file);
+    uint64_t calls = atomic_load(&s->latencies->count);
+    double rate = s->seconds > 0 ? (double)calls / s->seconds : 0;
+    if (json)
+        print_json(s, calls, rate, file);
+    else
+        print_text(s, calls, rate, file);
 }
 
 void load_progress_show(struct load_progress *p, double share, uint64_t calls)
@@ -91,8 +198,6 @@ void load_progress_show(struct load_progress *p, double share, uint64_t calls)
     char bar[BAR + 1] = "";
     if (now < p->next_ns || !isatty(STDERR_FILENO))
         return;
-    if (!p->started_ns)
-        p->started_ns = now;
     p->next_ns = now + NS_PER_S / 10;
     int full = share > 1 ? BAR : (int)(share * (double)BAR);
     for (int i = 0; share >= 0 && i < BAR; i++)

@@ -24,18 +24,35 @@ void load_wait(pthread_cond_t *condition, pthread_mutex_t *mutex);
 /* Nanoseconds of CLOCK_MONOTONIC. */
 int64_t load_now_ns(void);
 
-/* One object: calls, errors, calls_per_s, p50_us, p90_us, p99_us, max_us, and for batches resent and retried
- * (stats not NULL). As JSON, or in words. */
+/* Errors, each kind counted: by status, and code for those of the service. All zero is empty; a kind too many
+ * goes with the last. Any thread adds. */
+enum { FAILURES_KINDS = 16 };
+struct failures {
+    pthread_mutex_t mutex;
+    size_t kinds;
+    struct failure {
+        crew_status status;
+        int64_t code;
+        uint64_t count;
+        char message[200]; /* of the first */
+    } of[FAILURES_KINDS];
+};
+void failures_add(struct failures *failures, const crew_error *why);
+uint64_t failures_count(struct failures *failures);
+
+/* calls (that had a result), errors, calls_per_s, p50_us, p90_us, p99_us, max_us, error_kinds, and for
+ * batches resent and retried (stats not NULL). As one object of JSON, or for people, with a histogram. */
 struct load_summary {
-    uint64_t calls, errors;
     double seconds;
-    struct latencies *latencies;
+    unsigned concurrency;
+    struct latencies *latencies; /* of calls that had a result */
+    struct failures *failures;
     const crew_client_stats *stats;
 };
 void load_print(const struct load_summary *summary, bool json, FILE *file);
 
-/* Shows how far something is on standard error, if that is a terminal, ten times a second at most; share
- * below 0: not known. */
+/* Shows how far something is on standard error, if that is a terminal, ten times a second at most, since
+ * started_ns; share below 0: not known. */
 struct load_progress {
     int64_t next_ns, started_ns;
     bool shown;

@@ -166,7 +166,8 @@ class CommandLine(Case):
         self.assertEqual(second, {"id": "x", "result": 3})
         with open(path + ".json", encoding="utf-8") as file:
             figures = json.load(file)
-        self.assertEqual((figures["calls"], figures["errors"], figures["retried"]), (2, 1, 0))
+        self.assertEqual((figures["calls"], figures["errors"], figures["retried"]), (1, 1, 0))
+        self.assertEqual(figures["error_kinds"], [{"status": "CREW_REMOTE_ERROR", "code": 7, "count": 1}])
 
     def test_batch_names_the_line_that_is_wrong(self):
         good = '{"method":"get_data"}\n'
@@ -218,12 +219,25 @@ class CommandLine(Case):
     def test_bench_prints_its_figures(self):
         got = rpcrew("bench", self.url, "add", "1", "2", "--duration", "0.2", "--concurrency", "4", "--json")
         figures = json.loads(got.out)
-        self.assertEqual(set(figures), {"calls", "errors", "calls_per_s", "p50_us", "p90_us", "p99_us", "max_us"})
+        self.assertEqual(set(figures), {"calls", "errors", "calls_per_s", "p50_us", "p90_us", "p99_us", "max_us", "error_kinds"})
         self.assertGreater(figures["calls"], 0)
         self.assertEqual(figures["errors"], 0)
         self.assertLessEqual(figures["p50_us"], figures["p99_us"])
         self.assertLessEqual(figures["p99_us"], figures["max_us"])
-        self.assertIn("calls_per_s", rpcrew("bench", "-d", "0.1", self.url, "add", "1", "2").out)
+        shown = rpcrew("bench", "-d", "0.1", "-c", "3", self.url, "add", "1", "2").out
+        self.assertRegex(shown, r"(?m)^\d+ calls in 0\.\d\d s, 3 at a time: \d+ calls/s$")
+        self.assertRegex(shown, r"(?m)^latency: p50 [\d.]+ [um]?s, p90 [\d.]+ [um]?s, p99 [\d.]+ [um]?s, max [\d.]+ [um]?s$")
+        self.assertRegex(shown, r"(?m)^  up to +[\d.]+ [um]?s +[\d.]+ %  #{40}$")
+
+    def test_bench_counts_errors_by_kind_and_not_as_calls(self):
+        worker = self.worker("conformance", "--listen", self.url + "-few", "--threads", "1")
+        got = rpcrew("bench", self.url + "-few", "sleep_ms", "300", "-d", "1", "-c", "4", "-t", "0.7")
+        self.assertEqual(got.code, 4, got.out)
+        self.assertRegex(got.out, r"(?m)^\d+ errors, which are no calls above:$")
+        self.assertRegex(got.out, r"(?m)^  \d+  CREW_TIMEOUT: no answer by the deadline$")
+        calls = int(got.out.split()[0])
+        self.assertLess(calls, 8)  # one after the other, for some two seconds
+        self.assertEqual(worker.stop(), 0)
 
     def test_bench_counts_errors_and_says_the_first(self):
         got = rpcrew("bench", self.url, "sleep_ms", "4000", "-d", "0.1", "-c", "3", "-t", "1.5")
