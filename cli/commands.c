@@ -94,6 +94,51 @@ crew_status cli_read_call(const struct cli *cli, crew_arena *arena, const crew_v
     return cli_params(arena, cli->words + 1, cli->count - 1, cli->bytes, params, why);
 }
 
+/* Of name=value, the value. */
+static const char *value_of(const char *word)
+{
+    const char *equals = strchr(word, '=');
+    return equals ? equals + 1 : word;
+}
+
+/* Whether a word is JSON of that type, which quotes make a string. */
+static bool reads_as(const char *word, const char *type)
+{
+    crew_arena *arena = NULL;
+    const crew_value *value;
+    crew_error why;
+    bool is_it = !strpbrk(word, "\"\\'") && crew_arena_new(&arena) == CREW_OK &&
+                 crew_json_decode(crew_str(word), NULL, arena, &value, &why) == CREW_OK &&
+                 strcmp(crew_type_name(crew_value_type(value)), type) == 0;
+    crew_arena_free(arena);
+    return is_it;
+}
+
+/* Where a string was wanted, and a word was taken for another kind of JSON: how it is written. */
+static void hint(const struct cli *cli, const crew_value *data)
+{
+    const char *expected = "", *got = "";
+    if (crew_unpack(data, "{s:s,s:s}", "expected", &expected, "got", &got) != CREW_OK ||
+        strcmp(expected, "string") != 0)
+        return;
+    const char *only = NULL;
+    size_t count = 0;
+    for (size_t i = 1; i < cli->count; i++)
+        if (reads_as(value_of(cli->words[i]), got)) {
+            only = cli->words[i];
+            count++;
+        }
+    if (!count)
+        return;
+    const char *value = count == 1 ? value_of(only) : "TEXT";
+    (void)fputs("rpcrew: a string is written '", stderr);
+    if (count == 1)
+        cli_print_safely((crew_string){ only, (size_t)(value - only) }, false, stderr);
+    (void)fputc('"', stderr);
+    cli_print_safely(crew_str(value), false, stderr);
+    (void)fputs("\"'\n", stderr);
+}
+
 int cli_call(const struct cli *cli)
 {
     crew_arena *arena = NULL;
@@ -106,8 +151,10 @@ int cli_call(const struct cli *cli)
     if (status == CREW_OK)
         status = crew_client_call_value(cli->client, cli->words[0], params, &cli->call, &result, &why);
     int code = status == CREW_OK ? print_value(cli, crew_result_value(result), stdout) : cli_fail(&why);
-    if (crew_result_error_data(result))
+    if (crew_result_error_data(result)) {
         (void)print_value(cli, crew_result_error_data(result), stderr);
+        hint(cli, crew_result_error_data(result));
+    }
     crew_result_free(result);
     crew_arena_free(arena);
     return code;
@@ -151,6 +198,29 @@ int cli_ping(const struct cli *cli)
     char shown[512];
     printf("%s answers in %.3f ms\n", crew_redact(cli->url, shown, sizeof shown), ms);
     return EXIT_OK;
+}
+
+/* Whether a worker takes calls; one that knows no rpc.health, and answers, does. */
+int cli_probe(const struct cli *cli)
+{
+    crew_error why;
+    crew_result *result = NULL;
+    const char *status = "serving";
+    crew_status called = no_words(cli, &why);
+    if (called == CREW_OK)
+        called = crew_client_call(cli->client, "rpc.health", &result, &why, NULL);
+    if (called == CREW_OK)
+        (void)!crew_unpack(crew_result_value(result), "{s:s}", "status", &status);
+    bool answers =
+        called == CREW_OK || (called == CREW_REMOTE_ERROR && why.code == CREW_CODE_METHOD_NOT_FOUND);
+    bool serves = answers && strcmp(status, "serving") == 0;
+    int code = !answers ? cli_fail(&why) : serves ? EXIT_OK : EXIT_REMOTE_ERROR;
+    if (answers) {
+        cli_print_safely(crew_str(status), false, stdout);
+        (void)putchar('\n');
+    }
+    crew_result_free(result);
+    return code;
 }
 
 static const char *text_of(const crew_value *value, const char *name)

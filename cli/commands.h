@@ -34,7 +34,7 @@ struct cli {
 
 typedef int cli_command(const struct cli *cli);
 
-cli_command cli_call, cli_notify, cli_batch, cli_bench, cli_ping, cli_describe;
+cli_command cli_call, cli_notify, cli_batch, cli_bench, cli_ping, cli_probe, cli_describe;
 
 /* The params of the call that the words are: a method and what follows it. */
 CREW_NODISCARD crew_status cli_read_call(const struct cli *cli, crew_arena *arena, const crew_value **params,

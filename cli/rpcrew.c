@@ -8,54 +8,151 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const struct {
+/* Which commands an option is for. */
+enum { CALL = 1, NOTIFY = 2, BATCH = 4, BENCH = 8, DESCRIBE = 16, PING = 32, PROBE = 64, ALL = 127 };
+
+static const struct command {
     const char *name, *words, *help;
     cli_command *run;
-    bool many; /* calls, so that it pays to prepare for them */
+    unsigned bit;
+    bool many;        /* calls, so that it pays to prepare for them */
+    const char *more; /* what its own page says besides */
 } commands[] = {
-    { "call", "URL METHOD [ARG... | name=value...]", "calls a method and prints its result", cli_call },
-    { "notify", "URL METHOD [ARG... | name=value...]", "calls one-way: no answer is waited for", cli_notify },
-    { "batch", "URL [FILE]", "a call for each line {\"method\":...,\"params\":...}", cli_batch, true },
-    { "bench", "URL METHOD [ARG...]", "calls for a while; prints calls/s and latencies", cli_bench, true },
-    { "describe", "URL", "shows the methods of a service", cli_describe },
-    { "ping", "URL", "sees whether somebody answers, and how fast", cli_ping },
+    { "call", "URL METHOD [ARG... | name=value...]", "calls a method and prints its result", cli_call, CALL,
+      false,
+      "  rpcrew call zmq+tcp://localhost:5555 subtract 42 23\n"
+      "  rpcrew call http://localhost:8080 subtract minuend=42 subtrahend=23\n" },
+    { "notify", "URL METHOD [ARG... | name=value...]", "calls one-way: no answer is waited for", cli_notify,
+      NOTIFY, false, "  rpcrew notify 'amqp://localhost/?queue=mail' send '{\"to\": \"ann\"}'\n" },
+    { "batch", "URL [FILE]", "a call for each line {\"method\":...,\"params\":...}", cli_batch, BATCH, true,
+      "A line of JSON comes out for each, in the same order: {\"id\":...,\"result\":...} or "
+      "{\"id\":...,\"error\":...}.\n\n"
+      "  echo '{\"method\": \"subtract\", \"params\": [42, 23]}' | rpcrew batch tcp://localhost:7000\n" },
+    { "bench", "URL METHOD [ARG...]", "calls for a while; prints calls/s and latencies", cli_bench, BENCH,
+      true, "  rpcrew bench -c 256 -d 30 tcp://localhost:7000 subtract 42 23\n" },
+    { "describe", "URL", "shows the methods of a service", cli_describe, DESCRIBE, false,
+      "  rpcrew describe unix:///run/calc.sock\n" },
+    { "ping", "URL", "sees whether somebody answers, and how fast", cli_ping, PING, false,
+      "  rpcrew ping --retry -t 60 'amqp://localhost/?queue=calc'\n" },
+    { "probe", "URL", "sees whether a worker takes calls: 0 or 1", cli_probe, PROBE, false,
+      "For health checks where there is no HTTP: status 0 while the worker serves, 1 while it drains.\n\n"
+      "  rpcrew probe -t 2 unix:///run/calc.sock\n" },
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
-static void print_help(FILE *file)
+enum { OPTION_PRETTY = 256, OPTION_COMPACT, OPTION_VERSION, OPTION_RETRY, OPTION_TEXT };
+
+/* Every option, once: how it is written, what help says, and which commands it is for. */
+static const struct cli_option {
+    struct option option;
+    const char *value, *help;
+    unsigned commands;
+} cli_options[] = {
+    { { "timeout", required_argument, NULL, 't' },
+      "SECONDS",
+      "how long a call may take; 30, fractions allowed",
+      ALL },
+    { { "protocol", required_argument, NULL, 'p' }, "NAME", "jsonrpc (the default), jsonrpc1, msgpack", ALL },
+    { { "verbose", no_argument, NULL, 'v' }, NULL, "shows on standard error what goes over the wire", ALL },
+    { { "retry", no_argument, NULL, OPTION_RETRY },
+      NULL,
+      "tries again while nobody serves, or is overloaded",
+      ALL },
+    { { "raw", no_argument, NULL, 'r' },
+      NULL,
+      "prints a string without quotes, and bytes as they are, not as hex",
+      CALL },
+    { { "json", no_argument, NULL, 'j' },
+      NULL,
+      "the whole OpenRPC document; figures as JSON",
+      DESCRIBE | BENCH },
+    { { "bytes", no_argument, NULL, 'b' },
+      NULL,
+      "@FILE and - are bytes (base64 in JSON), as they are with msgpack",
+      CALL | NOTIFY | BENCH },
+    { { "text", no_argument, NULL, OPTION_TEXT },
+      NULL,
+      "@FILE and - are text, also with msgpack",
+      CALL | NOTIFY | BENCH },
+    { { "idempotent", no_argument, NULL, 'i' },
+      NULL,
+      "may be sent again when the connection is lost",
+      CALL | BATCH | BENCH },
+    { { "concurrency", required_argument, NULL, 'c' }, "N", "calls at a time; 64", BATCH | BENCH },
+    { { "duration", required_argument, NULL, 'd' }, "SECONDS", "how long; 10", BENCH },
+    { { "summary", required_argument, NULL, 's' }, "FILE", "writes the figures there, as JSON", BATCH },
+    { { "pretty", no_argument, NULL, OPTION_PRETTY },
+      NULL,
+      "indented (the default on a terminal)",
+      CALL | DESCRIBE },
+    { { "compact", no_argument, NULL, OPTION_COMPACT },
+      NULL,
+      "one line (the default when piped)",
+      CALL | DESCRIBE },
+    { { "help", no_argument, NULL, 'h' }, NULL, "shows this; of a command behind it, that one's page", ALL },
+    { { "version", no_argument, NULL, OPTION_VERSION }, NULL, "shows the version", ALL },
+};
+
+enum { OPTIONS = sizeof cli_options / sizeof *cli_options };
+
+static void print_options(FILE *file, unsigned wanted)
 {
+    (void)fputs("\noptions:\n", file);
+    for (int i = 0; i < OPTIONS; i++) {
+        const struct cli_option *o = &cli_options[i];
+        char letter[8] = "    ", shown[60];
+        if (!(o->commands & wanted))
+            continue;
+        if (o->option.val < 256)
+            (void)snprintf(letter, sizeof letter, "-%c, ", o->option.val);
+        (void)snprintf(shown, sizeof shown, "%s--%s %s", letter, o->option.name, o->value ? o->value : "");
+        (void)fprintf(file, "  %-25s %s\n", shown, o->help);
+    }
+}
+
+static void print_arguments(FILE *file)
+{
+    (void)fputs(
+        "\nAn ARG or value is JSON (42, true, '[1,2]', '\"text\"'), or else a string; @FILE is what is in "
+        "the "
+        "file,\n"
+        "- what comes on standard input. A string with = in it goes as JSON: '\"a=b\"'.\n"
+        "Options may stand anywhere; an ARG that begins with a dash and is no number goes behind --.\n",
+        file);
+}
+
+static void print_statuses(FILE *file)
+{
+    (void)fputs("\nexit status: 0 done, 1 the service answered with an error, 2 bad usage, 3 nothing "
+                "serves there, 4 no\n"
+                "answer in time, 5 overloaded, 6 connection lost, 7 the answer broke the protocol, 8 no "
+                "memory and the like\n",
+                file);
+}
+
+/* All of it, or one command's page. */
+static void print_help(FILE *file, const struct command *command)
+{
+    if (command) {
+        (void)fprintf(file, "usage: rpcrew %s [options] %s\n\nrpcrew %s %s.\n", command->name, command->words,
+                      command->name, command->help);
+        if (command->bit & (CALL | NOTIFY | BENCH))
+            print_arguments(file);
+        (void)fprintf(file, "\n%s", command->more);
+        print_options(file, command->bit);
+        print_statuses(file);
+        return;
+    }
     (void)fprintf(file, "usage: rpcrew COMMAND [options] URL ...\n\ncommands:\n");
     for (int i = 0; i < COMMANDS; i++)
         (void)fprintf(file, "  rpcrew %-8s %-36s %s\n", commands[i].name, commands[i].words,
                       commands[i].help);
-    (void)fprintf(
-        file,
-        "\nAn ARG or value is JSON (42, true, '[1,2]', '\"text\"'), or else a string; @FILE is "
-        "what is in the file,\n"
-        "- what comes on standard input. A string with = in it goes as JSON: '\"a=b\"'.\n"
-        "Options may stand anywhere; an ARG that begins with a dash and is no number goes behind --.\n"
-        "\noptions:\n"
-        "  -t, --timeout SECONDS   how long a call may take; 30, fractions allowed\n"
-        "  -p, --protocol NAME     jsonrpc (the default), jsonrpc1, msgpack\n"
-        "  -v, --verbose           shows on standard error what goes over the wire\n"
-        "  -r, --raw               prints a string without quotes, and bytes as they are, not as hex\n"
-        "  -j, --json              describe: the whole OpenRPC document; bench: figures as JSON\n"
-        "  -b, --bytes             @FILE and - are bytes (base64 in JSON), also if they are text: so it is\n"
-        "                          with msgpack\n"
-        "      --text              @FILE and - are text, also with msgpack\n"
-        "  -i, --idempotent        may be sent again when the connection is lost\n"
-        "      --retry             tries again while nobody serves, or is overloaded\n"
-        "  -c, --concurrency N     batch, bench: calls at a time; 64\n"
-        "  -d, --duration SECONDS  bench: how long; 10\n"
-        "  -s, --summary FILE      batch: writes the figures there, as JSON\n"
-        "      --pretty, --compact indented (the default on a terminal), or one line (when piped)\n"
-        "  -h, --help              shows this\n"
-        "      --version           shows the version\n"
-        "\nexit status: 0 done, 1 the service answered with an error, 2 bad usage, 3 nothing "
-        "serves there, 4 no\n"
-        "answer in time, 5 overloaded, 6 connection lost, 7 the answer broke the protocol, 8 no "
-        "memory and the like\n");
+    (void)fprintf(file, "  rpcrew %-8s %-36s %s\n", "help", "[COMMAND]",
+                  "shows a command's page, with its options");
+    print_arguments(file);
+    print_options(file, ALL);
+    print_statuses(file);
 }
 
 static void show_message(void *context, const crew_trace *trace)
@@ -112,8 +209,6 @@ static bool read_concurrency(const char *text, unsigned *concurrency)
     return false;
 }
 
-enum { OPTION_PRETTY = 256, OPTION_COMPACT, OPTION_VERSION, OPTION_RETRY, OPTION_TEXT };
-
 /* Words like -5 are no options: a mark before them keeps getopt off. They are the caller's to unmark. */
 static const char mark = '\1';
 
@@ -125,31 +220,15 @@ static const char *wrong_option(const char *word, char *shown, size_t room)
     return letter && strncmp(word, "--", 2) != 0 ? shown : crew_redact(word, shown, room);
 }
 
-/* -1 to go on, else the exit status. */
-static int read_options(struct settings *s, int argc, char **argv, bool anywhere)
+/* -1 to go on, else the exit status. command: whose options they are; NULL: those before it. */
+static int read_options(struct settings *s, int argc, char **argv, const struct command *command)
 {
     double seconds;
     char shown[200];
-    static const struct option options[] = {
-        { "timeout", required_argument, NULL, 't' },
-        { "protocol", required_argument, NULL, 'p' },
-        { "verbose", no_argument, NULL, 'v' },
-        { "raw", no_argument, NULL, 'r' },
-        { "json", no_argument, NULL, 'j' },
-        { "bytes", no_argument, NULL, 'b' },
-        { "text", no_argument, NULL, OPTION_TEXT },
-        { "idempotent", no_argument, NULL, 'i' },
-        { "retry", no_argument, NULL, OPTION_RETRY },
-        { "concurrency", required_argument, NULL, 'c' },
-        { "duration", required_argument, NULL, 'd' },
-        { "summary", required_argument, NULL, 's' },
-        { "help", no_argument, NULL, 'h' },
-        { "pretty", no_argument, NULL, OPTION_PRETTY },
-        { "compact", no_argument, NULL, OPTION_COMPACT },
-        { "version", no_argument, NULL, OPTION_VERSION },
-        { 0 },
-    };
-    const char *letters = anywhere ? ":t:p:vrjbic:d:s:h" : "+:t:p:vrjbic:d:s:h";
+    struct option options[OPTIONS + 1] = { { 0 } };
+    for (int i = 0; i < OPTIONS; i++)
+        options[i] = cli_options[i].option;
+    const char *letters = command ? ":t:p:vrjbic:d:s:h" : "+:t:p:vrjbic:d:s:h";
     for (int chosen; (chosen = getopt_long(argc, argv, letters, options, NULL)) != -1;) {
         const char *argument = optarg ? optarg : "";
         argument += *argument == mark;
@@ -179,46 +258,70 @@ static int read_options(struct settings *s, int argc, char **argv, bool anywhere
             break;
         case 'r': s->cli.raw = true; break;
         case 'j': s->cli.json = true; break;
-        case 'h': print_help(stdout); return EXIT_OK;
+        case 'h': print_help(stdout, command); return EXIT_OK;
         case OPTION_PRETTY: s->cli.pretty = true; break;
         case OPTION_COMPACT: s->cli.pretty = false; break;
         case OPTION_VERSION: puts("rpcrew 0.1.0"); return EXIT_OK;
         default:
-            fprintf(stderr, "rpcrew: '%s' %s\nrpcrew --help shows how\n",
+            fprintf(stderr, "rpcrew: '%s' %s\nrpcrew %s%s--help shows how\n",
                     wrong_option(argv[optind - 1], shown, sizeof shown),
-                    chosen == ':' ? "requires an argument" : "is not an option");
+                    chosen == ':' ? "requires an argument" : "is not an option", command ? command->name : "",
+                    command ? " " : "");
             return EXIT_USAGE;
         }
     }
     return -1;
 }
 
-static int find_command(const char *name)
+static const struct command *find_command(const char *name)
 {
     for (int i = 0; i < COMMANDS; i++)
         if (strcmp(commands[i].name, name) == 0)
-            return i;
-    return -1;
+            return &commands[i];
+    return NULL;
 }
 
-static int run(int command, struct settings *s, int argc, char **argv)
+static int no_command(const char *name)
+{
+    char shown[200], list[200] = "";
+    for (int i = 0; i < COMMANDS; i++)
+        (void)snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "",
+                       commands[i].name);
+    fprintf(stderr, "rpcrew: no command '%s'; there are %s, help\n", crew_redact(name, shown, sizeof shown),
+            list);
+    return EXIT_USAGE;
+}
+
+/* help [COMMAND] */
+static int help(int argc, char **argv)
+{
+    const struct command *command = argc > 1 ? find_command(argv[1]) : NULL;
+    if (argc > 1 && !command)
+        return no_command(argv[1]);
+    print_help(stdout, command);
+    return EXIT_OK;
+}
+
+static int run(const struct command *command, struct settings *s, int argc, char **argv)
 {
     crew_error why;
     if (optind >= argc) {
-        fprintf(stderr, "rpcrew: %s wants a URL, such as zmq+tcp://localhost:5555\n", commands[command].name);
+        fprintf(stderr,
+                "rpcrew: %s wants a URL, such as zmq+tcp://localhost:5555\nrpcrew %s --help shows how\n",
+                command->name, command->name);
         return EXIT_USAGE;
     }
     s->cli.url = argv[optind];
     s->cli.words = argv + optind + 1;
     s->cli.count = (size_t)(argc - optind - 1);
-    s->client.brief = !commands[command].many;
+    s->client.brief = !command->many;
     if (s->client.protocol && strcmp(s->client.protocol, "msgpack") == 0)
         s->cli.bytes = true; /* it has a type for them */
     if (s->text)
         s->cli.bytes = false;
     if (crew_client_new(&s->cli.client, s->cli.url, &s->client, &why) != CREW_OK)
         return cli_fail(&why);
-    int code = commands[command].run(&s->cli);
+    int code = command->run(&s->cli);
     crew_client_free(s->cli.client);
     return code;
 }
@@ -251,23 +354,24 @@ static void unmark_numbers(int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct settings settings = { .cli = { .concurrency = 64, .duration_s = 10 } };
-    char shown[200];
     opterr = 0; /* getopt would show what should not be seen */
     settings.cli.pretty = isatty(STDOUT_FILENO) != 0;
-    int code = read_options(&settings, argc, argv, false);
+    int code = read_options(&settings, argc, argv, NULL);
     if (code >= 0)
         return code;
-    int command = optind < argc ? find_command(argv[optind]) : -1;
-    if (command < 0) {
-        if (optind < argc)
-            fprintf(stderr, "rpcrew: no command '%s'\n", crew_redact(argv[optind], shown, sizeof shown));
-        print_help(stderr);
+    if (optind >= argc) {
+        print_help(stderr, NULL);
         return EXIT_USAGE;
     }
+    if (strcmp(argv[optind], "help") == 0)
+        return help(argc - optind, argv + optind);
+    const struct command *command = find_command(argv[optind]);
+    if (!command)
+        return no_command(argv[optind]);
     argc -= optind;
     argv += optind;
     optind = 0; /* getopt starts over */
-    code = mark_numbers(argc, argv) ? read_options(&settings, argc, argv, true) : EXIT_LOCAL;
+    code = mark_numbers(argc, argv) ? read_options(&settings, argc, argv, command) : EXIT_LOCAL;
     unmark_numbers(argc, argv);
     if (code < 0)
         code = run(command, &settings, argc, argv);

@@ -216,6 +216,41 @@ class CommandLine(Case):
         got = rpcrew("batch", self.url + "?in_flight=3", stdin='{"method":"get_data"}\n' * 500)
         self.assertEqual((got.code, got.out.count("hello")), (0, 500), got.err)
 
+    def test_each_command_has_a_page(self):
+        whole = rpcrew("--help")
+        self.assertEqual((whole.code, whole.out), (0, rpcrew("help").out))
+        for command in "call", "notify", "batch", "bench", "describe", "ping", "probe":
+            page = rpcrew("help", command)
+            self.assertEqual((page.code, page.err), (0, ""))
+            self.assertEqual(page.out, rpcrew(command, "--help").out)
+            self.assertTrue(page.out.startswith(f"usage: rpcrew {command} [options] URL"))
+            self.assertLess(max(map(len, page.out.splitlines())), 121)
+            self.assertEqual("--duration" in page.out, command == "bench")
+        self.assertIn("no command 'nope'; there are call, notify, batch, bench, describe, ping, probe, help", rpcrew("nope").err)
+        self.assertEqual(rpcrew("help", "nope").code, 2)
+        self.assertIn("rpcrew call --help shows how", rpcrew("call", "--nonsense", self.url).err)
+        self.assertIn("rpcrew ping --help shows how", rpcrew("ping").err)
+
+    def test_a_word_that_is_no_string_is_told_how_to_be_one(self):
+        self.assertIn("""rpcrew: a string is written '"true"'\n""", rpcrew("call", self.url, "fail", "1", "true").err)
+        self.assertIn("""rpcrew: a string is written '"TEXT"'\n""", rpcrew("call", self.url, "fail", "1", "5").err)
+        self.assertIn("""written 'message="true"'\n""", rpcrew("call", self.url, "fail", "code=1", "message=true").err)
+        self.assertEqual(rpcrew("call", self.url, "fail", "1", '"5"').code, 1)
+        self.assertNotIn("is written", rpcrew("call", self.url, "fail", "x", "5").err)
+
+    def test_probe(self):
+        self.assertEqual((rpcrew("probe", self.url).code, rpcrew("probe", self.url).out), (0, "serving\n"))
+        self.assertEqual(rpcrew("probe", "unix://" + self.socket_path("none")).code, 3)
+        url = "zmq+ipc://" + self.socket_path("draining")
+        worker = self.worker("conformance", "--listen", url)
+        caller = subprocess.Popen([program("rpcrew"), "call", url, "sleep_ms", "1500"], stdout=subprocess.DEVNULL)
+        self.addCleanup(caller.wait)
+        eventually(lambda: rpcrew("probe", url).code == 0)
+        worker.process.send_signal(signal.SIGTERM)
+        eventually(lambda: worker.said("draining"))
+        self.assertNotEqual(rpcrew("probe", "-t", "0.5", url).code, 0)
+        self.assertEqual(worker.process.wait(PATIENCE), 0)
+
     def test_bench_prints_its_figures(self):
         got = rpcrew("bench", self.url, "add", "1", "2", "--duration", "0.2", "--concurrency", "4", "--json")
         figures = json.loads(got.out)
