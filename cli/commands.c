@@ -252,11 +252,16 @@ static void print_method(const crew_value *method, FILE *out)
     for (size_t i = 0; i < crew_value_count(params); i++) {
         const crew_value *param = crew_value_at(params, i), *schema = crew_value_get(param, "schema");
         bool variadic = flag_of(param, "x-variadic");
+        const crew_value *fallback = crew_value_get(schema, "default");
+        crew_bytes json = { 0 };
         fprintf(out, "%s%s: %s%s", i ? ", " : "", text_of(param, "name"),
                 type_of(variadic ? crew_value_get(schema, "items") : schema),
-                variadic                     ? "..."
-                : flag_of(param, "required") ? ""
-                                             : "?");
+                variadic                                 ? "..."
+                : flag_of(param, "required") || fallback ? ""
+                                                         : "?");
+        if (fallback && crew_json_encode(fallback, CREW_JSON_COMPACT, &json) == CREW_OK)
+            fprintf(out, " = %.*s", (int)json.size, (const char *)json.data);
+        crew_bytes_free(&json);
     }
     fprintf(out, "%s) -> %s\n", flag_of(method, "x-unchecked") ? "any..." : "",
             type_of(crew_value_get(crew_value_get(method, "result"), "schema")));

@@ -20,8 +20,9 @@ typedef crew_status crew_handler(crew_call *call);
  *
  * params is the signature: "minuend:number subtrahend:number". Types: any, bool, int, uint, number, string,
  * bytes (base64 on a JSON wire), array, object, and the service's own. A ? behind the type makes a param
- * optional (then all behind it are), ... behind the last one takes any number of them. "" takes none; NULL
- * takes anything, unchecked.
+ * optional (then all behind it are), and so does =VALUE, which is what it then is: JSON without spaces, as in
+ * "limit:uint=10 order:string=\"name\""; ... behind the last one takes any number of them. "" takes none;
+ * NULL takes anything, unchecked.
  */
 typedef struct crew_method {
     const char *name;
@@ -100,6 +101,10 @@ CREW_API crew_arena *crew_call_arena(crew_call *call);
  * Their types are as declared, so these cannot fail; for a param of another type (any, or not given) they
  * return false, 0 or empty. Strings and bytes are borrowed for the call's life. */
 CREW_API size_t crew_arg_count(const crew_call *call);
+/* The index of a declared param by its name, for all of these; SIZE_MAX, which none is given at: there is
+ * none. */
+CREW_API size_t crew_arg_index(const crew_call *call, const char *name);
+/* Also if it was not, and has a default. */
 CREW_API bool crew_arg_given(const crew_call *call, size_t index);
 CREW_API const crew_value *crew_arg(const crew_call *call, size_t index);
 CREW_API bool crew_arg_bool(const crew_call *call, size_t index);

@@ -90,6 +90,15 @@ size_t crew_arg_count(const crew_call *call)
     return call->arguments.count;
 }
 
+size_t crew_arg_index(const crew_call *call, const char *name)
+{
+    const struct crew_signature *signature = &call->entry->signature;
+    for (size_t i = 0; i < signature->count; i++)
+        if (crew_string_equal(signature->params[i].name, crew_str(name)))
+            return i;
+    return SIZE_MAX;
+}
+
 const crew_value *crew_arg(const crew_call *call, size_t index)
 {
     return index < call->arguments.count ? call->arguments.items[index] : NULL;

@@ -51,11 +51,26 @@ static crew_status schema_of(crew_arena *arena, const struct crew_declared *decl
     return status;
 }
 
+static crew_status with_default(crew_arena *arena, const crew_value *fallback, const crew_value **schema)
+{
+    crew_value *made;
+    crew_status status = crew_object_new(arena, &made);
+    for (size_t i = 0; i < crew_value_count(*schema) && status == CREW_OK; i++)
+        status = crew_object_add(arena, made, crew_text_of(crew_value_key_at(*schema, i)),
+                                 crew_value_at(*schema, i));
+    if (status == CREW_OK)
+        status = crew_object_add(arena, made, crew_str("default"), fallback);
+    *schema = made;
+    return status;
+}
+
 /* A variadic param is an array of its values, as it is when given by name; x-variadic says so. */
 static crew_status describe_param(crew_arena *arena, const struct crew_param *param, crew_value *params)
 {
     const crew_value *schema, *described;
     crew_status status = schema_of(arena, &param->declared, &schema);
+    if (status == CREW_OK && param->fallback)
+        status = with_default(arena, param->fallback, &schema);
     if (status == CREW_OK && param->variadic)
         status = crew_pack(arena, &described, "{s:S,s:b,s:{s:s,s:o},s:b}", "name", param->name, "required", 0,
                            "schema", "type", "array", "items", schema, "x-variadic", 1);

@@ -4,6 +4,8 @@
 #include "core/base64.h"
 #include "core/value.h"
 
+#include <rpcrew/json.h>
+
 #include <assert.h>
 
 static const char *const type_names[] = {
@@ -72,9 +74,18 @@ crew_status crew_custom_types_check(crew_custom_types types, crew_error *why)
 
 /* ---- parsing ---- */
 
-static crew_status parse_type(crew_string text, crew_custom_types types, struct crew_param *param,
-                              crew_error *why)
+/* =VALUE behind the type. */
+static crew_status parse_fallback(crew_string text, crew_arena *arena, struct crew_param *param,
+                                  crew_error *why);
+
+static crew_status parse_type(crew_string text, crew_custom_types types, crew_arena *arena,
+                              struct crew_param *param, crew_error *why)
 {
+    const char *equals = memchr(text.data, '=', text.size);
+    crew_string fallback = { equals ? equals + 1 : NULL,
+                             equals ? text.size - (size_t)(equals + 1 - text.data) : 0 };
+    if (equals)
+        text.size = (size_t)(equals - text.data);
     if (text.size > 3 && memcmp(text.data + text.size - 3, "...", 3) == 0) {
         param->variadic = true;
         text.size -= 3;
@@ -83,14 +94,15 @@ static crew_status parse_type(crew_string text, crew_custom_types types, struct 
         text.size--;
     }
     if (!crew_declared_find(text, types, &param->declared))
-        return crew_error_set(why, CREW_BAD_ARGUMENT,
-                              "param '%.*s': no type '%.*s'; there are any, bool, int, uint, number, string, "
-                              "bytes, array, object, and the service's own, each with ? or ... behind it",
-                              CREW_STR(param->name), CREW_STR(text));
-    return CREW_OK;
+        return crew_error_set(
+            why, CREW_BAD_ARGUMENT,
+            "param '%.*s': no type '%.*s'; there are any, bool, int, uint, number, string, "
+            "bytes, array, object, and the service's own, each with ?, =default or ... behind it",
+            CREW_STR(param->name), CREW_STR(text));
+    return equals ? parse_fallback(fallback, arena, param, why) : CREW_OK;
 }
 
-static crew_status parse_param(crew_string token, crew_custom_types types,
+static crew_status parse_param(crew_string token, crew_custom_types types, crew_arena *arena,
                                const struct crew_signature *before, struct crew_param *param, crew_error *why)
 {
     *param = (struct crew_param){ .name = { token.data, 0 } };
@@ -99,8 +111,8 @@ static crew_status parse_param(crew_string token, crew_custom_types types,
     size_t behind = param->name.size;
     if (param->name.size == 0 || behind >= token.size || token.data[behind] != ':')
         return crew_error_set(why, CREW_BAD_ARGUMENT, "'%.*s' is not name:type", CREW_STR(token));
-    crew_status status =
-        parse_type((crew_string){ token.data + behind + 1, token.size - behind - 1 }, types, param, why);
+    crew_status status = parse_type((crew_string){ token.data + behind + 1, token.size - behind - 1 }, types,
+                                    arena, param, why);
     if (status != CREW_OK)
         return status;
     for (size_t i = 0; i < before->count; i++) {
@@ -109,7 +121,8 @@ static crew_status parse_param(crew_string token, crew_custom_types types,
             return crew_error_set(why, CREW_BAD_ARGUMENT, "'%.*s' comes behind ...", CREW_STR(token));
         if (other->optional && !param->optional && !param->variadic)
             return crew_error_set(why, CREW_BAD_ARGUMENT,
-                                  "'%.*s' comes behind an optional param; it wants a ?", CREW_STR(token));
+                                  "'%.*s' comes behind an optional param; it wants a ? or =default",
+                                  CREW_STR(token));
         if (crew_string_equal(other->name, param->name))
             return crew_error_set(why, CREW_BAD_ARGUMENT, "param '%.*s' is there twice",
                                   CREW_STR(param->name));
@@ -133,7 +146,7 @@ crew_status crew_signature_parse(const char *text, crew_custom_types types, crew
         if (token.size == 0)
             return CREW_OK;
         struct crew_param *param = &signature->params[signature->count];
-        crew_status status = parse_param(token, types, signature, param, why);
+        crew_status status = parse_param(token, types, arena, signature, param, why);
         if (status != CREW_OK)
             return status;
         signature->custom |= param->declared.custom != NULL;
@@ -268,6 +281,32 @@ static crew_status bind_custom(const struct binding *b, const struct crew_param 
     return mismatch(b, param, got.message);
 }
 
+static crew_status parse_fallback(crew_string text, crew_arena *arena, struct crew_param *param,
+                                  crew_error *why)
+{
+    const crew_value *value = NULL, *bound, *data;
+    const void *object;
+    crew_error reason;
+    const struct binding b = { NULL, false, arena, &data, &reason };
+    if (param->optional || param->variadic || param->declared.type == CREW_PARAM_BYTES)
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "param '%.*s': no default goes with ?, ... or bytes",
+                              CREW_STR(param->name));
+    crew_status status = crew_json_decode(text, NULL, arena, &value, &reason);
+    if (status == CREW_OK)
+        status = bind_value(&b, param, value, &bound);
+    if (status == CREW_OK && param->declared.custom)
+        status = bind_custom(&b, param, bound, &object);
+    if (status == CREW_NO_MEMORY)
+        return crew_error_set(why, status, "no memory");
+    if (status != CREW_OK || value->type == CREW_TYPE_NULL)
+        return crew_error_set(why, CREW_BAD_ARGUMENT,
+                              "param '%.*s': the default '%.*s' is no %s in JSON, without spaces",
+                              CREW_STR(param->name), CREW_STR(text), crew_declared_name(&param->declared));
+    param->optional = true;
+    param->fallback = value;
+    return CREW_OK;
+}
+
 static crew_status bind_one(const struct binding *b, size_t index, const crew_value *value,
                             const struct crew_arguments *arguments)
 {
@@ -275,6 +314,8 @@ static crew_status bind_one(const struct binding *b, size_t index, const crew_va
     const crew_value **slot = &arguments->items[index];
     *slot = NULL;
     if (!is_given(param, value))
+        value = param->fallback;
+    if (!value)
         return param->optional ? CREW_OK : misfit(b, "param", param->name, " is missing");
     crew_status status = bind_value(b, param, value, slot);
     assert(arguments->objects || !param->declared.custom); /* reserve has seen to it */

@@ -33,7 +33,8 @@ struct crew_param {
     crew_string name;
     struct crew_declared declared;
     bool optional;
-    bool variadic; /* the last one only */
+    const crew_value *fallback; /* what an optional one is if it is not given; NULL: nothing */
+    bool variadic;              /* the last one only */
 };
 
 /* Immutable once parsed. */
@@ -63,8 +64,8 @@ bool crew_declared_find(crew_string name, crew_custom_types types, struct crew_d
 /* CREW_BAD_ARGUMENT with *why, if one of the types is not what crew_custom_type wants. */
 CREW_NODISCARD crew_status crew_custom_types_check(crew_custom_types types, crew_error *why);
 
-/* text NULL: unchecked. What it makes is in the arena; names point into text. CREW_BAD_ARGUMENT with *why,
- * CREW_NO_MEMORY. */
+/* text NULL: unchecked. What it makes is in the arena, which lives as long; names point into text.
+ * CREW_BAD_ARGUMENT with *why, CREW_NO_MEMORY. */
 CREW_NODISCARD crew_status crew_signature_parse(const char *text, crew_custom_types types, crew_arena *arena,
                                                 struct crew_signature *signature, crew_error *why);
 

@@ -33,6 +33,14 @@ static crew_status typed(crew_call *call)
     }
 }
 
+static crew_status by_name(crew_call *call)
+{
+    return crew_reply(call, "[I,S,b,b]", crew_arg_int(call, crew_arg_index(call, "limit")),
+                      crew_arg_string(call, crew_arg_index(call, "order")),
+                      crew_arg_given(call, crew_arg_index(call, "order")),
+                      crew_arg_given(call, crew_arg_index(call, "other")));
+}
+
 static crew_status arguments(crew_call *call)
 {
     crew_string s = crew_arg_string(call, 3), y = crew_arg_bytes(call, 4);
@@ -86,6 +94,7 @@ static crew_status deferred_and_answered_at_once(crew_call *call)
 static const crew_method methods[] = {
     { "typed", typed, "which:int" },
     { "arguments", arguments, "b:bool i:uint d:number s:string y:bytes o:any?" },
+    { "by_name", by_name, "limit:uint=10 order:string=\"name\"" },
     { "facts", facts },
     { "deferred", deferred, "text:string" },
     { "deferred_and_failed", deferred_and_failed, "" },
@@ -142,6 +151,14 @@ static void every_reply_has_its_value(void **state)
         (void)snprintf(params, sizeof params, "[%zu]", i);
         assert_string_equal(answer("typed", params), expected[i]);
     }
+}
+
+static void arguments_have_names_and_defaults(void **state)
+{
+    (void)state;
+    assert_string_equal(answer("by_name", "[]"), "\"result\":[10,\"name\",true,false]");
+    assert_string_equal(answer("by_name", "[3]"), "\"result\":[3,\"name\",true,false]");
+    assert_string_equal(answer("by_name", "{\"order\":\"size\"}"), "\"result\":[10,\"size\",true,false]");
 }
 
 static void what_cannot_be_answered_is_an_internal_error(void **state)
@@ -226,6 +243,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_reply_has_its_value),
+        cmocka_unit_test(arguments_have_names_and_defaults),
         cmocka_unit_test(what_cannot_be_answered_is_an_internal_error),
         cmocka_unit_test(errors_carry_what_the_handler_says),
         cmocka_unit_test(a_call_is_completed_once),

@@ -39,11 +39,26 @@ static void bad_signatures_say_what_is_wrong(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        { "a", "not name:type" },           { "a:", "no type ''" },
-        { ":int", "not name:type" },        { "a:number b:nubmer", "'b': no type 'nubmer'" },
-        { "a:int a:int", "twice" },         { "a:int? b:int", "wants a ?" },
-        { "a:int... b:int", "behind ..." }, { "a,b:int", "not name:type" },
+        { "a", "not name:type" },
+        { "a:", "no type ''" },
+        { ":int", "not name:type" },
+        { "a:number b:nubmer", "'b': no type 'nubmer'" },
+        { "a:int a:int", "twice" },
+        { "a:int? b:int", "wants a ?" },
+        { "a:int... b:int", "behind ..." },
+        { "a,b:int", "not name:type" },
         { "a:int??", "no type 'int?'" },
+        { "a:int=", "default '' is no int" },
+        { "a:int=x", "default 'x' is no int" },
+        { "a:int=1.5", "default '1.5' is no int" },
+        { "a:uint=-1", "default '-1' is no uint" },
+        { "a:string=x", "default 'x' is no string in JSON, without spaces" },
+        { "a:string=\"x y\"", "no string" },
+        { "a:any=null", "is no any" },
+        { "a:int?=1", "no default goes with ?" },
+        { "a:int...=1", "no default goes with ?" },
+        { "a:bytes=\"\"", "no default goes with" },
+        { "a:int=1 b:int", "wants a ? or =default" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct crew_signature signature;
@@ -51,6 +66,21 @@ static void bad_signatures_say_what_is_wrong(void **state)
         assert_status(crew_signature_parse(cases[i][0], NULL, &arena, &signature, &why), CREW_BAD_ARGUMENT);
         assert_contains(why.message, cases[i][1]);
     }
+}
+
+static const char *bind(const char *signature_text, const char *params_text);
+
+static void defaults_stand_for_what_is_not_given(void **state)
+{
+    (void)state;
+    static const char signature[] =
+        "a:int limit:uint=10 order:string=\"name\" all:bool=false list:array=[1,2] more:any?";
+    assert_string_equal(bind(signature, "[1]"), "1 10 \"name\" false [1,2] -");
+    assert_string_equal(bind(signature, "[1,5]"), "1 5 \"name\" false [1,2] -");
+    assert_string_equal(bind(signature, "[1,null,\"x\"]"), "1 10 \"x\" false [1,2] -");
+    assert_string_equal(bind(signature, "{\"a\":1,\"all\":true}"), "1 10 \"name\" true [1,2] -");
+    assert_string_equal(bind("a:number=1.5", NULL), "1.5");
+    assert_contains(bind(signature, "[1,-5]"), "'limit' wants");
 }
 
 /* The bound arguments as a JSON array; "-" for one that is not given. Or the error's text. */
@@ -230,6 +260,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_grammar_is_read),
         cmocka_unit_test(bad_signatures_say_what_is_wrong),
+        cmocka_unit_test(defaults_stand_for_what_is_not_given),
         cmocka_unit_test(positional_and_named_params_bind_alike),
         cmocka_unit_test(every_type_takes_what_fits_it),
         cmocka_unit_test(errors_name_the_param_and_what_was_expected),
