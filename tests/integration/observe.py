@@ -103,16 +103,40 @@ class Metrics(Reports):
 
     def test_on_the_endpoint_itself_and_not(self):
         base = f"http://127.0.0.1:{free_port()}"
-        self.worker("conformance", "--listen", base + "/rpc")
+        self.worker("conformance", "--listen", base + "/rpc?reports=yes")
         self.assertIn(TOTAL, requests.get(base + "/metrics", timeout=PATIENCE).text)
         self.assertEqual(requests.get(base + "/healthz", timeout=PATIENCE).json(), {"status": "ok"})
         self.assertEqual(requests.get(base + "/rpc/metrics", timeout=PATIENCE).status_code, 404)
         self.assertEqual(requests.post(base + "/metrics", data=request("add", [1, 2]), timeout=PATIENCE).status_code, 404)
         got = requests.get(base + "/metrics", headers={"Origin": "http://evil.example"}, timeout=PATIENCE)
         self.assertEqual(got.status_code, 403)
-        other = f"http://127.0.0.1:{free_port()}"
-        self.worker("conformance", "--listen", other + "/?reports=no")
-        self.assertEqual(requests.get(other + "/metrics", timeout=PATIENCE).status_code, 404)
+        offers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": ""}
+        self.assertEqual(requests.get(base + "/healthz", headers=offers, timeout=PATIENCE).status_code, 200)
+        for option, statuses in ("no", (404, 404)), ("health", (200, 404)), ("", (200, 404)):
+            other = f"http://127.0.0.1:{free_port()}"
+            self.worker("conformance", "--listen", other + ("/?reports=" + option if option else "/"))
+            self.assertEqual((requests.get(other + "/readyz", timeout=PATIENCE).status_code,
+                              requests.get(other + "/metrics", timeout=PATIENCE).status_code), statuses)
+            if statuses[0] == 200:  # whoever may call need not know to what else it listens
+                self.assertEqual(requests.get(other + "/readyz", timeout=PATIENCE).text, '{"ready":true}\n')
+
+    def test_endpoints_of_one_url_are_one(self):
+        url = f"zmq+tcp://127.0.0.1:{free_port()}?mode=connect"
+        self.serve("--listen", url, "--listen", url)
+        self.assertEqual(self.counted("rpcrew_endpoint_up"), 2)
+        self.assertEqual(sum(name == "rpcrew_endpoint_up" for name, _ in self.metrics()), 1)
+
+    def test_codes_that_callers_choose_use_up_no_methods(self):
+        url = "unix://" + self.socket_path()
+        self.serve("--listen", url)
+        lines = "".join(json.dumps({"method": "fail", "params": [code, "no"]}) + "\n" for code in range(1, 1101))
+        rpcrew("batch", url, stdin=lines)
+        self.assertEqual(rpcrew("call", url, "add", "1", "2").code, 0)
+        self.assertEqual(self.counted(rpc_method="add"), 1)
+        self.assertEqual(self.counted(rpc_method="fail"), 1100)
+        self.assertEqual(self.counted(rpc_method="fail", rpc_status_code="1"), 1)
+        self.assertGreater(self.counted(rpc_method="fail", rpc_status_code="_OTHER"), 500)
+        self.assertEqual(self.counted("rpcrew_metrics_left_out_total"), 0)
 
     def test_an_admin_endpoint_serves_nothing_else(self):
         self.serve("--listen", "unix://" + self.socket_path())
@@ -137,6 +161,50 @@ class Health(Reports):
         for caller in callers:
             caller.wait()
 
+    def test_a_full_endpoint_tells_it_itself(self):
+        base = f"http://127.0.0.1:{free_port()}/"
+        worker = self.serve("--listen", base, "--threads", "1", "--in-flight", "1")
+        callers = [subprocess.Popen([program("rpcrew"), "call", base, "sleep_ms", "1000"], stdout=subprocess.DEVNULL)
+                   for _ in range(6)]
+        eventually(lambda: self.counted("rpcrew_messages_received_total") >= 2)
+        for name in "healthz", "readyz":
+            self.assertEqual(requests.get(base + name, timeout=0.9).status_code, 200)
+        self.assertLess(self.counted("rpcrew_messages_received_total"), 6)
+        for caller in callers:
+            self.assertEqual(caller.wait(), 0)
+        self.assertEqual(worker.stop(), 0)
+
+    def test_it_starts_where_a_host_is_silent(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"amqp://127.0.0.1:{silent.getsockname()[1]}/?queue=x"
+            worker = self.serve("--listen", url, "--wait", wait=False)
+            eventually(lambda: worker.said("listening"))
+            self.assertEqual(self.get("healthz").status_code, 200)
+            self.assertEqual(self.ready(), (503, False, ["starting"]))
+            worker.process.send_signal(signal.SIGTERM)
+            self.assertEqual(worker.process.wait(PATIENCE), 0)
+
+    def test_who_is_connected_is_told_that_it_drains(self):
+        url = "unix://" + self.socket_path()
+        worker = self.serve("--listen", url)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(self.socket_path())
+            connection.sendall(request("sleep_ms", [1500], 1) + b"\n")
+            eventually(lambda: self.counted("rpcrew_pool_running") == 1)
+            worker.process.send_signal(signal.SIGTERM)
+            eventually(lambda: worker.said("draining"))
+            eventually(lambda: self.ready()[0] == 503)
+            connection.sendall(request("rpc.health", [], 2) + b"\n" + request("add", [1, 2], 3) + b"\n")
+            answers = {}
+            with connection.makefile("rb") as lines:
+                for line in lines:
+                    answers[json.loads(line)["id"]] = json.loads(line)
+        self.assertEqual(answers[2]["result"], {"status": "draining"})
+        self.assertEqual(answers[3]["error"]["code"], -32040)
+        self.assertEqual(answers[1]["result"], 1500)
+        self.assertEqual(worker.process.wait(PATIENCE), 0)
+
     def test_not_ready_while_it_drains(self):
         url = "unix://" + self.socket_path()
         worker = self.serve("--listen", url)
@@ -152,9 +220,17 @@ class Health(Reports):
     def test_not_ready_while_the_broker_is_away(self):
         broker = Broker()
         self.addCleanup(broker.close)
-        broker.start()
-        worker = self.serve("--listen", broker.url + "?queue=ready", "--unready-ms", "300")
-        self.assertEqual(self.ready(), (200, True, []))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(self.socket_path("notify"))
+            notify.settimeout(PATIENCE)
+            worker = self.serve("--listen", broker.url + "?queue=ready", "--unready-ms", "300", "--wait", wait=False,
+                                env={"NOTIFY_SOCKET": self.socket_path("notify")})
+            eventually(lambda: worker.said("waiting for an endpoint to open"))
+            self.assertEqual(self.ready()[0], 503)
+            broker.start()
+            self.assertEqual(notify.recv(200), b"READY=1")
+        eventually(lambda: worker.said("serving"))
+        eventually(lambda: self.ready() == (200, True, []))
         broker.stop()
         eventually(lambda: self.ready()[0] == 503)
         self.assertRegex(self.ready()[2][0], "not open for [0-9]+ s")
@@ -238,10 +314,12 @@ class Logs(Case):
         worker.process.send_signal(signal.SIGUSR1)
         eventually(lambda: self.send(request("add", [1, 2])) and worker.said("ending=result"))
         worker.process.send_signal(signal.SIGUSR1)
-        self.send(request("add", [1, 2]))
-        count = len(self.lines(worker, "ending=result"))
-        self.send(request("add", [1, 2]))
-        self.assertEqual(len(self.lines(worker, "ending=result")), count)
+
+        def is_quiet():
+            count = len(self.lines(worker, "ending=result"))
+            self.send(request("add", [1, 2]))
+            return len(self.lines(worker, "ending=result")) == count
+        eventually(is_quiet)
 
     def test_the_access_log(self):
         path = self.socket_path("access")
@@ -262,6 +340,27 @@ class Logs(Case):
                 else:
                     self.assertRegex(added, r"method=add ending=result id=7 us=\d+ wait_us=\d+ in=\d+ out=35 protocol=jsonrpc")
                 os.remove(path)
+
+    def test_ids_of_messagepack_are_numbers(self):
+        path, url = self.socket_path("access"), "unix://" + self.socket_path()
+        worker = self.worker("conformance", "--listen", url, "--access-log=" + path, "--log-format", "json")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(self.socket_path())
+            for ident, packed in (5, b"\x05"), (200, b"\xcc\xc8"), (2 ** 32 - 1, b"\xce\xff\xff\xff\xff"):
+                connection.sendall(b"\x94\x00" + packed + b"\xa3add\x92\x01\x02")
+                self.assertTrue(connection.recv(100))
+                with open(path, encoding="utf-8") as log:
+                    line = json.loads(log.read().splitlines()[-1])
+                self.assertEqual((line["id"], line["method"], line["protocol"]), (str(ident), "add", "msgpack"))
+        self.assertEqual(worker.stop(), 0)
+
+    def test_nobody_writes_lines_into_it(self):
+        worker = self.serve()
+        name = "x\u2028y\u0085z\u009b2J\u202e\u007f"
+        self.send(request(name, []))
+        eventually(lambda: worker.said("there is no such method"))
+        self.assertIn("method=\"x\\u2028y\\u0085z\\u009b2J\\u202e\\u007f\"", worker.text())
 
     def test_what_keeps_it_from_starting(self):
         bad = "unix:///nowhere/at/all"

@@ -23,7 +23,7 @@ typedef struct crew_server_options {
     unsigned call_timeout_ms; /* deadline of requests that bring none; 30,000 */
     unsigned connect_timeout_ms; /* for each attempt to connect, log in and declare; 5,000 */
     unsigned unready_ms;         /* how long an endpoint may be away before the server is not ready; 10,000 */
-    bool metrics; /* counts calls by method, for /metrics of HTTP endpoints; about 0.1 us a call */
+    bool metrics; /* counts calls by method, for /metrics of HTTP endpoints with reports=yes or only */
     bool wait;    /* an endpoint that is not there at first is tried again, not an error */
     crew_limits limits;
     crew_trace_fn *trace;

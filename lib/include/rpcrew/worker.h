@@ -63,7 +63,7 @@ typedef struct crew_worker_options {
     crew_status (*set_up)(void *context, crew_dispatcher *dispatcher, crew_server *server, crew_error *why);
     /* It listens. */
     void (*serving)(void *context, crew_server *server);
-    /* It was told to stop: no new calls are taken. On the thread that drains. */
+    /* It was told to stop: from here on no new calls are taken. On the thread that drains, which waits. */
     void (*draining)(void *context);
     /* The server is gone, with all handlers; not with CREW_EXIT_UNDRAINED. Only after a prepare that went
      * well. */

@@ -104,21 +104,74 @@ static void write_fields(const crew_value *fields, crew_buffer *out)
     }
 }
 
-static void write_json(crew_arena *arena, const char *time, crew_log_level level, const char *event,
-                       const crew_value *fields, crew_buffer *out)
+static void write_json_text(const char *text, crew_buffer *out)
 {
-    const crew_value *head;
-    if (crew_pack(arena, &head, "{s:s,s:s,s:s}", "time", time, "level", level_names[level], "msg", event) !=
-            CREW_OK ||
-        crew_json_write(head, CREW_JSON_COMPACT, out) != CREW_OK)
-        return;
-    size_t before = out->size;
-    if (crew_value_count(fields) > 0 && crew_json_write(fields, CREW_JSON_COMPACT, out) == CREW_OK) {
-        /* two objects become one: "}{" to "," */
-        out->data[before - 1] = ',';
-        memmove(out->data + before, out->data + before + 1, out->size - before - 1);
-        out->size--;
+    if (crew_json_write_string(crew_str(text), out) != CREW_OK)
+        crew_buffer_text(out, "?\"");
+}
+
+/* A field that JSON cannot say costs the others nothing. */
+static void write_json(const char *time, crew_log_level level, const char *event, const crew_value *fields,
+                       crew_buffer *out)
+{
+    crew_buffer_printf(out, "{\"time\":\"%s\",\"level\":\"%s\",\"msg\":", time, level_names[level]);
+    write_json_text(event, out);
+    for (size_t i = 0; i < crew_value_count(fields); i++) {
+        crew_buffer_text(out, ",");
+        size_t before = out->size;
+        if (crew_json_write_string(crew_text_of(crew_value_key_at(fields, i)), out) != CREW_OK)
+            out->size = before - 1;
+        else {
+            crew_buffer_text(out, ":");
+            before = out->size;
+            if (crew_json_write(crew_value_at(fields, i), CREW_JSON_COMPACT, out) != CREW_OK) {
+                out->size = before;
+                crew_buffer_text(out, "\"?\"");
+            }
+        }
     }
+    crew_buffer_text(out, "}");
+}
+
+/* Whether three bytes are a character that ends lines or turns text around for some readers; *code: which. */
+static bool is_unsafe(const unsigned char *c, size_t left, size_t *size, unsigned *code)
+{
+    *size = 1;
+    *code = *c;
+    if (*c == 0x7F)
+        return true;
+    if (left > 1 && *c == 0xC2 && c[1] < 0xA0) {
+        *size = 2;
+        *code = c[1];
+        return true;
+    }
+    if (left < 3 || *c != 0xE2 || (c[1] != 0x80 && c[1] != 0x81))
+        return false;
+    *size = 3;
+    *code = 0x2000 + ((c[1] & 1U) << 6) + (c[2] & 0x3FU);
+    return (*code >= 0x2028 && *code <= 0x202E) || (*code >= 0x2066 && *code <= 0x2069);
+}
+
+/* Such characters only stand in quoted texts, where \\u is as good. */
+static void escape(crew_buffer *line)
+{
+    crew_buffer safe = { 0 };
+    size_t done = 0, size;
+    unsigned code;
+    for (size_t i = 0; i < line->size; i++) {
+        if (!is_unsafe((const unsigned char *)line->data + i, line->size - i, &size, &code))
+            continue;
+        crew_buffer_append(&safe, line->data + done, i - done);
+        crew_buffer_printf(&safe, "\\u%04x", code);
+        done = i + size;
+        i = done - 1;
+    }
+    if (!done)
+        return;
+    crew_buffer_append(&safe, line->data + done, line->size - done);
+    crew_buffer before = *line;
+    *line = safe;
+    crew_buffer_fini(&before);
 }
 
 static ssize_t write_note(int fd, unsigned long dropped)
@@ -131,33 +184,36 @@ static ssize_t write_note(int fd, unsigned long dropped)
     }
 }
 
-/* Writes it, unless that would block: whoever logs may be an I/O thread. What is not written is counted, and
- * told when there is room again. */
-static void write_line(int fd, crew_buffer *line)
+/* Writes it, unless that would block: whoever logs may be an I/O thread. */
+static void write_line(int fd, struct crew_sink *sink, crew_buffer *line)
 {
-    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* one looks and writes at a time */
-    static unsigned long dropped;
     enum { NOTE = 80 };
     struct pollfd room = { .fd = fd, .events = POLLOUT }; /* a pipe has it for PIPE_BUF bytes */
     if (line->size > PIPE_BUF - NOTE) {
         line->size = PIPE_BUF - NOTE;
         line->data[line->size - 1] = '\n';
     }
-    pthread_mutex_lock(&mutex);
-    if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT)) {
-        dropped++;
-    } else {
-        ssize_t written = 0; /* there is nowhere to tell of a failure */
-        if (dropped)
-            written = write_note(fd, dropped);
-        written += write(fd, line->data, line->size);
-        (void)written;
-        dropped = 0;
+    pthread_mutex_lock(&sink->mutex);
+    bool written = poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) &&
+                   (!sink->dropped || write_note(fd, sink->dropped) > 0);
+    if (written) {
+        sink->dropped = 0;
+        written = write(fd, line->data, line->size) == (ssize_t)line->size;
     }
-    pthread_mutex_unlock(&mutex);
+    sink->dropped += !written;
+    pthread_mutex_unlock(&sink->mutex);
 }
 
-static void write_event(int fd, crew_log_level level, const char *event, crew_arena *arena,
+void crew_sink_init(struct crew_sink *sink)
+{
+    *sink = (struct crew_sink){ .dropped = 0 };
+    (void)pthread_mutex_init(&sink->mutex, NULL); /* cannot fail without attributes */
+}
+
+/* The log's own. */
+static struct crew_sink log_sink = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+static void write_event(int fd, struct crew_sink *sink, crew_log_level level, const char *event,
                         const crew_value *fields)
 {
     static const char *const shown[] = { "OFF", "ERROR", "WARN", "INFO", "DEBUG" };
@@ -165,7 +221,7 @@ static void write_event(int fd, crew_log_level level, const char *event, crew_ar
     char time[32];
     timestamp(time);
     switch (atomic_load(&log_format)) {
-    case CREW_LOG_JSON: write_json(arena, time, level, event, fields, &out); break;
+    case CREW_LOG_JSON: write_json(time, level, event, fields, &out); break;
     case CREW_LOG_LOGFMT:
         crew_buffer_printf(&out, "time=%s level=%s msg=", time, level_names[level]);
         write_text(crew_str(event), &out);
@@ -175,7 +231,9 @@ static void write_event(int fd, crew_log_level level, const char *event, crew_ar
     }
     crew_buffer_append(&out, "\n", 1);
     if (!out.failed)
-        write_line(fd, &out);
+        escape(&out);
+    if (!out.failed)
+        write_line(fd, sink, &out);
     crew_buffer_fini(&out);
 }
 
@@ -192,7 +250,7 @@ void crew_log(crew_log_level level, const char *event, const char *fields, ...)
             packed = NULL;
         va_end(arguments);
     }
-    write_event(atomic_load(&log_fd), level, event, &arena, packed);
+    write_event(atomic_load(&log_fd), &log_sink, level, event, packed);
     crew_arena_fini(&arena);
 }
 
@@ -214,7 +272,7 @@ static void add(struct crew_line *line, const char *key, const char *format, ...
 /* A text of somebody else's is cut, between two characters. */
 void crew_line_text(struct crew_line *line, const char *key, crew_string text)
 {
-    enum { MOST = 200 };
+    enum { MOST = 400 };
     if (text.size > MOST)
         for (text.size = MOST; text.size && ((unsigned char)text.data[text.size] & 0xC0) == 0x80;)
             text.size--;
@@ -227,9 +285,10 @@ void crew_line_number(struct crew_line *line, const char *key, int64_t number)
     add(line, key, "I", number);
 }
 
-void crew_line_write(struct crew_line *line, int fd, crew_log_level level, const char *event)
+void crew_line_write(struct crew_line *line, int fd, struct crew_sink *sink, crew_log_level level,
+                     const char *event)
 {
-    write_event(fd, level, event, &line->arena, line->fields);
+    write_event(fd, sink, level, event, line->fields);
     crew_arena_fini(&line->arena);
     line->fields = NULL;
 }
@@ -237,7 +296,7 @@ void crew_line_write(struct crew_line *line, int fd, crew_log_level level, const
 void crew_line_log(struct crew_line *line, crew_log_level level, const char *event)
 {
     if (crew_log_enabled(level)) {
-        crew_line_write(line, atomic_load(&log_fd), level, event);
+        crew_line_write(line, atomic_load(&log_fd), &log_sink, level, event);
     } else {
         crew_arena_fini(&line->arena);
         line->fields = NULL;

@@ -8,8 +8,11 @@
 
 static void on_call(void *context, const crew_call_end *end)
 {
-    const struct access_log *log = context;
+    struct access_log *log = context;
     struct crew_line line = { 0 };
+    int fd = atomic_load(&log->fd);
+    if (fd < 0)
+        return;
     crew_line_text(&line, "method", end->method);
     crew_line_text(&line, "ending", crew_str(crew_ending_name(end->ending)));
     if (end->code)
@@ -17,28 +20,31 @@ static void on_call(void *context, const crew_call_end *end)
     crew_line_text(&line, "reason", crew_str(end->reason));
     crew_line_text(&line, "id", end->id);
     crew_line_number(&line, "us", (end->ended_ns - end->received_ns) / 1000);
-    crew_line_number(&line, "wait_us", end->started_ns ? (end->started_ns - end->received_ns) / 1000 : 0);
+    crew_line_number(&line, "wait_us",
+                     ((end->started_ns ? end->started_ns : end->ended_ns) - end->received_ns) / 1000);
     crew_line_number(&line, "in", (int64_t)end->bytes_in);
     crew_line_number(&line, "out", (int64_t)end->bytes_out);
     crew_line_text(&line, "protocol", crew_str(end->protocol));
     crew_line_text(&line, "peer", crew_str(end->peer));
     crew_line_text(&line, "endpoint", crew_str(end->endpoint));
-    crew_line_write(&line, log->fd, CREW_LOG_INFO, "call");
+    crew_line_write(&line, fd, &log->sink, CREW_LOG_INFO, "call");
 }
 
 crew_status access_log_open(struct access_log *log, const char *file, crew_server *server, crew_error *why)
 {
     const crew_server_hooks hooks = { .call = on_call, .context = log };
     log->owned = strcmp(file, "-") != 0;
-    log->fd = log->owned ? open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640) : STDERR_FILENO;
-    if (log->fd < 0)
+    int fd = log->owned ? open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640) : STDERR_FILENO;
+    if (fd < 0)
         return crew_error_set(why, CREW_SYSTEM, "--access-log: %s: %s", file, strerror(errno));
+    crew_sink_init(&log->sink);
+    atomic_store(&log->fd, fd);
     return crew_server_observe(server, &hooks, why);
 }
 
 void access_log_close(struct access_log *log)
 {
-    if (log->owned && log->fd >= 0)
-        close(log->fd);
-    log->fd = -1;
+    int fd = atomic_exchange(&log->fd, -1);
+    if (log->owned && fd >= 0)
+        close(fd);
 }

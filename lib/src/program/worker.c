@@ -371,8 +371,6 @@ static void handle_signals(void)
     struct sigaction stop = { .sa_handler = on_signal }, ignore = { .sa_handler = SIG_IGN };
     (void)sigaction(SIGTERM, &stop, NULL);
     (void)sigaction(SIGINT, &stop, NULL);
-    struct sigaction show = { .sa_handler = on_user_signal, .sa_flags = SA_RESTART };
-    (void)sigaction(SIGUSR1, &show, NULL);
     struct sigaction hangup;
     if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) /* else it is nohup's */
         (void)sigaction(SIGHUP, &stop, NULL);
@@ -462,8 +460,8 @@ static crew_status start(const struct settings *s, crew_server *server, crew_err
     if (status == CREW_OK)
         status = crew_server_start(server, why);
     crew_server_stats stats;
+    atomic_store(&running.started, status == CREW_OK); /* first: what opens from here on says so itself */
     crew_server_stats_get(server, &stats);
-    atomic_store(&running.started, status == CREW_OK);
     if (status == CREW_OK && stats.listening)
         say_serving();
     else if (status == CREW_OK)
@@ -476,7 +474,7 @@ static bool wants_metrics(const struct settings *s)
 {
     bool wants = s->admin != NULL;
     for (size_t i = 0; i < s->listen_count; i++)
-        wants = wants || strncmp(s->listen[i], "http", 4) == 0 || strncmp(s->listen[i], "ws", 2) == 0;
+        wants = wants || strstr(s->listen[i], "reports=yes") || strstr(s->listen[i], "reports=only");
     return wants;
 }
 
@@ -504,8 +502,8 @@ static int serve(struct settings *s, const crew_service *service)
     const crew_worker_options *own = s->own;
     crew_dispatcher *dispatcher = NULL;
     crew_server *server = NULL;
-    struct access_log access_log = { .fd = -1 };
-    crew_error why = { .message = "no memory" };
+    static struct access_log access_log = { .fd = -1 }; /* a deferred call may end after the server has */
+    crew_error why = { .status = CREW_OK };
     running.settings = s;
     running.service = service;
     crew_status status = own->prepare ? own->prepare(own->context, &why) : CREW_OK;
@@ -514,13 +512,15 @@ static int serve(struct settings *s, const crew_service *service)
         status = crew_dispatcher_new(&dispatcher);
     if (status == CREW_OK)
         status = set_up(s, dispatcher, &server, &access_log, &why);
-    if (status == CREW_OK)
+    bool is_set_up = status == CREW_OK;
+    if (is_set_up)
         status = start(s, server, &why);
     int code = status == CREW_OK ? CREW_EXIT_OK : CREW_EXIT_FAILED;
-    if (status == CREW_CLOSED)
+    if (is_set_up && status == CREW_CLOSED)
         code = CREW_EXIT_OK; /* stopped before it served, and so without anything in flight */
     else if (status != CREW_OK)
-        crew_log(CREW_LOG_ERROR, "cannot start", "{s:s}", "why", why.message);
+        crew_log(CREW_LOG_ERROR, "cannot start", "{s:s}", "why",
+                 *why.message ? why.message : crew_status_text(status));
     else if (crew_server_wait(server) != CREW_OK)
         _exit(CREW_EXIT_UNDRAINED); /* handlers may still run, and must not see what they use freed */
     atomic_store(&stoppable, NULL);
@@ -543,7 +543,9 @@ int crew_worker_main_with(int argc, char **argv, const crew_service *service,
     if (outcome == WRONG)
         code = CREW_EXIT_USAGE;
     if (outcome == SERVE) {
+        struct sigaction show = { .sa_handler = on_user_signal, .sa_flags = SA_RESTART };
         log_options = settings.log;
+        (void)sigaction(SIGUSR1, &show, NULL);
         crew_log_open(&settings.log);
         raise_descriptor_limit();
         give_memory_back();

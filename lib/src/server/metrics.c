@@ -8,13 +8,17 @@
 
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 4096, SERIES_MOST = 2048, BUCKETS = 14 };
+enum { SLOTS = 4096, SERIES_MOST = 1024, BUCKETS = 14 };
 
-static const double bounds[BUCKETS] = { 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25,
-                                        0.5,   0.75, 1,     2.5,  5,     7.5, 10 };
+/* A service's codes, when they have made half of the series: callers may choose some. */
+static const int64_t OTHER_CODE = INT64_MIN;
+
+static const char *const bounds[BUCKETS] = { "0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25",
+                                             "0.5",   "0.75", "1",     "2.5",  "5",     "7.5", "10" };
 static const int64_t bounds_ns[BUCKETS] = { 5000000,    10000000,   25000000,   50000000,   75000000,
                                             100000000,  250000000,  500000000,  750000000,  1000000000,
                                             2500000000, 5000000000, 7500000000, 10000000000 };
@@ -33,7 +37,8 @@ struct labels {
 
 struct series {
     struct labels labels;
-    char *method; /* a copy */
+    char *method;      /* a copy */
+    crew_buffer shown; /* the labels, as they are written */
     uint64_t hash;
     struct histogram total, wait, run;
     atomic_uint_fast64_t bytes_in, bytes_out;
@@ -52,8 +57,10 @@ struct crew_metrics *crew_metrics_new(void)
 
 static void free_series(struct series *one)
 {
-    if (one)
+    if (one) {
         free(one->method);
+        crew_buffer_fini(&one->shown);
+    }
     free(one);
 }
 
@@ -81,15 +88,58 @@ static uint64_t hash_of(const struct labels *l)
     }
     for (; at < l->method.size; at++)
         hash = mix(hash ^ hash >> 29, (unsigned char)l->method.data[at]);
-    hash = mix(hash ^ hash >> 32, (uintptr_t)l->protocol ^ (uintptr_t)l->reason << 1);
+    hash = mix(hash ^ hash >> 32, (uintptr_t)l->protocol ^ (l->reason ? (unsigned char)*l->reason : 0U));
     return hash ^ hash >> 32;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
 }
 
 static bool same(const struct series *s, uint64_t hash, const struct labels *l)
 {
     return s->hash == hash && s->labels.endpoint == l->endpoint && s->labels.protocol == l->protocol &&
-           s->labels.reason == l->reason && s->labels.code == l->code && s->labels.ending == l->ending &&
-           crew_string_equal(s->labels.method, l->method);
+           same_text(s->labels.reason, l->reason) && s->labels.code == l->code &&
+           s->labels.ending == l->ending && crew_string_equal(s->labels.method, l->method);
+}
+
+void crew_metrics_head(crew_buffer *out, const char *name, const char *type, const char *help)
+{
+    crew_buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+void crew_metrics_label(crew_buffer *out, const char *value, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (value[i] == '\n')
+            crew_buffer_text(out, "\\n");
+        else if (value[i] == '"' || value[i] == '\\')
+            crew_buffer_printf(out, "\\%c", value[i]);
+        else
+            crew_buffer_append(out, value + i, 1);
+    }
+}
+
+static void write_label(crew_buffer *out, const char *name, crew_string value)
+{
+    crew_buffer_printf(out, "%s=\"", name);
+    crew_metrics_label(out, value.data, value.size);
+    crew_buffer_text(out, "\"");
+}
+
+static void write_labels(crew_buffer *out, const struct labels *l)
+{
+    crew_string system = crew_str(strcmp(l->protocol, "msgpack") == 0 ? "msgpackrpc" : l->protocol);
+    write_label(out, "rpc_system_name", system);
+    write_label(out, ",rpc_method", l->method);
+    if (l->code == OTHER_CODE)
+        crew_buffer_text(out, ",rpc_status_code=\"_OTHER\"");
+    else if (l->code)
+        crew_buffer_printf(out, ",rpc_status_code=\"%" PRId64 "\"", l->code);
+    if (l->ending != CREW_ENDED_RESULT)
+        write_label(out, ",error_type", crew_str(l->reason ? l->reason : crew_ending_name(l->ending)));
+    write_label(out, ",endpoint", crew_str(l->endpoint));
 }
 
 static struct series *series_new(const struct labels *labels, uint64_t hash)
@@ -107,7 +157,11 @@ static struct series *series_new(const struct labels *labels, uint64_t hash)
     memcpy(s->method, labels->method.data, labels->method.size);
     s->method[labels->method.size] = '\0';
     s->labels.method.data = s->method;
-    return s;
+    write_labels(&s->shown, &s->labels);
+    if (!s->shown.failed)
+        return s;
+    free_series(s);
+    return NULL;
 }
 
 /* The labels' series, made if need be; NULL: there are too many, or no memory. */
@@ -118,7 +172,8 @@ static struct series *series_of(struct crew_metrics *metrics, const struct label
         _Atomic(struct series *) *slot = &metrics->slots[(hash + i) % SLOTS];
         struct series *found = atomic_load_explicit(slot, memory_order_acquire);
         if (!found) {
-            if (atomic_fetch_add(&metrics->count, 1) >= SERIES_MOST) {
+            bool is_chosen = labels->ending == CREW_ENDED_ERROR && labels->code != OTHER_CODE;
+            if (atomic_fetch_add(&metrics->count, 1) >= (is_chosen ? SERIES_MOST / 2 : SERIES_MOST)) {
                 atomic_fetch_sub(&metrics->count, 1);
                 return NULL;
             }
@@ -154,87 +209,67 @@ static void observe(struct histogram *h, int64_t ns)
 void crew_metrics_call(void *context, const crew_call_end *end)
 {
     struct crew_metrics *metrics = context;
-    const struct labels labels = { .endpoint = end->endpoint,
-                                   .protocol = end->protocol,
-                                   .reason = end->ending == CREW_ENDED_SHED ? end->reason : NULL,
-                                   .code = end->code,
-                                   .ending = end->ending,
-                                   .method = end->known ? end->method : crew_str("_OTHER") };
+    struct labels labels = { .endpoint = end->endpoint,
+                             .protocol = end->protocol,
+                             .reason = end->ending == CREW_ENDED_SHED ? end->reason : NULL,
+                             .code = end->code,
+                             .ending = end->ending,
+                             .method = end->known ? end->method : crew_str("_OTHER") };
     struct series *s = series_of(metrics, &labels);
+    if (!s && labels.ending == CREW_ENDED_ERROR) {
+        labels.code = OTHER_CODE;
+        s = series_of(metrics, &labels);
+    }
     if (!s) {
         add(&metrics->left_out, 1);
         return;
     }
     observe(&s->total, end->ended_ns - end->received_ns);
-    if (end->started_ns) {
-        observe(&s->wait, end->started_ns - end->received_ns);
+    observe(&s->wait, (end->started_ns ? end->started_ns : end->ended_ns) - end->received_ns);
+    if (end->started_ns)
         observe(&s->run, end->ended_ns - end->started_ns);
-    }
     add(&s->bytes_in, end->bytes_in);
     add(&s->bytes_out, end->bytes_out);
 }
 
 /* ---- writing ---- */
 
-void crew_metrics_head(crew_buffer *out, const char *name, const char *type, const char *help)
-{
-    crew_buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-void crew_metrics_label(crew_buffer *out, const char *value, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        if (value[i] == '\n')
-            crew_buffer_text(out, "\\n");
-        else if (value[i] == '"' || value[i] == '\\')
-            crew_buffer_printf(out, "\\%c", value[i]);
-        else
-            crew_buffer_append(out, value + i, 1);
-    }
-}
-
-static void write_label(crew_buffer *out, const char *name, crew_string value)
-{
-    crew_buffer_printf(out, "%s=\"", name);
-    crew_metrics_label(out, value.data, value.size);
-    crew_buffer_text(out, "\"");
-}
-
-static void write_labels(crew_buffer *out, const struct labels *l)
-{
-    crew_string system = crew_str(strcmp(l->protocol, "msgpack") == 0 ? "msgpackrpc" : l->protocol);
-    write_label(out, "rpc_system_name", system);
-    write_label(out, ",rpc_method", l->method);
-    if (l->code)
-        crew_buffer_printf(out, ",rpc_status_code=\"%" PRId64 "\"", l->code);
-    if (l->ending != CREW_ENDED_RESULT)
-        write_label(out, ",error_type", crew_str(l->reason ? l->reason : crew_ending_name(l->ending)));
-    write_label(out, ",endpoint", crew_str(l->endpoint));
-}
-
 static uint64_t value_of(const atomic_uint_fast64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
+static void write_sample(crew_buffer *out, const char *name, const char *suffix, const struct series *s,
+                         const char *more)
+{
+    crew_buffer_text(out, name);
+    crew_buffer_text(out, suffix);
+    crew_buffer_text(out, "{");
+    crew_buffer_append(out, s->shown.data, s->shown.size);
+    crew_buffer_text(out, more);
+    crew_buffer_text(out, "} ");
+}
+
+static void write_count(crew_buffer *out, uint64_t count)
+{
+    crew_buffer_printf(out, "%" PRIu64 "\n", count);
+}
+
 static void write_histogram(crew_buffer *out, const char *name, const struct series *s,
                             const struct histogram *h)
 {
-    uint64_t count = 0;
+    uint64_t count = 0, sum = value_of(&h->sum_ns);
     for (size_t i = 0; i <= BUCKETS; i++) {
+        char bound[24];
         count += value_of(&h->counts[i]);
-        crew_buffer_printf(out, "%s_bucket{", name);
-        write_labels(out, &s->labels);
-        if (i < BUCKETS)
-            crew_buffer_printf(out, ",le=\"%g\"} %" PRIu64 "\n", bounds[i], count);
-        else
-            crew_buffer_printf(out, ",le=\"+Inf\"} %" PRIu64 "\n", count);
+        (void)snprintf(bound, sizeof bound, ",le=\"%s\"", i < BUCKETS ? bounds[i] : "+Inf");
+        write_sample(out, name, "_bucket", s, bound);
+        write_count(out, count);
     }
-    crew_buffer_printf(out, "%s_sum{", name);
-    write_labels(out, &s->labels);
-    crew_buffer_printf(out, "} %.9f\n%s_count{", (double)value_of(&h->sum_ns) / 1e9, name);
-    write_labels(out, &s->labels);
-    crew_buffer_printf(out, "} %" PRIu64 "\n", count);
+    write_sample(out, name, "_sum", s, "");
+    crew_buffer_printf(out, "%" PRIu64 ".%09" PRIu64 "\n", sum / 1000000000, sum % 1000000000);
+    write_sample(out, name, "_count", s, "");
+    write_count(out, count);
 }
 
 static void write_all(const struct crew_metrics *metrics, crew_buffer *out, const char *name, size_t offset)
@@ -255,10 +290,8 @@ static void write_counters(const struct crew_metrics *metrics, crew_buffer *out,
         const struct series *s = atomic_load_explicit(&metrics->slots[i], memory_order_acquire);
         if (!s)
             continue;
-        crew_buffer_printf(out, "%s{", name);
-        write_labels(out, &s->labels);
-        crew_buffer_printf(out, "} %" PRIu64 "\n",
-                           value_of((const atomic_uint_fast64_t *)(const void *)((const char *)s + offset)));
+        write_sample(out, name, "", s, "");
+        write_count(out, value_of((const atomic_uint_fast64_t *)(const void *)((const char *)s + offset)));
     }
 }
 

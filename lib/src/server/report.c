@@ -2,6 +2,7 @@
 
 #include "core/json.h"
 #include "server/metrics.h"
+#include "server/tell.h"
 
 #include <rpcrew/impl/message.h>
 
@@ -63,12 +64,14 @@ bool crew_report_reasons(const crew_server *server, crew_buffer *out)
     return ready;
 }
 
-static unsigned report_ready(const crew_server *server, crew_buffer *out)
+static unsigned report_ready(const crew_server *server, bool in_detail, crew_buffer *out)
 {
     crew_buffer reasons = { 0 };
     bool ready = crew_report_reasons(server, &reasons);
-    crew_buffer_printf(out, "{\"ready\":%s,\"reasons\":%.*s}\n", ready ? "true" : "false",
-                       CREW_STR(crew_buffer_string(&reasons)));
+    crew_buffer_printf(out, "{\"ready\":%s", ready ? "true" : "false");
+    if (in_detail)
+        crew_buffer_printf(out, ",\"reasons\":%.*s", CREW_STR(crew_buffer_string(&reasons)));
+    crew_buffer_text(out, "}\n");
     out->failed = out->failed || reasons.failed;
     crew_buffer_fini(&reasons);
     return ready ? 200 : 503;
@@ -76,10 +79,11 @@ static unsigned report_ready(const crew_server *server, crew_buffer *out)
 
 /* ---- metrics ---- */
 
-static void write_number(crew_buffer *out, const char *name, const char *type, const char *help, double value)
+static void write_number(crew_buffer *out, const char *name, const char *type, const char *help,
+                         uint64_t value)
 {
     crew_metrics_head(out, name, type, help);
-    crew_buffer_printf(out, "%s %.17g\n", name, value);
+    crew_buffer_printf(out, "%s %" PRIu64 "\n", name, value);
 }
 
 /* What only the process knows; names are those of Prometheus's own clients. */
@@ -94,23 +98,26 @@ static void write_process(crew_buffer *out)
     const char *second = strchr(text, ' ');
     long pages = second ? strtol(second, NULL, 10) : 0;
     write_number(out, "process_resident_memory_bytes", "gauge", "Resident memory.",
-                 (double)pages * (double)sysconf(_SC_PAGESIZE));
+                 (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE));
     struct rusage used;
-    if (getrusage(RUSAGE_SELF, &used) == 0)
-        write_number(out, "process_cpu_seconds_total", "counter", "User and system CPU time.",
-                     (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-                         (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
+    if (getrusage(RUSAGE_SELF, &used) == 0) {
+        static const char cpu[] = "process_cpu_seconds_total";
+        uint64_t us = (uint64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000 +
+                      (uint64_t)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+        crew_metrics_head(out, cpu, "counter", "User and system CPU time.");
+        crew_buffer_printf(out, "%s %" PRIu64 ".%06" PRIu64 "\n", cpu, us / 1000000, us % 1000000);
+    }
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-        write_number(out, "process_max_fds", "gauge", "Descriptors that may be open.",
-                     (double)limit.rlim_cur);
+        write_number(out, "process_max_fds", "gauge", "Descriptors that may be open.", limit.rlim_cur);
     DIR *open_ones = opendir("/proc/self/fd");
     int count = -3; /* . and .., and this one */
     while (open_ones && readdir(open_ones))
         count++;
     if (open_ones) {
         (void)closedir(open_ones);
-        write_number(out, "process_open_fds", "gauge", "Descriptors that are open.", count);
+        write_number(out, "process_open_fds", "gauge", "Descriptors that are open.",
+                     count > 0 ? (uint64_t)count : 0);
     }
 }
 
@@ -140,38 +147,54 @@ static void write_counts(const crew_server *server, crew_buffer *out)
     };
     for (size_t i = 0; i < CREW_COUNTS; i++)
         write_number(out, counts[i].name, "counter", counts[i].help,
-                     (double)atomic_load_explicit(&server->counts[i], memory_order_relaxed));
+                     atomic_load_explicit(&server->counts[i], memory_order_relaxed));
 }
 
-static void write_gauge_of(crew_buffer *out, const char *name, const struct crew_endpoint *e, double value)
+static uint64_t is_up(const struct crew_endpoint *e)
 {
-    if (e->reports_only)
-        return;
-    crew_buffer_printf(out, "%s{endpoint=\"", name);
-    crew_metrics_label(out, crew_url_text(e->url), strlen(crew_url_text(e->url)));
-    crew_buffer_printf(out, "\"} %.17g\n", value);
+    return atomic_load(&e->ready);
+}
+
+static uint64_t calls_of(const struct crew_endpoint *e)
+{
+    return atomic_load(&e->calls);
+}
+
+static uint64_t bytes_of(const struct crew_endpoint *e)
+{
+    return atomic_load(&e->bytes);
+}
+
+/* Endpoints of the same URL are one. */
+static void write_gauge(const struct crew_server *server, crew_buffer *out, const char *name,
+                        const char *help, uint64_t (*value_of)(const struct crew_endpoint *e))
+{
+    crew_metrics_head(out, name, "gauge", help);
+    for (size_t i = 0; i < endpoint_count(server); i++) {
+        const struct crew_endpoint *e = server->endpoints[i];
+        const char *label = crew_label_of(e);
+        uint64_t sum = 0;
+        if (e->reports_only || label != crew_url_text(e->url))
+            continue;
+        for (size_t k = i; k < endpoint_count(server); k++)
+            sum += crew_label_of(server->endpoints[k]) == label ? value_of(server->endpoints[k]) : 0;
+        crew_buffer_printf(out, "%s{endpoint=\"", name);
+        crew_metrics_label(out, label, strlen(label));
+        crew_buffer_printf(out, "\"} %" PRIu64 "\n", sum);
+    }
 }
 
 static void write_endpoints(const crew_server *server, crew_buffer *out)
 {
-    static const char up[] = "rpcrew_endpoint_up", in_flight[] = "rpcrew_endpoint_in_flight",
-                      bytes[] = "rpcrew_endpoint_in_flight_bytes";
-    crew_metrics_head(out, up, "gauge", "Whether it listens, or consumes from its broker.");
-    for (size_t i = 0; i < endpoint_count(server); i++)
-        write_gauge_of(out, up, server->endpoints[i], atomic_load(&server->endpoints[i]->ready));
-    crew_metrics_head(out, in_flight, "gauge", "Calls taken and not yet answered.");
-    for (size_t i = 0; i < endpoint_count(server); i++)
-        write_gauge_of(out, in_flight, server->endpoints[i],
-                       (double)atomic_load(&server->endpoints[i]->calls));
-    crew_metrics_head(out, bytes, "gauge", "Bytes that those take.");
-    for (size_t i = 0; i < endpoint_count(server); i++)
-        write_gauge_of(out, bytes, server->endpoints[i], (double)atomic_load(&server->endpoints[i]->bytes));
+    write_gauge(server, out, "rpcrew_endpoint_up", "Those that listen, or consume from their broker.", is_up);
+    write_gauge(server, out, "rpcrew_endpoint_in_flight", "Calls taken and not yet answered.", calls_of);
+    write_gauge(server, out, "rpcrew_endpoint_in_flight_bytes", "Bytes that those take.", bytes_of);
 }
 
 static void write_pool(crew_server *server, crew_buffer *out)
 {
     pthread_mutex_lock(&server->pool.mutex);
-    double slots = server->pool.slots, running = server->pool.running, blocked = server->pool.blocked;
+    uint64_t slots = server->pool.slots, running = server->pool.running, blocked = server->pool.blocked;
     pthread_mutex_unlock(&server->pool.mutex);
     write_number(out, "rpcrew_pool_threads", "gauge", "Handlers that may run at a time.", slots);
     write_number(out, "rpcrew_pool_running", "gauge", "Handlers that run.", running);
@@ -196,13 +219,14 @@ unsigned crew_report(struct crew_endpoint *endpoint, const char *name, const cha
                      crew_buffer *out)
 {
     crew_server *server = crew_server_of(endpoint);
+    bool in_detail = endpoint->reports_only || crew_url_option_is(endpoint->url, "reports", "yes");
     *content_type = "application/json";
     if (strcmp(name, "readyz") == 0)
-        return report_ready(server, out);
+        return report_ready(server, in_detail, out);
     if (strcmp(name, "healthz") == 0) {
         crew_buffer_text(out, "{\"status\":\"ok\"}\n");
         return 200;
     }
     *content_type = "text/plain; version=0.0.4; charset=utf-8";
-    return strcmp(name, "metrics") == 0 && server->metrics ? report_metrics(server, out) : 0;
+    return strcmp(name, "metrics") == 0 && in_detail && server->metrics ? report_metrics(server, out) : 0;
 }

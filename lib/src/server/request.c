@@ -336,7 +336,7 @@ void crew_request_received(struct crew_endpoint *endpoint, crew_list *messages)
         settle(crew_list_take(messages), CREW_SETTLE_REQUEUE);
     for (crew_message *m = draining && !endpoint->ops->pause ? messages->head : NULL; m; m = m->next)
         if (!m->refusal)
-            m->refusal = "stopping"; /* else a busy endpoint would never be idle */
+            m->refusal = CREW_REASON_STOPPING; /* else a busy endpoint would never be idle */
     crew_pool_submit(&server->pool, messages);
 }
 
@@ -366,10 +366,13 @@ void crew_request_sending(struct crew_endpoint *endpoint, crew_list *messages)
         }
         bool current = endpoint->open && m->epoch == endpoint->epoch;
         crew_server_count(server, current ? kinds[m->kind] : CREW_COUNT_DROPPED, 1);
-        if (current)
+        if (current) {
             crew_list_append(messages, m);
-        else
-            crew_message_give(endpoint->messages, m);
+            continue;
+        }
+        if (m->kind == CREW_SETTLE_REPLY)
+            crew_tell_answer(endpoint, m, CREW_DISCONNECTED);
+        crew_message_give(endpoint->messages, m);
     }
 }
 

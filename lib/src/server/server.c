@@ -219,6 +219,11 @@ crew_status crew_server_listen_with(crew_server *server, const char *url, const 
         free(endpoint);
         return status;
     }
+    const char *label = crew_url_text(endpoint->url);
+    for (size_t i = 0; i < server->endpoint_count; i++)
+        if (strcmp(crew_label_of(server->endpoints[i]), label) == 0)
+            label = crew_label_of(server->endpoints[i]);
+    atomic_store(&endpoint->label, label);
     server->endpoints[server->endpoint_count++] = endpoint;
     crew_pool_allow(&server->pool, endpoint->options.in_flight_max);
     return CREW_OK;
@@ -314,11 +319,11 @@ crew_status crew_server_wait(crew_server *server)
         wait_a_while(server, -1);
 
     crew_log(CREW_LOG_INFO, "draining", NULL);
-    crew_tell_change(server, CREW_SERVER_DRAINS, NULL, NULL, NULL);
     int64_t end_ms = crew_now_ms() + server->options.drain_ms;
     atomic_store(&server->tokens.draining, true);
     for (size_t i = 0; i < server->endpoint_count; i++)
         atomic_store(&server->endpoints[i]->close_by_ms, end_ms);
+    crew_tell_change(server, CREW_SERVER_DRAINS, NULL, NULL, NULL);
     command_all(server, CREW_ENDPOINT_PAUSE);
     wait_for(server, to_pause, end_ms);
     crew_request_give_back(server, CREW_REQUEUE_FIRST);

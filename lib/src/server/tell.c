@@ -32,8 +32,7 @@ static void tell(const crew_server *server, crew_call_end *end)
     bool not_looked_up = !end->known && end->ending >= CREW_ENDED_SHED;
     if (not_looked_up && end->method.size)
         end->known = crew_methods_find(server->dispatcher, end->method) != NULL;
-    if (server->observes_calls)
-        end->ended_ns = crew_now_ns();
+    end->ended_ns = crew_now_ns();
     crew_ending_log(end);
     for (size_t i = 0; server->observes_calls && i < server->observer_count; i++)
         if (server->observers[i].call)
@@ -51,10 +50,11 @@ void crew_tell_call(const crew_call *call, const crew_message *message)
     const struct crew_endpoint *endpoint = message->endpoint;
     const crew_server *server = crew_server_of(endpoint);
     crew_call_end end;
+    char id[CREW_ID_TEXT];
     if (is_quiet(server, call->ending))
         return;
-    crew_ending_of(call, &end);
-    end.endpoint = crew_url_text(endpoint->url);
+    crew_ending_of(call, &end, id);
+    end.endpoint = crew_label_of(endpoint);
     end.bytes_in = message->body.size;
     end.received_ns = message->received_ns;
     tell(server, &end);
@@ -65,21 +65,19 @@ void crew_tell_message(const crew_message *message, const crew_protocol *protoco
 {
     const struct crew_endpoint *endpoint = message->endpoint;
     const struct crew_job *job = message->job;
+    char id[CREW_ID_TEXT];
     crew_call_end end = { .ending = ending,
                           .code = ending == CREW_ENDED_FAILED ? CREW_CODE_INTERNAL_ERROR : 0,
                           .reason = reason,
                           .peer = message->peer && message->peer->name ? message->peer->name : "",
-                          .endpoint = crew_url_text(endpoint->url),
+                          .endpoint = crew_label_of(endpoint),
                           .protocol = protocol ? protocol->name : "",
                           .one_way = message->one_way,
                           .bytes_in = message->body.size,
                           .bytes_out = message->reply.size,
                           .received_ns = message->received_ns };
-    if (job && job->wire.count == 1) { /* it has been read, and waited too long */
-        end.method = job->wire.items[0].method;
-        end.id = job->wire.items[0].id;
-        end.protocol = job->group.protocol->name;
-    }
+    if (job && job->wire.count == 1) /* it has been read, and waited too long */
+        crew_ending_of_wire(job->group.protocol, &job->wire.items[0], &end, id);
     tell(crew_server_of(endpoint), &end);
 }
 
@@ -88,7 +86,7 @@ void crew_tell_answer(const struct crew_endpoint *endpoint, const crew_message *
     const crew_server *server = crew_server_of(endpoint);
     if (!server->observes_answers)
         return;
-    const crew_answer_end end = { .endpoint = crew_url_text(endpoint->url),
+    const crew_answer_end end = { .endpoint = crew_label_of(endpoint),
                                   .status = status,
                                   .bytes = message->charged,
                                   .received_ns = message->received_ns,
@@ -104,8 +102,7 @@ void crew_tell_change(const crew_server *server, crew_change change, const struc
     for (size_t i = 0; i < server->observer_count; i++)
         if (server->observers[i].change)
             server->observers[i].change(server->observers[i].context, change,
-                                        endpoint ? crew_url_text(endpoint->url) : NULL, peer ? peer : "",
-                                        why);
+                                        endpoint ? crew_label_of(endpoint) : NULL, peer ? peer : "", why);
 }
 
 void crew_tell_peer(const struct crew_endpoint *endpoint, crew_peer *peer)

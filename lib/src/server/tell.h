@@ -5,6 +5,13 @@
 #include "server/server.h"
 #include "service/ending.h"
 
+/* What the endpoint is called: one and the same pointer for those of the same URL. */
+static inline const char *crew_label_of(const struct crew_endpoint *endpoint)
+{
+    const char *label = atomic_load(&endpoint->label);
+    return label ? label : crew_url_text(endpoint->url);
+}
+
 /* A call of the message has ended. */
 void crew_tell_call(const crew_call *call, const crew_message *message);
 /* All that the message is has ended, before its calls were known, or run. protocol: NULL: it was not looked

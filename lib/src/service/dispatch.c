@@ -58,6 +58,13 @@ crew_status crew_call_proceed(crew_call *call)
     return call->entry->method->handler(call);
 }
 
+/* Also while the worker stops that is answered. */
+static bool asks_how_it_is(const crew_wire_call *wire)
+{
+    return crew_string_equal(wire->method, crew_str("rpc.health")) ||
+           crew_string_equal(wire->method, crew_str("rpc.ping"));
+}
+
 void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
 {
     const crew_wire_call *wire = call->wire;
@@ -68,8 +75,11 @@ void crew_dispatch(const crew_dispatcher *dispatcher, crew_call *call)
         return;
     }
     struct crew_call_group *group = call->group;
-    if (group->shed || (group->stopping && atomic_load(group->stopping))) {
-        (void)crew_call_shed(call, group->shed ? group->shed : "stopping");
+    const char *shed = group->shed;
+    if (!shed && group->stopping && atomic_load(group->stopping))
+        shed = CREW_REASON_STOPPING;
+    if (shed && !(strcmp(shed, CREW_REASON_STOPPING) == 0 && asks_how_it_is(wire))) {
+        (void)crew_call_shed(call, shed);
         return;
     }
     /* Whoever sends a notification may go at once. */

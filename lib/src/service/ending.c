@@ -4,6 +4,8 @@
 
 #include <rpcrew/impl/message.h>
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <time.h>
 
 const char *crew_ending_name(crew_ending ending)
@@ -27,23 +29,44 @@ int64_t crew_now_ns(void)
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-void crew_ending_of(const crew_call *call, crew_call_end *end)
+/* MessagePack's ids are integers in their shortest form. */
+static crew_string id_of(const crew_protocol *protocol, const crew_wire_call *wire, char text[CREW_ID_TEXT])
 {
-    const struct crew_call_group *group = call->group;
-    *end = (crew_call_end){ .method = call->wire->method,
-                            .known = call->entry != NULL,
+    uint64_t number = 0;
+    const unsigned char *bytes = (const unsigned char *)wire->id.data;
+    if (wire->one_way || !wire->id.size)
+        return (crew_string){ 0 };
+    if (protocol->base64_bytes) /* JSON's are text already */
+        return wire->id;
+    for (size_t i = wire->id.size > 1; i < wire->id.size; i++)
+        number = number << 8 | bytes[i];
+    (void)snprintf(text, CREW_ID_TEXT, "%" PRIu64, number);
+    return crew_str(text);
+}
+
+void crew_ending_of_wire(const crew_protocol *protocol, const crew_wire_call *wire, crew_call_end *end,
+                         char id[CREW_ID_TEXT])
+{
+    end->method = wire->method;
+    end->id = id_of(protocol, wire, id);
+    end->protocol = protocol->name;
+    end->one_way = end->one_way || wire->one_way;
+}
+
+void crew_ending_of(const crew_call *call, crew_call_end *end, char id[CREW_ID_TEXT])
+{
+    *end = (crew_call_end){ .known = call->entry != NULL,
                             .ending = call->ending,
                             .code = call->code,
                             .message = call->message,
                             .reason = call->reason,
-                            .id = call->wire->one_way ? (crew_string){ 0 } : call->wire->id,
                             .peer = crew_call_peer_name(call),
                             .endpoint = "",
-                            .protocol = group->protocol->name,
                             .one_way = crew_call_is_one_way(call),
                             .deferred = call->deferred,
                             .bytes_out = call->reply->size,
                             .started_ns = call->started_ns };
+    crew_ending_of_wire(call->group->protocol, call->wire, end, id);
 }
 
 /* Who asked for what, and why it went wrong. */
@@ -99,11 +122,12 @@ void crew_ending_log(const crew_call_end *end)
     log_single(end);
 }
 
+/* Nothing of the first completion is looked at: it may be another thread's, and what it said is gone. */
 void crew_ending_log_twice(const crew_call *call)
 {
     static struct crew_rate twice;
-    crew_call_end end;
-    crew_ending_of(call, &end);
-    end.reason = "completed twice";
+    const crew_call_end end = {
+        .method = call->wire->method, .reason = "completed twice", .peer = "", .endpoint = ""
+    };
     log_rated(&twice, CREW_LOG_ERROR, "a handler completes its call once more", &end);
 }

@@ -15,7 +15,8 @@ const char *crew_answer_type(const char *content_type, crew_string request)
 static void log_end(const crew_call *call)
 {
     crew_call_end end;
-    crew_ending_of(call, &end);
+    char id[CREW_ID_TEXT];
+    crew_ending_of(call, &end, id);
     crew_ending_log(&end);
 }
 

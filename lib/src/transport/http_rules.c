@@ -214,7 +214,8 @@ void http_judge(const struct http_rules *rules, const struct http_message *m, st
         used = path.size >= end && memcmp(path.data + path.size - end, document, end) == 0 ? path.size - end
                                                                                            : path.size;
     crew_string rest = { path.data + used, path.size - used };
-    const char *report = looks && !m->upgrades ? report_at(rules, path) : NULL;
+    bool to_websocket = m->upgrades && http_list_has(http_field(m, "upgrade"), "websocket");
+    const char *report = looks && !to_websocket ? report_at(rules, path) : NULL;
     *v = (struct http_verdict){ .wish = HTTP_REFUSED };
     bool has_rest = rest.size && !(rules->shows && crew_string_equal(rest, crew_str(document)));
     if (!report && (rules->only || !is_here || has_rest)) {
@@ -233,7 +234,7 @@ void http_judge(const struct http_rules *rules, const struct http_message *m, st
         v->wish = HTTP_ASKS;
     } else if (looks && rest.size) {
         v->wish = HTTP_DISCOVERS;
-    } else if (gets && m->upgrades && http_list_has(http_field(m, "upgrade"), "websocket")) {
+    } else if (gets && to_websocket) {
         judge_upgrade(m, v);
     } else if (looks && rules->shows) {
         v->wish = HTTP_SEES;

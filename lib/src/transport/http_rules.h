@@ -53,8 +53,8 @@ const char *http_status_text(unsigned status);
         "origin", NULL, 0, 0, "worker: whose pages may call, as http://host; * for all; can be repeated", true \
     },                                                                                                         \
         { "page", "yes|no", 0, 0, "worker: GET shows the methods, and openrpc.json describes them" },          \
-        { "reports", "yes|no|only", 0, 0,                                                                      \
-          "worker: GET /metrics, /healthz and /readyz tell how it is; only: and it serves nothing else" },     \
+        { "reports", "health|yes|no|only", 0, 0,                                                               \
+          "worker: GET /healthz and /readyz tell how it is; yes: and /metrics; only: those alone" },           \
         { "strict", "yes|no", 0, 0, "worker: no content types but the protocols' own" },                       \
         { "notify_status", "204|200", 0, 0, "worker: the status of what has no answer" },                      \
         { "head_bytes", NULL, 1024, 64 << 10, "worker: of a request's head" }

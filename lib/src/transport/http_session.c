@@ -317,5 +317,5 @@ static crew_status take(struct stream *s, const struct stream_span *span, crew_m
 }
 
 const struct stream_session stream_http = {
-    .find = find, .take = take, .answer = answer, .drop = drop, .end = end
+    .answers_some = true, .find = find, .take = take, .answer = answer, .drop = drop, .end = end
 };

@@ -17,6 +17,9 @@ struct stream_set;
 
 /* What is spoken over a connection: how messages are found in its bytes, and put there. */
 struct stream_session {
+    /* Worker: some of what is asked is answered without the core, so that a little is read also when there is
+     * no room. */
+    bool answers_some;
     /* Looks at what was read and not taken, and takes what is no message (stream_skip). Sets stream->partial
      * if a message has begun and not ended. */
     enum stream_found (*find)(struct stream *stream, struct stream_span *span);

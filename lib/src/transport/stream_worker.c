@@ -19,8 +19,9 @@ enum {
     SEND_BYTES_ALL = 256 << 20, /* of answers that wait, for all peers */
     RECEIVE_TIMEOUT_MS = 30000,
     RECEIVE_BYTES_ALL = 256 << 20, /* of requests that have not come whole, of all peers */
-    HELD_BYTES = 128 << 10,        /* of answers to read, from which on no requests are taken from a peer */
-    ACCEPT_MOST = 64,              /* in a round */
+    AHEAD_BYTES = 16 << 10,
+    HELD_BYTES = 128 << 10, /* of answers to read, from which on no requests are taken from a peer */
+    ACCEPT_MOST = 64,       /* in a round */
     ACCEPT_AGAIN_MS = 100,
     TURN_READS = 4,
     FINISH_READS = 64,
@@ -265,6 +266,12 @@ static void stop_the_clock(struct stream *s)
         s->begun_at_ms = crew_now_ms();
 }
 
+/* Whether a head may be in what comes, that says that nothing is asked of the core. */
+static bool looks_ahead(const struct stream *s)
+{
+    return s->session->answers_some && s->input.size - s->taken + s->kept < AHEAD_BYTES;
+}
+
 /* Takes what the peer has sent, as far as there is room; whether it stays in the round. */
 static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_list *messages,
                                crew_room *room)
@@ -279,7 +286,7 @@ static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_l
         if (what == STREAM_MORE) {
             if (s->ended)
                 return LEAVES;
-            if (!may_take(s, room) || reads++ == TURN_READS) {
+            if ((!may_take(s, room) && !looks_ahead(s)) || reads++ == TURN_READS) {
                 if (s->readable)
                     stop_the_clock(s);
                 return s->readable ? STAYS : LEAVES;

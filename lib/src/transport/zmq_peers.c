@@ -122,16 +122,16 @@ static bool is_idle(const struct zmq_peer *peer)
     return !peer->full && !peer->in_round && !peer->parked.count && atomic_load(&peer->core->holds) == 1;
 }
 
-static void end(struct zmq_peer *peer)
+static void end(struct zmq_peer *peer, const crew_transport_config *config)
 {
     crew_list_free(&peer->parked);
     peer->core->mine = NULL;
-    atomic_store(&peer->core->gone, true);
+    crew_transport_gone(config, peer->core);
     crew_peer_release(peer->core);
     free(peer);
 }
 
-void zmq_peers_tidy(struct zmq_peers *peers)
+void zmq_peers_tidy(struct zmq_peers *peers, const crew_transport_config *config)
 {
     if (peers->count <= KEPT_MOST || peers->count < peers->tidy_at)
         return;
@@ -143,17 +143,17 @@ void zmq_peers_tidy(struct zmq_peers *peers)
             }
             *at = peer->next;
             peers->count--;
-            end(peer);
+            end(peer, config);
         }
     peers->tidy_at = 2 * peers->count; /* so that looking at all of them pays */
 }
 
-void zmq_peers_fini(struct zmq_peers *peers)
+void zmq_peers_fini(struct zmq_peers *peers, const crew_transport_config *config)
 {
     for (size_t i = 0; i < ZMQ_PEERS_SLOTS; i++)
         for (struct zmq_peer *peer = peers->slots[i], *next; peer; peer = next) {
             next = peer->next;
-            end(peer);
+            end(peer, config);
         }
     *peers = (struct zmq_peers){ .count = 0 };
 }

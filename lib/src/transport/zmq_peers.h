@@ -47,9 +47,9 @@ void zmq_peers_park(struct zmq_peers *peers, struct zmq_peer *peer, crew_message
 void zmq_peers_give(struct zmq_peers *peers, crew_list *messages, crew_room *room, size_t held_bytes);
 
 /* Forgets peers that have nothing here and nothing in flight, when there are many. */
-void zmq_peers_tidy(struct zmq_peers *peers);
+void zmq_peers_tidy(struct zmq_peers *peers, const crew_transport_config *config);
 
 /* Frees it all; those that messages still hold know that they have gone. */
-void zmq_peers_fini(struct zmq_peers *peers);
+void zmq_peers_fini(struct zmq_peers *peers, const crew_transport_config *config);
 
 #endif

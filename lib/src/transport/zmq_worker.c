@@ -329,6 +329,7 @@ static crew_message *keep(const crew_message *m)
     frames->count = count;
     kept->kind = m->kind;
     kept->charged = m->charged;
+    kept->received_ns = m->received_ns;
     kept->mine = frames;
     kept->number = bytes + sizeof *kept + sizeof *frames;
     return kept;
@@ -536,7 +537,7 @@ static crew_status worker_recv(void *state, crew_list *messages, crew_room *room
         retry_waiting(w); /* which costs little: their frames are made */
     zmq_peers_give(&w->peers, messages, room, HELD_BYTES);
     receive_requests(w, messages, room);
-    zmq_peers_tidy(&w->peers);
+    zmq_peers_tidy(&w->peers, w->end.config);
     return CREW_OK;
 }
 
@@ -552,7 +553,7 @@ static void worker_close(void *state, unsigned linger_ms, crew_list *unsent)
     for (struct zmq_peer *peer = w->peers.full; peer; peer = peer->next_full)
         while (peer->waiting.head)
             take_waiting(w, peer, zmq_end_lost(&w->end) ? CREW_DISCONNECTED : CREW_TIMEOUT);
-    zmq_peers_fini(&w->peers);
+    zmq_peers_fini(&w->peers, w->end.config);
     int64_t left = until - crew_now_ms();
     bool alone = watches(w) && !w->watch.connected; /* what lingers there goes nowhere */
     close_socket(w, left > 0 && !alone ? (unsigned)left : 0);

@@ -146,11 +146,11 @@ static void a_flood_of_lines_becomes_a_few_and_a_number(void **state)
 static void a_line_holds_no_more_than_it_should(void **state)
 {
     (void)state;
-    char text[300], bytes[600];
+    char text[500], bytes[1000];
     int pipe_ends[2];
     struct crew_line line = { 0 };
     memset(text, 'x', sizeof text);
-    memcpy(text + 199, "\xC3\xA9", 2);
+    memcpy(text + 399, "\xC3\xA9", 2);
     assert_int_equal(pipe(pipe_ends), 0);
     crew_log_open(&(crew_log_options){ .level = CREW_LOG_INFO, .fd = pipe_ends[1] });
     crew_line_text(&line, "long", (crew_string){ text, sizeof text });
@@ -163,7 +163,7 @@ static void a_line_holds_no_more_than_it_should(void **state)
     ssize_t size = read(pipe_ends[0], bytes, sizeof bytes - 1);
     assert_true(size > 0);
     bytes[size] = '\0';
-    text[199] = '\0';
+    text[399] = '\0';
     assert_contains(bytes, "shown long=x");
     assert_contains(bytes, text);
     assert_contains(bytes, "x n=-5\n");

@@ -9,6 +9,8 @@
 #define CREW_REASON_REDELIVERED "redelivered"
 /* Another: its peer has sent more than there is room for, while others wait. */
 #define CREW_REASON_ROOM "room"
+/* Another: the worker stops. */
+#define CREW_REASON_STOPPING "stopping"
 /* No refusal: an answer was too large for whoever was to carry it. */
 #define CREW_REASON_TOO_LARGE "too_large"
 
