@@ -75,7 +75,8 @@ void failures_add(struct failures *f, const crew_error *why)
         (void)snprintf(kind->message, sizeof kind->message, "%.199s",
                        *why->peer_message ? why->peer_message : crew_status_text(why->status));
         for (char *c = kind->message; *c; c++) /* the peer's: nothing that controls a terminal */
-            *c = (unsigned char)*c < ' ' || (unsigned char)*c >= 0x7F ? '?' : *c;
+            if ((unsigned char)*c < ' ' || (unsigned char)*c >= 0x7F)
+                *c = '?';
     }
     kind->count++;
     pthread_mutex_unlock(&f->mutex);
