@@ -94,46 +94,22 @@ crew_status cli_read_call(const struct cli *cli, crew_arena *arena, const crew_v
     return cli_params(arena, cli->words + 1, cli->count - 1, cli->bytes, params, why);
 }
 
-/* Of name=value, the value. */
-static const char *value_of(const char *word)
-{
-    const char *equals = strchr(word, '=');
-    return equals ? equals + 1 : word;
-}
-
-/* Whether a word is JSON of that type, which quotes make a string. */
-static bool reads_as(const char *word, const char *type)
-{
-    crew_arena *arena = NULL;
-    const crew_value *value;
-    crew_error why;
-    bool is_it = !strpbrk(word, "\"\\'") && crew_arena_new(&arena) == CREW_OK &&
-                 crew_json_decode(crew_str(word), NULL, arena, &value, &why) == CREW_OK &&
-                 strcmp(crew_type_name(crew_value_type(value)), type) == 0;
-    crew_arena_free(arena);
-    return is_it;
-}
-
 /* Where a string was wanted, and a word was taken for another kind of JSON: how it is written. */
 static void hint(const struct cli *cli, const crew_value *data)
 {
-    const char *expected = "", *got = "";
-    if (crew_unpack(data, "{s:s,s:s}", "expected", &expected, "got", &got) != CREW_OK ||
+    const char *param = "", *expected = "", *got = "", *value = "TEXT";
+    if (crew_unpack(data, "{s:s,s:s,s:s}", "param", &param, "expected", &expected, "got", &got) != CREW_OK ||
         strcmp(expected, "string") != 0)
         return;
-    const char *only = NULL;
-    size_t count = 0;
-    for (size_t i = 1; i < cli->count; i++)
-        if (reads_as(value_of(cli->words[i]), got)) {
-            only = cli->words[i];
-            count++;
-        }
-    if (!count)
-        return;
-    const char *value = count == 1 ? value_of(only) : "TEXT";
+    size_t size = strlen(param);
+    for (size_t i = 1; i < cli->count; i++) {
+        const char *word = cli->words[i];
+        if (strncmp(word, param, size) == 0 && word[size] == '=' && !strpbrk(word, "\"\\'@"))
+            value = word + size + 1;
+    }
     (void)fputs("rpcrew: a string is written '", stderr);
-    if (count == 1)
-        cli_print_safely((crew_string){ only, (size_t)(value - only) }, false, stderr);
+    if (strcmp(value, "TEXT") != 0)
+        (void)fprintf(stderr, "%s=", param);
     (void)fputc('"', stderr);
     cli_print_safely(crew_str(value), false, stderr);
     (void)fputs("\"'\n", stderr);

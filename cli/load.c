@@ -71,9 +71,13 @@ void failures_add(struct failures *f, const crew_error *why)
     struct failure *kind = &f->of[i];
     if (i == f->kinds) {
         f->kinds++;
-        *kind = (struct failure){ .status = why->status, .code = why->code };
+        bool is_other = i == FAILURES_KINDS - 1;
+        *kind = (struct failure){ .status = is_other ? CREW_STATUS_COUNT : why->status,
+                                  .code = is_other ? 0 : why->code };
         (void)snprintf(kind->message, sizeof kind->message, "%.199s",
-                       *why->peer_message ? why->peer_message : crew_status_text(why->status));
+                       is_other             ? "of other kinds"
+                       : *why->peer_message ? why->peer_message
+                                            : crew_status_text(why->status));
         for (char *c = kind->message; *c; c++) /* the peer's: nothing that controls a terminal */
             if ((unsigned char)*c < ' ' || (unsigned char)*c >= 0x7F)
                 *c = '?';
@@ -90,6 +94,11 @@ uint64_t failures_count(struct failures *f)
         count += f->of[i].count;
     pthread_mutex_unlock(&f->mutex);
     return count;
+}
+
+static const char *name_of(const struct failure *kind)
+{
+    return kind->status == CREW_STATUS_COUNT ? "others" : crew_status_name(kind->status);
 }
 
 /* ---- for programs ---- */
@@ -116,8 +125,8 @@ static void print_json(const struct load_summary *s, uint64_t calls, double rate
     (void)fputs("\"error_kinds\":[", file);
     for (size_t i = 0; i < s->failures->kinds; i++) {
         const struct failure *kind = &s->failures->of[i];
-        (void)fprintf(file, "%s{\"status\":\"%s\",\"code\":%lld,\"count\":%llu}", i ? "," : "",
-                      crew_status_name(kind->status), (long long)kind->code, (unsigned long long)kind->count);
+        (void)fprintf(file, "%s{\"status\":\"%s\",\"code\":%lld,\"count\":%llu}", i ? "," : "", name_of(kind),
+                      (long long)kind->code, (unsigned long long)kind->count);
     }
     (void)fputs("]}\n", file);
 }
@@ -176,7 +185,7 @@ static void print_text(const struct load_summary *s, uint64_t calls, double rate
         (void)fprintf(file, "%llu errors, which are no calls above:\n", (unsigned long long)errors);
     for (size_t i = 0; i < s->failures->kinds; i++) {
         const struct failure *kind = &s->failures->of[i];
-        (void)fprintf(file, "  %llu  %s", (unsigned long long)kind->count, crew_status_name(kind->status));
+        (void)fprintf(file, "  %llu  %s", (unsigned long long)kind->count, name_of(kind));
         if (kind->code)
             (void)fprintf(file, " (code %lld)", (long long)kind->code);
         (void)fprintf(file, ": %s\n", kind->message);

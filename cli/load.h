@@ -24,8 +24,8 @@ void load_wait(pthread_cond_t *condition, pthread_mutex_t *mutex);
 /* Nanoseconds of CLOCK_MONOTONIC. */
 int64_t load_now_ns(void);
 
-/* Errors, each kind counted: by status, and code for those of the service. All zero is empty; a kind too many
- * goes with the last. Any thread adds. */
+/* Errors, each kind counted: by status, and code for those of the service; the last kind is all others. All
+ * zero is empty. Any thread adds. */
 enum { FAILURES_KINDS = 16 };
 struct failures {
     pthread_mutex_t mutex;

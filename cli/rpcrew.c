@@ -34,8 +34,10 @@ static const struct command {
       "  rpcrew describe unix:///run/calc.sock\n" },
     { "ping", "URL", "sees whether somebody answers, and how fast", cli_ping, PING, false,
       "  rpcrew ping --retry -t 60 'amqp://localhost/?queue=calc'\n" },
-    { "probe", "URL", "sees whether a worker takes calls: 0 or 1", cli_probe, PROBE, false,
-      "For health checks where there is no HTTP: status 0 while the worker serves, 1 while it drains.\n\n"
+    { "probe", "URL", "sees whether a worker takes calls, by its status", cli_probe, PROBE, false,
+      "For health checks where there is no HTTP: status 0 while the worker serves; 1, or 3, while it "
+      "drains.\n"
+      "Behind a broker any worker of the queue may answer: there a worker's --admin tells of it alone.\n\n"
       "  rpcrew probe -t 2 unix:///run/calc.sock\n" },
 };
 
@@ -179,6 +181,7 @@ static void show_message(void *context, const crew_trace *trace)
 struct settings {
     struct cli cli;
     bool text; /* of @FILE and -, whatever the protocol */
+    bool given[OPTIONS];
     crew_client_options client;
 };
 
@@ -232,6 +235,8 @@ static int read_options(struct settings *s, int argc, char **argv, const struct 
     for (int chosen; (chosen = getopt_long(argc, argv, letters, options, NULL)) != -1;) {
         const char *argument = optarg ? optarg : "";
         argument += *argument == mark;
+        for (int i = 0; i < OPTIONS; i++)
+            s->given[i] = s->given[i] || cli_options[i].option.val == chosen;
         switch (chosen) {
         case 't':
             if (!read_seconds("timeout", argument, &seconds))
@@ -305,6 +310,12 @@ static int help(int argc, char **argv)
 static int run(const struct command *command, struct settings *s, int argc, char **argv)
 {
     crew_error why;
+    for (int i = 0; i < OPTIONS; i++)
+        if (s->given[i] && !(cli_options[i].commands & command->bit)) {
+            fprintf(stderr, "rpcrew: --%s is not for %s\nrpcrew %s --help shows what is\n",
+                    cli_options[i].option.name, command->name, command->name);
+            return EXIT_USAGE;
+        }
     if (optind >= argc) {
         fprintf(stderr,
                 "rpcrew: %s wants a URL, such as zmq+tcp://localhost:5555\nrpcrew %s --help shows how\n",

@@ -294,7 +294,8 @@ class Topology(Amqp):
         self.assertEqual(worker.stop(), 0)
         self.connect().queue_declare(self.queue, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 3})
         for options, why in (("delivery_limit=3", "wants queue_type=quorum"), ("queue_type=quorum&max_priority=3", "is for classic queues"),
-                             ("dead_letter_routing_key=x", "wants dead_letter_exchange"), ("max_priority=256", "1 to 255")):
+                             ("dead_letter_routing_key=x", "wants dead_letter_exchange"), ("max_priority=256", "1 to 255"), ("max_length=5&declare=passive", "want declare=yes"),
+                             ("overflow=drop-head", "wants max_length")):
             got = self.run_worker(f"{self.url}&{options}")
             self.assertEqual(got.returncode, 1)
             self.assertIn(why, got.stderr)
@@ -575,8 +576,8 @@ class BrokerFaults(Amqp):
         self.assertEqual(got.returncode, 1, got.stderr)
         self.assertIn("answers cannot be sent", got.stderr)
         self.assertIn("amq.default", got.stderr)
-        waiting = self.worker("conformance", "--listen", url, "--wait")
-        self.assertTrue(waiting.said("answers cannot be sent"))
+        waiting = self.worker("conformance", "--listen", url, "--wait", wait=False)
+        eventually(lambda: waiting.said("answers cannot be sent"))
         self.broker.ctl("set_permissions", name, ".*", ".*", ".*")
         eventually(lambda: rpcrew("call", self.url, "add", "1", "2").out == "3\n")
         self.assertEqual(waiting.stop(), 0)

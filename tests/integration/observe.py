@@ -107,6 +107,8 @@ class Metrics(Reports):
         self.assertIn(TOTAL, requests.get(base + "/metrics", timeout=PATIENCE).text)
         self.assertEqual(requests.get(base + "/healthz", timeout=PATIENCE).json(), {"status": "ok"})
         self.assertEqual(requests.get(base + "/rpc/metrics", timeout=PATIENCE).status_code, 404)
+        self.assertEqual(requests.head(base + "/metrics", timeout=PATIENCE).status_code, 405)
+        self.assertEqual(requests.head(base + "/readyz", timeout=PATIENCE).status_code, 200)
         self.assertEqual(requests.post(base + "/metrics", data=request("add", [1, 2]), timeout=PATIENCE).status_code, 404)
         got = requests.get(base + "/metrics", headers={"Origin": "http://evil.example"}, timeout=PATIENCE)
         self.assertEqual(got.status_code, 403)
@@ -173,6 +175,13 @@ class Health(Reports):
         for caller in callers:
             self.assertEqual(caller.wait(), 0)
         self.assertEqual(worker.stop(), 0)
+
+    def test_a_request_that_waits_for_room_is_no_half_one(self):
+        base = f"http://127.0.0.1:{free_port()}/?idle_timeout_ms=200"
+        self.serve("--listen", base, "--threads", "1", "--in-flight", "1")
+        callers = [subprocess.Popen([program("rpcrew"), "call", base.partition("?")[0], "sleep_ms", "700"], stdout=subprocess.PIPE)
+                   for _ in range(4)]
+        self.assertEqual([caller.communicate()[0] for caller in callers], [b"700\n"] * 4)
 
     def test_it_starts_where_a_host_is_silent(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -230,9 +230,22 @@ class CommandLine(Case):
         self.assertEqual(rpcrew("help", "nope").code, 2)
         self.assertIn("rpcrew call --help shows how", rpcrew("call", "--nonsense", self.url).err)
         self.assertIn("rpcrew ping --help shows how", rpcrew("ping").err)
+        for words, option in (("ping", "-d", "3"), "duration"), (("call", "-c", "3"), "concurrency"), (("notify", "-r"), "raw"):
+            got = rpcrew(*words, self.url, "add", "1", "2")
+            self.assertEqual(got.code, 2)
+            self.assertIn(f"--{option} is not for {words[0]}\nrpcrew {words[0]} --help shows what is\n", got.err)
+
+    def test_more_kinds_of_errors_than_are_told_apart(self):
+        lines = "".join(json.dumps({"method": "fail", "params": [code, "no"]}) + "\n" for code in range(1, 21))
+        path = self.socket_path("figures")
+        rpcrew("batch", self.url, "-s", path, stdin=lines)
+        with open(path, encoding="utf-8") as file:
+            kinds = json.load(file)["error_kinds"]
+        self.assertEqual(len(kinds), 16)
+        self.assertEqual([kind["count"] for kind in kinds], [1] * 15 + [5])
+        self.assertEqual(kinds[15]["status"], "others")
 
     def test_a_word_that_is_no_string_is_told_how_to_be_one(self):
-        self.assertIn("""rpcrew: a string is written '"true"'\n""", rpcrew("call", self.url, "fail", "1", "true").err)
         self.assertIn("""rpcrew: a string is written '"TEXT"'\n""", rpcrew("call", self.url, "fail", "1", "5").err)
         self.assertIn("""written 'message="true"'\n""", rpcrew("call", self.url, "fail", "code=1", "message=true").err)
         self.assertEqual(rpcrew("call", self.url, "fail", "1", '"5"').code, 1)
@@ -248,7 +261,8 @@ class CommandLine(Case):
         eventually(lambda: rpcrew("probe", url).code == 0)
         worker.process.send_signal(signal.SIGTERM)
         eventually(lambda: worker.said("draining"))
-        self.assertNotEqual(rpcrew("probe", "-t", "0.5", url).code, 0)
+        got = rpcrew("probe", "-t", "5", url)
+        self.assertEqual((got.code, got.out), (1, "draining\n"))
         self.assertEqual(worker.process.wait(PATIENCE), 0)
 
     def test_bench_prints_its_figures(self):

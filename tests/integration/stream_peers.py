@@ -314,6 +314,21 @@ class Enemies(Streams):
         self.assertLess(cpu_of(worker.process.pid) - used, 0.1)
         self.assertEqual(worker.stop(), 0)
 
+    def test_half_a_message_costs_no_time_until_its_rest_comes(self):
+        worker = self.serve()
+        for half, rest in ((request("add", [1, 2])[:20], request("add", [1, 2])[20:] + b"\n"),
+                           (b"Content-Length: 5000\r\n\r\n" + request("add", [1, 2]), b" " * 5000),
+                           (b"\x94\x00\x01\xa3add\x92\x01", b"\x02")):
+            connection = self.connect()
+            connection.sendall(half)
+            eventually(lambda one=connection: unread_bytes(one) == 0)
+            used = cpu_of(worker.process.pid)
+            self.assertEqual(select.select([connection], [], [], 0.5)[0], [])
+            self.assertLess(cpu_of(worker.process.pid) - used, 0.1)
+            connection.sendall(rest)
+            self.assertTrue(connection.recv(1000))
+        self.assertEqual(worker.stop(), 0)
+
     def test_no_more_connections_than_are_allowed(self):
         worker = self.serve("?connections=2")
         first, second, third = self.connect(), self.connect(), self.connect()

@@ -38,9 +38,14 @@ class Worker:
         with open(self.log.name, "ab") as appended:  # a file position of its own: text() must not move it
             self.process = subprocess.Popen([program(name), *flags], stderr=appended, stdin=subprocess.DEVNULL,
                                             env={**os.environ, **(env or {})})
-        if wait:
+        if not wait:
+            return
+        try:
             eventually(lambda: self.said("serving") or self.process.poll() is not None)
-            assert self.process.poll() is None, self.text()
+        except AssertionError as error:
+            self.stop(signal.SIGKILL)
+            raise AssertionError(self.text()) from error
+        assert self.process.poll() is None, self.text()
 
     def text(self):
         with open(self.log.name, encoding="utf-8") as log:

@@ -39,6 +39,28 @@ class Tls(Case):
         return self.worker(name, "--listen", f"{self.url}?{options or self.own()}")
 
 
+class Full(Tls):
+    def test_all_that_asks_how_it_is_is_read(self):
+        """Also what comes in more records than are read in one turn."""
+        self.serve("https", self.own() + "&in_flight=1", "conformance")
+        url = f"https://localhost:{self.port}?{self.trust()}"
+        callers = [subprocess.Popen([os.path.join(os.environ["RPCREW_BIN"], "rpcrew"), "call", url, "sleep_ms", "1500"],
+                                    stdout=subprocess.DEVNULL) for _ in range(4)]
+        context = ssl.create_default_context(cafile=self.file("ca.pem"))
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as plain, \
+             context.wrap_socket(plain, server_hostname="localhost") as secure:
+            for _ in range(40):
+                secure.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            secure.settimeout(PATIENCE)
+            got = b""
+            while got.count(b'{"status":"ok"}') < 40:
+                part = secure.recv(65536)
+                self.assertTrue(part)
+                got += part
+        for caller in callers:
+            self.assertEqual(caller.wait(), 0)
+
+
 class Callers(Tls):
     """Ours, who look at the worker's certificate."""
 

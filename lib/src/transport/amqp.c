@@ -78,6 +78,14 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
     size_t exchange = bind ? strcspn(bind, ":") : 1;
     if (!exchange || exchange > 255 || (bind && strlen(bind + exchange) > 256))
         wants = "bind wants EXCHANGE:KEY, 255 bytes each at most";
+    static const char *const declared[] = { "dead_letter_exchange", "max_length",   "overflow",
+                                            "message_ttl",          "max_priority", "delivery_limit" };
+    bool declares = !crew_url_option(url, "declare") || crew_url_option_is(url, "declare", "yes");
+    for (size_t i = 0; i < sizeof declared / sizeof *declared && !declares; i++)
+        if (crew_url_option(url, declared[i]))
+            wants = "a queue's arguments want declare=yes: only who declares it says what they are";
+    if (crew_url_option(url, "overflow") && !crew_url_option(url, "max_length"))
+        wants = "overflow wants max_length";
     bool quorum = crew_url_option_is(url, "queue_type", "quorum");
     if (crew_url_option(url, "max_priority") && quorum)
         wants = "max_priority is for classic queues";

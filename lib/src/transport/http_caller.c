@@ -343,7 +343,7 @@ static bool caller_ready(const void *state)
 static bool is_free(struct connection *k)
 {
     struct stream *s = k->stream;
-    (void)stream_read(s); /* TLS has words of its own */
+    (void)stream_read(s, SIZE_MAX); /* TLS has words of its own */
     return !s->ended && !s->hangs_up && !s->gone && !stream_has_input(s);
 }
 
@@ -543,7 +543,7 @@ static crew_status take_turn(struct connection *k, crew_list *messages, crew_roo
             return conclude_call(k, &span, messages, room);
         if (what == STREAM_RUBBISH)
             return conclude_bad(k, messages, room);
-        if (stream_read(s))
+        if (stream_read(s, SIZE_MAX))
             continue;
         if (!s->ended)
             return CREW_OK;

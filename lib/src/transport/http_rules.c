@@ -227,7 +227,9 @@ void http_judge(const struct http_rules *rules, const struct http_message *m, st
         return;
     }
     v->origin = origin;
-    if (report) {
+    if (report && !gets && strcmp(report, "metrics") == 0) {
+        refuse(v, 405, "metrics are written for GET alone");
+    } else if (report) {
         v->wish = HTTP_REPORTS;
         v->words = report;
     } else if (strcmp(m->method, "OPTIONS") == 0) {

@@ -316,6 +316,13 @@ static crew_status take(struct stream *s, const struct stream_span *span, crew_m
     return CREW_OK;
 }
 
+/* A head that has not been read may ask how the worker is. */
+static bool looks_ahead(const struct stream *s)
+{
+    const struct session *h = s->state;
+    return !h || (!h->broken && !(h->begun && h->in.has_head));
+}
+
 const struct stream_session stream_http = {
-    .answers_some = true, .find = find, .take = take, .answer = answer, .drop = drop, .end = end
+    .looks_ahead = looks_ahead, .find = find, .take = take, .answer = answer, .drop = drop, .end = end
 };

@@ -286,7 +286,7 @@ static void compact(struct stream *s)
     }
 }
 
-bool stream_read(struct stream *s)
+bool stream_read(struct stream *s, size_t most)
 {
     if (!s->readable || s->ended)
         return false;
@@ -302,6 +302,8 @@ bool stream_read(struct stream *s)
     }
     if (!s->input.size)
         want = STREAM_READ_BYTES;
+    if (want > most)
+        want = most;
     ssize_t count = read_bytes(s, into, want);
     if (count <= 0) {
         s->readable = false;

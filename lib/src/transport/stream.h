@@ -17,9 +17,9 @@ struct stream_set;
 
 /* What is spoken over a connection: how messages are found in its bytes, and put there. */
 struct stream_session {
-    /* Worker: some of what is asked is answered without the core, so that a little is read also when there is
-     * no room. */
-    bool answers_some;
+    /* Worker: whether what comes next may ask nothing of the core, so that a little of it is read also when
+     * there is no room. NULL: it never does. */
+    bool (*looks_ahead)(const struct stream *stream);
     /* Looks at what was read and not taken, and takes what is no message (stream_skip). Sets stream->partial
      * if a message has begun and not ended. */
     enum stream_found (*find)(struct stream *stream, struct stream_span *span);
@@ -149,8 +149,9 @@ void stream_free(struct stream *stream);
 
 /* A message, or the greeting before the first, has begun. */
 void stream_begin(struct stream *stream);
-/* Reads once, if there may be something; false: there is nothing until epoll tells of it, or it has ended. */
-bool stream_read(struct stream *stream);
+/* Reads once, most bytes at most, if there may be something; false: there is nothing until epoll tells of it,
+ * or it has ended. */
+bool stream_read(struct stream *stream, size_t most);
 
 /* The next message of what was read, if there is a whole one; the same one until it is taken. */
 enum stream_found stream_peek(struct stream *stream, struct stream_span *span);

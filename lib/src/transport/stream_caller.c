@@ -140,7 +140,7 @@ static crew_status take_replies(struct stream_caller *c, crew_list *messages, cr
         struct stream_span span;
         enum stream_found what = stream_peek(s, &span);
         if (what == STREAM_MORE) {
-            bool read = stream_read(s);
+            bool read = stream_read(s, SIZE_MAX);
             reads++;
             bool over = !read && s->ended && stream_peek(s, &span) == STREAM_MORE;
             if (over || (!read && !s->ended)) {

@@ -257,7 +257,14 @@ static void refuse(struct stream_worker *w, const struct stream *s, struct strea
              crew_url_text(w->set.config->url), "why", s->why);
 }
 
-enum turn { STAYS, LEAVES, ENDED };
+/* HELD: something waits in it, which is not looked at before its answers have gone. */
+enum turn { STAYS, LEAVES, HELD, ENDED };
+
+/* Whether it is to read its answers first, or wait for them. */
+static bool is_held(const struct stream *s)
+{
+    return stream_owed(s) > HELD_BYTES || s->waits;
+}
 
 /* We do not read on: that is no fault of the peer's, whose message has begun. */
 static void stop_the_clock(struct stream *s)
@@ -266,10 +273,11 @@ static void stop_the_clock(struct stream *s)
         s->begun_at_ms = crew_now_ms();
 }
 
-/* Whether a head may be in what comes, that says that nothing is asked of the core. */
+/* Whether something may come that asks nothing of the core, and is to be read without room. */
 static bool looks_ahead(const struct stream *s)
 {
-    return s->session->answers_some && s->input.size - s->taken + s->kept < AHEAD_BYTES;
+    return s->session->looks_ahead && s->session->looks_ahead(s) &&
+           s->input.size - s->taken + s->kept < AHEAD_BYTES;
 }
 
 /* Takes what the peer has sent, as far as there is room; whether it stays in the round. */
@@ -278,20 +286,21 @@ static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_l
 {
     for (unsigned reads = 0;;) {
         struct stream_span span;
-        if (!s->gone && (stream_owed(s) > HELD_BYTES || s->waits)) {
+        if (!s->gone && is_held(s)) {
             stop_the_clock(s);
-            return LEAVES; /* and comes back when it can be written to, or has been answered */
+            return HELD; /* and comes back when it can be written to, or has been answered */
         }
         enum stream_found what = stream_peek(s, &span);
         if (what == STREAM_MORE) {
             if (s->ended)
                 return LEAVES;
-            if ((!may_take(s, room) && !looks_ahead(s)) || reads++ == TURN_READS) {
+            bool takes = may_take(s, room);
+            if ((!takes && !looks_ahead(s)) || reads++ == TURN_READS) {
                 if (s->readable)
                     stop_the_clock(s);
                 return s->readable ? STAYS : LEAVES;
             }
-            if (!stream_read(s) && !s->ended)
+            if (!stream_read(s, takes ? SIZE_MAX : AHEAD_BYTES) && !s->ended)
                 return LEAVES;
             continue;
         }
@@ -356,9 +365,8 @@ static enum turn take_turn(struct stream_worker *w, struct stream *s, crew_list 
     stream_flush(s); /* what its session said by itself */
     if (s->ended && !stream_has_input(s))
         crew_transport_mute(w->set.config, s->peer);
-    bool more = !s->ended && (s->readable || stream_has_input(s));
-    if (turn == LEAVES && more && !s->waits && stream_owed(s) <= HELD_BYTES)
-        return STAYS; /* that was all that held it back */
+    if (turn == HELD) /* perhaps that was all that held it back; else a half message waits for its rest */
+        turn = !s->ended && (s->readable || stream_has_input(s)) && !is_held(s) ? STAYS : LEAVES;
     bool over = turn == LEAVES && s->ended && !stream_has_input(s) && (s->gone || !stream_owed(s)) &&
                 !atomic_load(&s->peer->in_flight);
     if (!over)
@@ -372,8 +380,9 @@ static enum turn take_turn(struct stream_worker *w, struct stream *s, crew_list 
 /* Whether nothing is said over it, and nothing is owed. */
 static bool is_idle(const struct stream_worker *w, const struct stream *s, int64_t now)
 {
+    bool waits_for_room = s->found != STREAM_MORE || stream_has_input(s);
     return w->set.idle_ms && now - s->used_at_ms >= w->set.idle_ms && !stream_owed(s) && !s->ended &&
-           !atomic_load(&s->peer->in_flight);
+           !waits_for_room && !atomic_load(&s->peer->in_flight);
 }
 
 /* Looks for what takes too long. */
@@ -434,6 +443,12 @@ crew_status stream_worker_recv(void *state, crew_list *messages, crew_room *room
     return CREW_OK;
 }
 
+/* Whether its turn ended while there was more to read without room, which epoll does not tell of again. */
+static bool reads_on(const struct stream *s)
+{
+    return s->readable && !s->ended && s->found == STREAM_MORE && !is_held(s) && looks_ahead(s);
+}
+
 crew_status stream_worker_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)
 {
     struct stream_worker *w = state;
@@ -442,7 +457,7 @@ crew_status stream_worker_wait(void *state, int wake_fd, int timeout_ms, const c
     if (w->waiting.ready && !w->held)
         timeout_ms = 0;
     for (const struct stream *s = w->set.round; s && timeout_ms; s = s->next_round)
-        if (may_take(s, room) || s->closing)
+        if (may_take(s, room) || s->closing || reads_on(s))
             timeout_ms = 0;
     return stream_set_wait(&w->set, wake_fd, timeout_ms);
 }
