@@ -284,8 +284,8 @@ static crew_status bind_custom(const struct binding *b, const struct crew_param 
 static crew_status parse_fallback(crew_string text, crew_arena *arena, struct crew_param *param,
                                   crew_error *why)
 {
-    const crew_value *value = NULL, *bound, *data;
-    const void *object;
+    const crew_value *value = NULL, *bound = NULL, *data;
+    const void *object = NULL;
     crew_error reason;
     const struct binding b = { NULL, false, arena, &data, &reason };
     if (param->optional || param->variadic || param->declared.type == CREW_PARAM_BYTES)
