@@ -162,7 +162,7 @@ static void print_histogram(const struct load_summary *s, uint64_t calls, FILE *
     }
     for (size_t power = first; power <= last && calls; power++) {
         char text[32], bar[BAR + 1] = "";
-        size_t full = (size_t)((double)counts[power] / (double)most * BAR + 0.5);
+        size_t full = (size_t)((double)counts[power] / (double)most * (double)BAR + 0.5);
         memset(bar, '#', full);
         (void)fprintf(file, "  up to %8s  %5.1f %%  %s\n", duration((uint64_t)2 << power, text),
                       100.0 * (double)counts[power] / (double)calls, bar);
