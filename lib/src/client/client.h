@@ -1,4 +1,5 @@
-/* What a client is: client.c starts calls and waits for them, outcome.c ends them. */
+/* What a client is: client.c starts calls and waits for them, outcome.c ends them, by what
+ * answer.c reads in their answers. */
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
 

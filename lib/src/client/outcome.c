@@ -3,9 +3,7 @@
  * A call is in the client's table from its start until somebody takes it out under the lock; whoever does
  * completes it. That is how one of reply, deadline, loss and cancelling wins. All of this runs on the I/O
  * thread of the link that the call is on. */
-#include "client/client.h"
-
-#include "core/utf8.h"
+#include "client/answer.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -13,16 +11,6 @@
 
 enum { RETRY_FIRST_MS = 20, RETRY_MOST_MS = 1000, INQUIRY_MS = 2000 };
 enum { ROUND_MESSAGES = 1000, ROUND_BYTES = 4 << 20 };
-/* One answer; in its message's arena, which it shares with the others of the same message. */
-struct crew_result {
-    struct answer *answer;
-    const crew_value *value, *data;
-};
-
-struct answer {
-    atomic_uint refs;
-    crew_message *message;
-};
 
 static crew_client *client_of(const struct crew_endpoint *endpoint)
 {
@@ -32,30 +20,6 @@ static crew_client *client_of(const struct crew_endpoint *endpoint)
 static struct crew_link *link_of(struct crew_endpoint *endpoint)
 {
     return (struct crew_link *)(void *)endpoint;
-}
-
-/* ---- results ---- */
-
-const crew_value *crew_result_value(const crew_result *result)
-{
-    return result ? result->value : NULL;
-}
-
-const crew_value *crew_result_error_data(const crew_result *result)
-{
-    return result ? result->data : NULL;
-}
-
-static void release(struct answer *answer)
-{
-    if (atomic_fetch_sub(&answer->refs, 1) == 1)
-        crew_message_free(answer->message);
-}
-
-void crew_result_free(crew_result *result)
-{
-    if (result)
-        release(result->answer);
 }
 
 /* ---- completing ---- */
@@ -89,30 +53,6 @@ void crew_pending_free(struct crew_pending *call)
     crew_message_free(call->kept);
     free(call->method);
     free(call);
-}
-
-/* A text, cut at a character. A NUL in it ends it. */
-static void copy_text(char *to, size_t room, crew_string text)
-{
-    size_t size = text.size < room ? text.size : room - 1;
-    while (size && size < text.size && ((unsigned char)text.data[size] & 0xC0) == 0x80)
-        size--;
-    if (size)
-        memcpy(to, text.data, size);
-    to[size] = '\0';
-    crew_utf8_mend(to, strlen(to));
-}
-
-void crew_client_describe(const crew_client *client, const struct crew_pending *call, crew_status status,
-                          crew_executed executed, const char *what, crew_error *why)
-{
-    int64_t elapsed_ms = crew_now_ms() - call->started_ms;
-    const char *endpoint = crew_url_text(client->links[0].endpoint.url);
-    crew_error_set(why, status, "%s at %s: %s, after %lld ms", call->method, endpoint, what,
-                   (long long)elapsed_ms);
-    why->executed = executed;
-    why->elapsed_ms = elapsed_ms;
-    copy_text(why->endpoint, sizeof why->endpoint, crew_str(endpoint));
 }
 
 static void complete(struct crew_pending *call, crew_result *result, const crew_error *why)
@@ -257,66 +197,6 @@ static void on_not_taken(struct crew_endpoint *endpoint, crew_message *message, 
 
 /* ---- replies ---- */
 
-/* Whether the error says itself what became of the call (docs/errors.md). */
-static crew_executed executed_of(const crew_wire_reply *reply)
-{
-    crew_string said;
-    const crew_value *ours = crew_value_get(reply->data, "rpcrew");
-    if (crew_value_string(crew_value_get(ours, "executed"), &said) == CREW_OK)
-        for (int i = CREW_EXECUTED_NO; i <= CREW_EXECUTED_YES; i++)
-            if (crew_string_equal(said, crew_str(crew_executed_name((crew_executed)i))))
-                return (crew_executed)i;
-    switch (reply->code) {
-    case CREW_CODE_PARSE_ERROR:
-    case CREW_CODE_INVALID_REQUEST:
-    case CREW_CODE_METHOD_NOT_FOUND:
-    case CREW_CODE_INVALID_PARAMS:
-    case CREW_CODE_OVERLOADED:
-    case CREW_CODE_FORBIDDEN: return CREW_EXECUTED_NO;
-    default: break;
-    }
-    bool reserved = reply->code >= CREW_CODE_RESERVED_FIRST && reply->code <= CREW_CODE_RESERVED_LAST;
-    return reserved ? CREW_EXECUTED_UNKNOWN : CREW_EXECUTED_YES; /* a service's own is an answer of its own */
-}
-
-static bool was_shed(const crew_wire_reply *reply)
-{
-    return reply->is_error && reply->code == CREW_CODE_OVERLOADED && executed_of(reply) == CREW_EXECUTED_NO;
-}
-
-/* The outcome that an answer means. */
-static void judge(const crew_client *client, const struct crew_pending *call, const crew_wire_reply *reply,
-                  bool uncorrelated, crew_error *why)
-{
-    char what[400];
-    crew_string name = { 0 };
-    *why = (crew_error){ .status = CREW_OK };
-    if (!reply->valid) {
-        (void)snprintf(what, sizeof what, "%s: %s", crew_status_text(CREW_BAD_REPLY), reply->reason);
-        crew_client_describe(client, call, CREW_BAD_REPLY, CREW_EXECUTED_UNKNOWN, what, why);
-        return;
-    }
-    if (!reply->is_error)
-        return;
-    crew_string reason = { 0 };
-    bool more = crew_value_string(crew_value_get(reply->data, "reason"), &reason) == CREW_OK;
-    bool named =
-        crew_value_string(crew_value_get(crew_value_get(reply->data, "rpcrew"), "name"), &name) == CREW_OK;
-    (void)snprintf(what, sizeof what, "%.*s%s%.*s%s (code %lld%s%.*s)", CREW_STR(reply->message),
-                   more ? " (" : "", CREW_STR(reason), more ? ")" : "", (long long)reply->code,
-                   named ? ", " : "", CREW_STR(name));
-    /* Without an id it may be about another message, and of two copies of a call it is about the last. */
-    crew_executed executed = executed_of(reply);
-    bool doubtful = call->sent_before || (uncorrelated && reply->id_kind == CREW_ID_NULL);
-    if (executed == CREW_EXECUTED_NO && doubtful)
-        executed = CREW_EXECUTED_UNKNOWN;
-    crew_client_describe(client, call, was_shed(reply) ? CREW_OVERLOADED : CREW_REMOTE_ERROR, executed, what,
-                         why);
-    why->code = reply->code;
-    copy_text(why->peer_message, sizeof why->peer_message, reply->message);
-    copy_text(why->name, sizeof why->name, name);
-}
-
 /* The call that a reply belongs to, taken out; NULL if it is nobody's or will be tried again. Under the lock.
  */
 static struct crew_pending *match(struct crew_link *link, const crew_message *message, crew_wire_reply *reply)
@@ -343,7 +223,7 @@ static struct crew_pending *match(struct crew_link *link, const crew_message *me
         reply->valid = false;
         reply->reason = "its id is another call's";
     }
-    if (reply->valid && was_shed(reply) && retry_later(client, call, CREW_RETRY_OVERLOADED))
+    if (reply->valid && reply_was_shed(reply) && retry_later(client, call, CREW_RETRY_OVERLOADED))
         return NULL;
     client->stats.bad_replies += !reply->valid;
     return take_out(client, call);
@@ -362,18 +242,11 @@ static void on_one_reply(struct crew_link *link, struct answer *answer, crew_wir
         complete_without(client, call, CREW_CANCELLED, CREW_EXECUTED_UNKNOWN, NULL);
         return;
     }
-    judge(client, call, reply, !answer->message->correlation, &why);
+    reply_judge(client, call, reply, !answer->message->correlation, &why);
     crew_result *result = NULL;
     if (why.status == CREW_OK || why.status == CREW_REMOTE_ERROR)
-        result = crew_arena_zalloc(&answer->message->arena, sizeof *result);
-    if (result) {
-        result->answer = answer;
-        if (reply->is_error)
-            result->data = reply->data;
-        else
-            result->value = reply->result;
-        atomic_fetch_add(&answer->refs, 1);
-    } else if (why.status == CREW_OK) {
+        result = answer_result(answer, reply);
+    if (!result && why.status == CREW_OK) {
         crew_client_describe(client, call, CREW_NO_MEMORY, CREW_EXECUTED_YES,
                              crew_status_text(CREW_NO_MEMORY), &why);
     }
@@ -401,14 +274,6 @@ static bool serve(struct crew_endpoint *endpoint, crew_message *message)
     return true;
 }
 
-static bool all_are_valid(const crew_wire_replies *replies)
-{
-    bool valid = true;
-    for (size_t i = 0; i < replies->count; i++)
-        valid = valid && replies->items[i].valid;
-    return valid;
-}
-
 static void on_reply(struct crew_endpoint *endpoint, crew_message *message)
 {
     const crew_limits *limits = &endpoint->options.limits;
@@ -423,23 +288,21 @@ static void on_reply(struct crew_endpoint *endpoint, crew_message *message)
     else if (bytes.size)
         status =
             client_of(endpoint)->protocol->decode_replies(bytes, limits, &message->arena, &replies, &why);
-    bool good = status == CREW_OK && all_are_valid(&replies);
+    bool good = status == CREW_OK && replies_are_valid(&replies);
     if (!good && status != CREW_NO_MEMORY && serve(endpoint, message))
         return;
     struct answer *answer = NULL;
     if (status == CREW_OK && replies.count) {
-        answer = crew_arena_alloc(&message->arena, sizeof *answer);
+        answer = answer_new(message);
         status = answer ? CREW_OK : CREW_NO_MEMORY;
     }
     if (!answer) {
         on_rubbish(endpoint, message, status == CREW_NO_MEMORY ? "there is no memory for it" : why.message);
         return;
     }
-    atomic_init(&answer->refs, 1);
-    answer->message = message;
     for (size_t i = 0; i < replies.count; i++)
         on_one_reply(link_of(endpoint), answer, &replies.items[i]);
-    release(answer);
+    answer_release(answer);
 }
 
 static void on_stray(struct crew_endpoint *endpoint, crew_message *message)
