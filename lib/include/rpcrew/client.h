@@ -27,6 +27,8 @@ typedef struct crew_client_options {
     crew_limits limits;                       /* of requests and replies */
     crew_trace_fn *trace;
     void *trace_context;
+    struct crew_metrics *metrics; /* where its calls are counted (rpcrew/metrics.h), by the methods that the
+                                     program calls; NULL: nowhere */
 } crew_client_options;
 
 /* Connects in the background; calls wait for it, within their deadlines. Where the URL's hosts are peers of

@@ -1,8 +1,9 @@
-/* What a server does, told while it does it: each call's end, each answer's fate, each endpoint's state.
- * Logs, metrics and health stand on it, and so can yours. */
+/* What a server or a client does, told while it does it: each call's end, each answer's fate, each endpoint's
+ * state. Logs, metrics and health stand on it, and so can yours. */
 #ifndef RPCREW_OBSERVE_H
 #define RPCREW_OBSERVE_H
 
+#include <rpcrew/client.h>
 #include <rpcrew/server.h>
 
 #ifdef __cplusplus
@@ -89,6 +90,40 @@ typedef struct crew_server_hooks {
  * crew_server_free has returned and no deferred call is left. Before the first crew_server_listen.
  * CREW_BAD_ARGUMENT, CREW_LIMIT. */
 CREW_NODISCARD CREW_API crew_status crew_server_observe(crew_server *server, const crew_server_hooks *hooks,
+                                                        crew_error *why);
+
+/* ---- a client ---- */
+
+/* How a client's call ended. Borrowed for the hook's time. Times are nanoseconds of CLOCK_MONOTONIC. */
+typedef struct crew_outcome {
+    const char *method;     /* with the client's prefix */
+    const char *endpoint;   /* the client's URL, without password */
+    const char *protocol;   /* "jsonrpc", "jsonrpc1", "msgpack" */
+    crew_status status;     /* CREW_OK, or the outcome: docs/delivery.md */
+    int64_t code;           /* of an error that was answered; 0: none was */
+    crew_executed executed; /* unless CREW_OK */
+    const char *message;    /* as crew_error's; "" */
+    bool one_way;
+    unsigned again;   /* how often it was sent again, or tried again */
+    size_t bytes_out; /* of the request */
+    size_t bytes_in;  /* of the message that the answer came in; 0: none came */
+    int64_t started_ns, ended_ns;
+} crew_outcome;
+
+/* Any may be NULL. They must not block: other calls of the client wait meanwhile. */
+typedef struct crew_client_hooks {
+    /* Once for each call that was started, before its completion is called, or its waiter goes on: on the
+     * client's I/O thread, or on the starter's for what could not be started. */
+    void (*call)(void *context, const crew_outcome *outcome);
+    /* Of the client's connections, and what of crew_change they do: opened, failed, lost, closed. endpoint:
+     * URL without password; why: in words, or NULL. On the client's I/O thread. */
+    void (*change)(void *context, crew_change change, const char *endpoint, const char *why);
+    void *context;
+} crew_client_hooks;
+
+/* Adds an observer, eight at most; hooks are copied, what context points to is borrowed until
+ * crew_client_free has returned. It is told of what begins from then on. Any thread. CREW_LIMIT. */
+CREW_NODISCARD CREW_API crew_status crew_client_observe(crew_client *client, const crew_client_hooks *hooks,
                                                         crew_error *why);
 
 #ifdef __cplusplus

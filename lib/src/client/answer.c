@@ -76,7 +76,7 @@ void crew_client_describe(const crew_client *client, const struct crew_pending *
                           crew_executed executed, const char *what, crew_error *why)
 {
     int64_t elapsed_ms = crew_now_ms() - call->started_ms;
-    const char *endpoint = crew_url_text(client->links[0].endpoint.url);
+    const char *endpoint = crew_client_url(client);
     crew_error_set(why, status, "%s at %s: %s, after %lld ms", call->method, endpoint, what,
                    (long long)elapsed_ms);
     why->executed = executed;

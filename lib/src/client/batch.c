@@ -1,8 +1,6 @@
 /* Many calls in parallel over one client, results in the order of adding. */
+#include "client/client.h"
 #include "core/thread.h"
-#include "io/endpoint.h"
-
-#include <rpcrew/client.h>
 
 #include <stdlib.h>
 
@@ -108,8 +106,13 @@ static void start(crew_batch *batch, struct member *member)
         pthread_mutex_lock(&batch->mutex);
         bool others = batch->outstanding++ > 0;
         pthread_mutex_unlock(&batch->mutex);
-        crew_status status = crew_client_start_value(batch->client, member->method, member->params, NULL,
-                                                     on_done, member, NULL, &why);
+        crew_status status = crew_client_begin(batch->client,
+                                               &(struct crew_beginning){ .method = member->method,
+                                                                         .params = member->params,
+                                                                         .on_done = on_done,
+                                                                         .context = member,
+                                                                         .waits_for_room = others },
+                                               &why);
         if (status == CREW_OK)
             return;
         pthread_mutex_lock(&batch->mutex);

@@ -1,5 +1,6 @@
 /* The client: starting calls and waiting for them. How they end is in outcome.c. */
 #include "client/client.h"
+#include "client/tell.h"
 
 #include "core/thread.h"
 
@@ -41,6 +42,18 @@ static void close_links(crew_client *client, size_t count)
     free(client->links);
 }
 
+/* Finds its place in the metrics. */
+static crew_status count_in(crew_client *client, const char *url, crew_error *why)
+{
+    crew_url *parsed;
+    crew_status status = crew_url_parse(url, &parsed, why);
+    if (status != CREW_OK)
+        return status;
+    client->counts = crew_metrics_client(client->options.metrics, crew_url_text(parsed));
+    crew_url_free(parsed);
+    return client->counts ? CREW_OK : crew_error_set(why, CREW_NO_MEMORY, "no memory");
+}
+
 static crew_status open_links(crew_client *client, const char *url, crew_error *why)
 {
     const crew_client_options *o = &client->options;
@@ -59,6 +72,8 @@ static crew_status open_links(crew_client *client, const char *url, crew_error *
     };
     size_t count;
     crew_status status = crew_endpoint_count(url, client->protocol->content_type, &count, why);
+    if (status == CREW_OK && o->metrics)
+        status = count_in(client, url, why);
     if (status != CREW_OK)
         return status;
     client->links = calloc(count, sizeof *client->links);
@@ -88,6 +103,7 @@ crew_status crew_client_new(crew_client **client, const char *url, const crew_cl
         return crew_error_set(why, CREW_NO_MEMORY, "no memory");
     c->options = options ? *options : (crew_client_options){ 0 };
     c->prefix = strdup(c->options.prefix ? c->options.prefix : "");
+    crew_metrics_hold(c->options.metrics);
     c->budget_tenths = CREW_BUDGET_TENTHS_FIRST;
     (void)pthread_mutex_init(&c->mutex, NULL);
     crew_status status =
@@ -96,6 +112,7 @@ crew_status crew_client_new(crew_client **client, const char *url, const crew_cl
         status = open_links(c, url, why);
     if (status != CREW_OK) {
         (void)pthread_mutex_destroy(&c->mutex);
+        crew_metrics_free(c->options.metrics);
         free(c->prefix);
         free(c);
         return status;
@@ -115,6 +132,7 @@ void crew_client_free(crew_client *client)
     crew_client_leave_back(client);
     crew_table_fini(&client->table);
     (void)pthread_mutex_destroy(&client->mutex);
+    crew_metrics_free(client->options.metrics);
     free(client->prefix);
     free(client);
 }
@@ -122,8 +140,12 @@ void crew_client_free(crew_client *client)
 void crew_client_stats_get(crew_client *client, crew_client_stats *stats)
 {
     pthread_mutex_lock(&client->mutex);
-    *stats = client->stats;
-    stats->outstanding = client->table.count;
+    *stats = (crew_client_stats){ .calls = client->calls,
+                                  .resent = client->tally[CREW_CLIENT_RESENT],
+                                  .retried = client->tally[CREW_CLIENT_RETRIED],
+                                  .stray_replies = client->tally[CREW_CLIENT_STRAY_REPLIES],
+                                  .bad_replies = client->tally[CREW_CLIENT_BAD_REPLIES],
+                                  .outstanding = client->table.count };
     pthread_mutex_unlock(&client->mutex);
 }
 
@@ -149,6 +171,7 @@ static crew_status pending_new(const crew_client *client, const char *method,
     unsigned timeout_ms =
         call->options.timeout_ms ? call->options.timeout_ms : client->links[0].endpoint.options.timeout_ms;
     call->started_ms = crew_now_ms();
+    call->started_ns = crew_client_is_observed(client) ? crew_now_ns() : 0;
     call->deadline_ms = call->started_ms + timeout_ms;
     if (call->options.within) {
         int64_t left = crew_call_remaining_ms(call->options.within);
@@ -160,7 +183,7 @@ static crew_status pending_new(const crew_client *client, const char *method,
     return CREW_OK;
 }
 
-static crew_status make_request(const crew_client *client, const struct crew_pending *call,
+static crew_status make_request(const crew_client *client, struct crew_pending *call,
                                 const crew_value *params, crew_message **out)
 {
     crew_message *message = crew_message_new();
@@ -173,6 +196,7 @@ static crew_status make_request(const crew_client *client, const struct crew_pen
     message->content_type = client->protocol->content_type;
     crew_status status = client->protocol->encode_call(crew_str(call->method), params,
                                                        call->options.one_way ? 0 : call->id, &message->body);
+    call->bytes = message->body.size;
     if (status == CREW_OK && message->body.size > client->links[0].endpoint.options.limits.message_bytes)
         status = CREW_LIMIT;
     if (status != CREW_OK) {
@@ -194,8 +218,9 @@ static crew_status hand_over(crew_client *client, struct crew_pending *call, cre
     crew_status status = client->closing ? CREW_CLOSED : crew_due_add(&call->link->due, call);
     if (status == CREW_OK) {
         call->state = CREW_CALL_UNWRITTEN;
-        client->stats.calls++;
+        client->calls++;
         client->budget_tenths += client->budget_tenths < CREW_BUDGET_TENTHS_MOST;
+        crew_client_gauge(client, CREW_CLIENT_OUTSTANDING, 1);
         status = crew_queue_push(&call->link->endpoint.queue, &one); /* which has no limit of its own */
     }
     pthread_mutex_unlock(&client->mutex);
@@ -229,22 +254,22 @@ static crew_status start(crew_client *client, struct crew_pending *call, const c
     return status;
 }
 
-static crew_status start_call(crew_client *client, const char *method, const crew_value *params,
-                              const crew_call_options *options, crew_completion *on_done, void *context,
-                              uint32_t *id, crew_error *why)
+crew_status crew_client_begin(crew_client *client, const struct crew_beginning *beginning, crew_error *why)
 {
     struct crew_pending *call;
-    crew_status status = pending_new(client, method, options, &call);
+    crew_status status = pending_new(client, beginning->method, beginning->options, &call);
     if (status != CREW_OK)
         return crew_error_set(why, status, "no memory");
-    call->on_done = on_done;
-    call->context = context;
-    status = start(client, call, params, id);
+    call->on_done = beginning->on_done;
+    call->context = beginning->context;
+    status = start(client, call, beginning->params, beginning->id);
     if (status != CREW_OK) {
         const char *what =
             status == CREW_OVERLOADED ? "too many calls are outstanding" : crew_status_text(status);
         crew_error reason;
         crew_client_describe(client, call, status, CREW_EXECUTED_NO, what, &reason);
+        if (status != CREW_OVERLOADED || !beginning->waits_for_room)
+            crew_client_tell_call(client, call, &reason, 0);
         if (why)
             *why = reason;
         crew_pending_free(call);
@@ -256,7 +281,14 @@ crew_status crew_client_start_value(crew_client *client, const char *method, con
                                     const crew_call_options *options, crew_completion *on_done, void *context,
                                     uint32_t *id, crew_error *why)
 {
-    return start_call(client, method, params, options, on_done, context, id, why);
+    return crew_client_begin(client,
+                             &(struct crew_beginning){ .method = method,
+                                                       .params = params,
+                                                       .options = options,
+                                                       .on_done = on_done,
+                                                       .context = context,
+                                                       .id = id },
+                             why);
 }
 
 crew_status crew_client_cancel(crew_client *client, uint32_t id)
@@ -304,7 +336,8 @@ static crew_status call_and_wait(crew_client *client, const char *method, const 
     if (crew_endpoint_is_a_client_s())
         return crew_error_set(why, CREW_WOULD_DEADLOCK, "%s: %s", method,
                               crew_status_text(CREW_WOULD_DEADLOCK));
-    crew_status status = start_call(client, method, params, options, wake_waiter, &waiter, NULL, why);
+    crew_status status =
+        crew_client_start_value(client, method, params, options, wake_waiter, &waiter, NULL, why);
     if (status != CREW_OK)
         return status;
     crew_thread_begin_wait();
@@ -395,7 +428,7 @@ crew_status crew_client_start(crew_client *client, const char *method, crew_comp
     crew_status status = pack_params(&arena, method, format, arguments, &params, why);
     va_end(arguments);
     if (status == CREW_OK)
-        status = start_call(client, method, params, NULL, on_done, context, NULL, why);
+        status = crew_client_start_value(client, method, params, NULL, on_done, context, NULL, why);
     crew_arena_fini(&arena);
     return status;
 }

@@ -5,18 +5,23 @@
 
 #include "client/outstanding.h"
 #include "client/serving.h"
+#include "core/metrics.h"
 #include "io/endpoint.h"
 
 #include <rpcrew/client.h>
 #include <rpcrew/impl/protocol.h>
+#include <rpcrew/observe.h>
 
 /* One endpoint of a client, and the calls that are on it. A URL with several hosts that are peers of one
  * another makes several links, and calls are balanced over them. */
 struct crew_link {
     struct crew_endpoint endpoint; /* first, so that one is found from the other */
     struct crew_due_heap due;      /* under the client's mutex; so is what a call's link is */
+    bool up;                       /* counted as such; its I/O thread's */
     bool absent;                   /* it has never been open, and could not be last time; under the mutex */
 };
+
+enum { CREW_CLIENT_OBSERVERS_MAX = 8 };
 
 struct crew_client {
     crew_client_options options;
@@ -27,12 +32,35 @@ struct crew_client {
     struct crew_serving serving;
     struct crew_back *back; /* crew_call_client's; NULL: a client of its own */
 
+    struct crew_client_counts *counts; /* in options.metrics; NULL: nobody asked for them */
+    crew_client_hooks observers[CREW_CLIENT_OBSERVERS_MAX];
+    atomic_size_t observer_count;
+
     pthread_mutex_t mutex; /* of all below */
     bool closing;          /* nothing is started any more */
     struct crew_call_table table;
     unsigned budget_tenths; /* of resending: a call adds one, a resend takes ten */
-    crew_client_stats stats;
+    uint64_t calls, tally[CREW_CLIENT_COUNTS];
 };
+
+/* What errors and observers are told as the endpoint. */
+static inline const char *crew_client_url(const crew_client *client)
+{
+    return crew_url_text(client->links[0].endpoint.url);
+}
+
+static inline void crew_client_gauge(const crew_client *client, enum crew_client_count what, int by)
+{
+    if (client->counts)
+        atomic_fetch_add_explicit(&client->counts->counts[what], (uint64_t)(int64_t)by, memory_order_relaxed);
+}
+
+/* Under the mutex. */
+static inline void crew_client_count(crew_client *client, enum crew_client_count what)
+{
+    client->tally[what]++;
+    crew_client_gauge(client, what, 1);
+}
 
 enum { CREW_BUDGET_TENTHS_FIRST = 100, CREW_BUDGET_TENTHS_MOST = 1000 };
 
@@ -42,6 +70,19 @@ extern const struct crew_endpoint_owner crew_client_owner;
 /* The link for the next call: of those that are ready, or else of all, the one with the fewest calls; without
  * one of them (NULL: of all), and NULL if there is no other. Under the mutex. */
 struct crew_link *crew_client_choose(const crew_client *client, const struct crew_link *but);
+
+/* crew_client_start_value's, and whether what finds no room will try again: no end of a call, then. */
+struct crew_beginning {
+    const char *method;
+    const crew_value *params;
+    const crew_call_options *options;
+    crew_completion *on_done;
+    void *context;
+    uint32_t *id;
+    bool waits_for_room;
+};
+CREW_NODISCARD crew_status crew_client_begin(crew_client *client, const struct crew_beginning *beginning,
+                                             crew_error *why);
 
 /* When a call that has just been handed over wants attention: its deadline, or, where the transport can find
  * out why nobody answers, some time before. */

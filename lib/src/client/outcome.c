@@ -4,6 +4,7 @@
  * completes it. That is how one of reply, deadline, loss and cancelling wins. All of this runs on the I/O
  * thread of the link that the call is on. */
 #include "client/answer.h"
+#include "client/tell.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -36,6 +37,7 @@ static struct crew_pending *take_out(crew_client *client, struct crew_pending *c
 {
     crew_table_remove(&client->table, call);
     crew_due_remove(&call->link->due, call);
+    crew_client_gauge(client, CREW_CLIENT_OUTSTANDING, -1);
     return call;
 }
 
@@ -55,8 +57,10 @@ void crew_pending_free(struct crew_pending *call)
     free(call);
 }
 
-static void complete(struct crew_pending *call, crew_result *result, const crew_error *why)
+static void complete(const crew_client *client, struct crew_pending *call, crew_result *result,
+                     const crew_error *why, size_t bytes)
 {
+    crew_client_tell_call(client, call, why, bytes);
     call->on_done(call->context, result, why);
     crew_pending_free(call);
 }
@@ -79,7 +83,7 @@ static void complete_without(const crew_client *client, struct crew_pending *cal
         what = NULL;
     }
     crew_client_describe(client, call, status, executed, what ? what : crew_status_text(status), &why);
-    complete(call, NULL, &why);
+    complete(client, call, NULL, &why, 0);
 }
 
 /* ---- trying again ---- */
@@ -119,6 +123,7 @@ static crew_message *take_kept(struct crew_pending *call)
     message->kind = CREW_MESSAGE_REQUEST;
     call->kept = NULL;
     call->state = CREW_CALL_UNWRITTEN;
+    call->again++;
     leave_peer(call->peer);
     call->peer = NULL;
     return message;
@@ -168,7 +173,7 @@ static void on_confirmed(struct crew_endpoint *endpoint, crew_message *message)
     if (call && call->cancelled)
         complete_without(client, call, CREW_CANCELLED, CREW_EXECUTED_UNKNOWN, NULL);
     else if (call)
-        complete(call, NULL, &(crew_error){ .status = CREW_OK });
+        complete(client, call, NULL, &(crew_error){ .status = CREW_OK }, 0);
 }
 
 /* Nobody took the request. message is the request itself, or only tells its correlation. */
@@ -215,7 +220,7 @@ static struct crew_pending *match(struct crew_link *link, const crew_message *me
     if (call && !id && (call->state != CREW_CALL_WRITTEN || (call->peer && call->peer != message->peer)))
         call = NULL;
     if (!call || call->options.one_way) {
-        client->stats.stray_replies++;
+        crew_client_count(client, CREW_CLIENT_STRAY_REPLIES);
         return NULL;
     }
     bool own = reply->id_kind == CREW_ID_NUMBER && reply->id == call->id;
@@ -225,7 +230,8 @@ static struct crew_pending *match(struct crew_link *link, const crew_message *me
     }
     if (reply->valid && reply_was_shed(reply) && retry_later(client, call, CREW_RETRY_OVERLOADED))
         return NULL;
-    client->stats.bad_replies += !reply->valid;
+    if (!reply->valid)
+        crew_client_count(client, CREW_CLIENT_BAD_REPLIES);
     return take_out(client, call);
 }
 
@@ -250,7 +256,7 @@ static void on_one_reply(struct crew_link *link, struct answer *answer, crew_wir
         crew_client_describe(client, call, CREW_NO_MEMORY, CREW_EXECUTED_YES,
                              crew_status_text(CREW_NO_MEMORY), &why);
     }
-    complete(call, result, &why);
+    complete(client, call, result, &why, answer->message->body.size);
 }
 
 /* A message that is no reply at all: whose it was is known only by its correlation. */
@@ -309,7 +315,7 @@ static void on_stray(struct crew_endpoint *endpoint, crew_message *message)
 {
     crew_client *client = client_of(endpoint);
     pthread_mutex_lock(&client->mutex);
-    client->stats.stray_replies++;
+    crew_client_count(client, CREW_CLIENT_STRAY_REPLIES);
     pthread_mutex_unlock(&client->mutex);
     crew_message_give(endpoint->messages, message);
 }
@@ -440,7 +446,7 @@ static struct crew_pending *settle(struct crew_link *link, bool of_gone_peers, c
         if (lost && call->options.idempotent && call->kept && !call->cancelled && spend(client)) {
             call->sent_before = true;
             crew_list_append(unsent, take_kept(call));
-            client->stats.resent++;
+            crew_client_count(client, CREW_CLIENT_RESENT);
             continue;
         }
         take_out(client, call)->next = ended;
@@ -462,6 +468,14 @@ static void complete_lost(const struct crew_endpoint *endpoint, struct crew_pend
     }
 }
 
+/* On the endpoint's thread. */
+static void count_up(struct crew_link *link, bool is_up)
+{
+    if (is_up != link->up)
+        crew_client_gauge(client_of(&link->endpoint), CREW_CLIENT_UP, is_up ? 1 : -1);
+    link->up = is_up;
+}
+
 static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_list *unsent)
 {
     crew_client *client = client_of(endpoint);
@@ -472,6 +486,11 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
     link_of(endpoint)->absent = !is_open && !endpoint->ever_open;
     struct crew_pending *ended = is_open ? NULL : settle(link_of(endpoint), false, unsent);
     pthread_mutex_unlock(&client->mutex);
+    crew_change change = is_open                 ? CREW_ENDPOINT_OPENED
+                         : link_of(endpoint)->up ? CREW_ENDPOINT_LOST
+                                                 : CREW_ENDPOINT_FAILED;
+    count_up(link_of(endpoint), is_open);
+    crew_client_tell_change(client, change, endpoint, is_open ? NULL : why->message);
     complete_lost(endpoint, ended, why->message);
 }
 
@@ -516,7 +535,7 @@ static void try_again(struct crew_endpoint *endpoint, struct crew_pending *call)
     struct crew_link *other = crew_client_choose(client, call->link);
     crew_list one = { 0 };
     crew_list_append(&one, take_kept(call));
-    client->stats.retried++;
+    crew_client_count(client, CREW_CLIENT_RETRIED);
     if (!other || !atomic_load(&other->endpoint.ready) || !move_call(call, other)) {
         crew_list_move(&endpoint->outgoing, &one);
         return;
@@ -582,6 +601,8 @@ static int due(struct crew_endpoint *endpoint)
 static void closed(struct crew_endpoint *endpoint)
 {
     crew_client *client = client_of(endpoint);
+    count_up(link_of(endpoint), false);
+    crew_client_tell_change(client, CREW_ENDPOINT_CLOSED, endpoint, NULL);
     for (;;) {
         pthread_mutex_lock(&client->mutex);
         struct crew_pending *call = crew_due_first(&link_of(endpoint)->due);

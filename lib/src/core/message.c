@@ -137,6 +137,13 @@ int64_t crew_now_ms(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
+int64_t crew_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
 int64_t crew_unix_ms(void)
 {
     return read_clock(CLOCK_REALTIME);

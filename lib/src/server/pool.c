@@ -297,6 +297,20 @@ static void *run(void *argument)
 
 /* ---- what others call ---- */
 
+size_t crew_pool_waiting(struct crew_pool *pool)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&pool->mutex);
+    for (const crew_peer *peer = pool->messages.first; peer; peer = peer->turn.next_messages)
+        for (const crew_message *m = peer->turn.messages; m; m = m->next)
+            count++;
+    for (const crew_peer *peer = pool->jobs.first; peer; peer = peer->turn.next_jobs)
+        for (const struct crew_job *job = peer->turn.jobs; job; job = job->next)
+            count += job->wire.count - job->cursor;
+    pthread_mutex_unlock(&pool->mutex);
+    return count;
+}
+
 bool crew_pool_step(struct crew_pool *pool, crew_arena *scratch)
 {
     struct work work;

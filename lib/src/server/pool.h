@@ -76,6 +76,9 @@ bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *
 void crew_pool_take_back(struct crew_pool *pool, crew_requeue when, crew_list *messages,
                          struct crew_job **jobs);
 
+/* Calls that wait for their turn, and messages that nobody has looked at. Any thread. */
+size_t crew_pool_waiting(struct crew_pool *pool);
+
 /* Does one piece of work on this thread, if there is one, whatever slots there are. */
 bool crew_pool_step(struct crew_pool *pool, crew_arena *scratch);
 

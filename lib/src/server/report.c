@@ -1,7 +1,7 @@
 #include "server/report.h"
 
 #include "core/json.h"
-#include "server/metrics.h"
+#include "core/metrics.h"
 #include "server/tell.h"
 
 #include <rpcrew/impl/message.h>
@@ -199,6 +199,8 @@ static void write_pool(crew_server *server, crew_buffer *out)
     write_number(out, "rpcrew_pool_threads", "gauge", "Handlers that may run at a time.", slots);
     write_number(out, "rpcrew_pool_running", "gauge", "Handlers that run.", running);
     write_number(out, "rpcrew_pool_blocked", "gauge", "Handlers that wait for a call of their own.", blocked);
+    write_number(out, "rpcrew_pool_waiting", "gauge", "Calls whose turn has not come.",
+                 crew_pool_waiting(&server->pool));
 }
 
 static unsigned report_metrics(crew_server *server, crew_buffer *out)

@@ -1,8 +1,9 @@
 #include "server/server.h"
 
 #include "core/back.h"
+#include "core/cores.h"
+#include "core/metrics.h"
 #include "server/intake.h"
-#include "server/metrics.h"
 #include "server/report.h"
 #include "server/request.h"
 #include "server/tell.h"
@@ -124,8 +125,8 @@ static unsigned or_default(unsigned value, unsigned fallback)
 
 static unsigned default_threads(void)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores > 2 ? 2 * (unsigned)cores : 4;
+    unsigned cores = crew_cores("/sys/fs/cgroup", "/proc/self/cgroup");
+    return cores > 2 ? 2 * cores : 4;
 }
 
 crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatcher,
@@ -154,12 +155,12 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
         status =
             crew_pool_init(&s->pool, s->options.stepped ? 0 : s->options.threads, 0, &crew_request_work, why);
     if (status == CREW_OK && s->options.metrics) {
-        s->metrics = crew_metrics_new();
+        status = crew_metrics_new(&s->metrics);
         s->observers[s->observer_count++] =
-            (crew_server_hooks){ .call = crew_metrics_call, .context = s->metrics };
+            (crew_server_hooks){ .call = crew_tell_metrics, .context = s->metrics };
         s->observes_calls = true;
-        if (!s->metrics) {
-            status = crew_error_set(why, CREW_NO_MEMORY, "no memory");
+        if (status != CREW_OK) {
+            crew_error_set(why, status, "no memory");
             crew_pool_stop(&s->pool);
             crew_pool_fini(&s->pool);
         }

@@ -7,6 +7,7 @@
 #include "server/in_flight.h"
 #include "server/pool.h"
 
+#include <rpcrew/metrics.h>
 #include <rpcrew/observe.h>
 
 enum { CREW_ENDPOINTS_MAX = 64, CREW_OBSERVERS_MAX = 8 };
@@ -44,7 +45,7 @@ struct crew_server {
     bool joined;
     crew_server_hooks observers[CREW_OBSERVERS_MAX];
     size_t observer_count;
-    struct crew_metrics *metrics;          /* NULL: nobody asked for them */
+    crew_metrics *metrics;                 /* NULL: nobody asked for them */
     bool observes_calls, observes_answers; /* some of them do */
     atomic_uint_fast64_t counts[CREW_COUNTS];
 };

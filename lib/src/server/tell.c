@@ -1,5 +1,6 @@
 #include "server/tell.h"
 
+#include "core/metrics.h"
 #include "service/job.h"
 #include "service/table.h"
 
@@ -79,6 +80,32 @@ void crew_tell_message(const crew_message *message, const crew_protocol *protoco
     if (job && job->wire.count == 1) /* it has been read, and waited too long */
         crew_ending_of_wire(job->group.protocol, &job->wire.items[0], &end, id);
     tell(crew_server_of(endpoint), &end);
+}
+
+void crew_tell_metrics(void *metrics, const crew_call_end *end)
+{
+    bool is_shed = end->ending == CREW_ENDED_SHED, is_good = end->ending == CREW_ENDED_RESULT;
+    int64_t turn_ns = end->started_ns ? end->started_ns : end->ended_ns;
+    crew_metrics_count(
+        metrics, CREW_SIDE_SERVER,
+        &(struct crew_metrics_end){ .method = end->known ? end->method : crew_str("_OTHER"),
+                                    .endpoint = end->endpoint,
+                                    .protocol = end->protocol,
+                                    .error = is_good                  ? NULL
+                                             : is_shed && end->reason ? end->reason
+                                                                      : crew_ending_name(end->ending),
+                                    .code = end->code,
+                                    .free_code = end->ending == CREW_ENDED_ERROR,
+                                    .total_ns = end->ended_ns - end->received_ns,
+                                    .wait_ns = turn_ns - end->received_ns,
+                                    .run_ns = end->started_ns ? end->ended_ns - end->started_ns : -1,
+                                    .request_bytes = end->bytes_in,
+                                    .response_bytes = end->bytes_out });
+}
+
+crew_metrics *crew_server_metrics(crew_server *server)
+{
+    return server->metrics;
 }
 
 void crew_tell_answer(const struct crew_endpoint *endpoint, const crew_message *message, crew_status status)

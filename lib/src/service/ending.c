@@ -22,13 +22,6 @@ const char *crew_ending_name(crew_ending ending)
     return (size_t)ending < sizeof names / sizeof *names ? names[ending] : "unknown";
 }
 
-int64_t crew_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
 /* MessagePack's ids are integers in their shortest form. */
 static crew_string id_of(const crew_protocol *protocol, const crew_wire_call *wire, char text[CREW_ID_TEXT])
 {

@@ -23,7 +23,4 @@ void crew_ending_log(const crew_call_end *end);
 /* A handler has completed its call once more. */
 void crew_ending_log_twice(const crew_call *call);
 
-/* Of CLOCK_MONOTONIC. */
-int64_t crew_now_ns(void);
-
 #endif

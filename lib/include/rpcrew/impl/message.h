@@ -118,6 +118,7 @@ CREW_API crew_limits crew_limits_resolve(const crew_limits *limits);
 
 /* The clock of deadlines: milliseconds of CLOCK_MONOTONIC. */
 CREW_API int64_t crew_now_ms(void);
+CREW_API int64_t crew_now_ns(void);
 /* Milliseconds since 1970, as deadlines travel. */
 CREW_API int64_t crew_unix_ms(void);
 

@@ -1,0 +1,54 @@
+#include "core/cores.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The group's name, "/a/b", from its line "0::/a/b". */
+static void read_group(const char *file_name, char *group, size_t size)
+{
+    char line[PATH_MAX + 10];
+    FILE *file = fopen(file_name, "re");
+    group[0] = '\0';
+    while (file && fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = '\0';
+        if (strncmp(line, "0::/", 4) == 0)
+            (void)snprintf(group, size, "%s", line + 3);
+    }
+    if (file)
+        (void)fclose(file);
+}
+
+/* What cpu.max of a group allows, rounded up; UINT_MAX: all. Its text is "quota period" in microseconds, or
+ * "max period". */
+static unsigned cores_of_group(const char *root, const char *group)
+{
+    char path[2 * PATH_MAX];
+    unsigned long quota, period;
+    (void)snprintf(path, sizeof path, "%s%s/cpu.max", root, group);
+    FILE *file = fopen(path, "re");
+    bool limited = file && fscanf(file, "%lu %lu", &quota, &period) == 2 && quota && period;
+    if (file)
+        (void)fclose(file);
+    unsigned long cores = limited ? quota / period + (quota % period != 0) : UINT_MAX;
+    return cores < UINT_MAX ? (unsigned)cores : UINT_MAX;
+}
+
+unsigned crew_cores(const char *root, const char *group_file)
+{
+    cpu_set_t set;
+    char group[PATH_MAX];
+    int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    unsigned cores = allowed > 0 ? (unsigned)allowed : 1;
+    read_group(group_file, group, sizeof group);
+    for (;;) {
+        unsigned of_group = cores_of_group(root, group);
+        cores = of_group < cores ? of_group : cores;
+        char *last = strrchr(group, '/');
+        if (!last)
+            return cores;
+        *last = '\0';
+    }
+}
