@@ -274,6 +274,34 @@ class Health(Reports):
                 worker.stop()
                 self.assertTrue(notify.recv(200).startswith(b"STOPPING=1\n"))
 
+    def test_systemd_s_watchdog(self):
+        path = self.socket_path("notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(path)
+            notify.settimeout(PATIENCE)
+            url = "unix://" + self.socket_path()
+            worker = self.serve("--listen", url, env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "20000"})
+            told = [notify.recv(200) for _ in range(5)]
+            self.assertIn(b"WATCHDOG=1", told)
+            told.remove(b"READY=1")
+            self.assertEqual(set(told), {b"WATCHDOG=1"})
+            worker.process.send_signal(signal.SIGTERM)
+            self.assertEqual(worker.process.wait(PATIENCE), 0)
+            notify.setblocking(False)
+            with self.assertRaises(BlockingIOError):
+                while True:
+                    notify.recv(200)
+            notify.settimeout(PATIENCE)
+            worker = self.serve("--listen", url, env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"})
+            rpcrew("ping", url)
+            worker.process.send_signal(signal.SIGTERM)
+            self.assertEqual(worker.process.wait(PATIENCE), 0)
+            self.assertEqual(notify.recv(200), b"READY=1")
+            self.assertTrue(notify.recv(200).startswith(b"STOPPING=1"))
+        worker = self.serve("--listen", url, wait=False, env={"WATCHDOG_USEC": "soon"})
+        self.assertEqual(worker.process.wait(PATIENCE), 1)
+        self.assertTrue(worker.said("WATCHDOG_USEC='soon': it wants a number above 0"))
+
     def test_the_method(self):
         url = "unix://" + self.socket_path()
         self.serve("--listen", url)

@@ -334,6 +334,7 @@ static void *run(void *argument)
     bool more = true;
     current = e;
     while (more) {
+        atomic_fetch_add_explicit(&e->rounds, 1, memory_order_relaxed);
         int command = atomic_load(&e->command);
         if (command == CREW_ENDPOINT_CLOSE)
             more = false;

@@ -82,10 +82,12 @@ struct crew_endpoint {
     crew_queue queue; /* to be sent: any thread pushes */
     pthread_t thread;
     atomic_int command;
-    atomic_bool started; /* it has a thread and a queue */
-    atomic_bool ready;   /* it is open, and has a peer; written on the I/O thread */
-    atomic_bool pausing; /* it takes nothing new, and its owner knows */
-    atomic_bool over;    /* its thread has nothing more to do */
+    atomic_bool started;  /* it has a thread and a queue */
+    atomic_bool ready;    /* it is open, and has a peer; written on the I/O thread */
+    atomic_bool pausing;  /* it takes nothing new, and its owner knows */
+    atomic_bool over;     /* its thread has nothing more to do */
+    atomic_uint rounds;   /* of its thread: it goes on as long as these do, once its queue has woken it */
+    unsigned rounds_seen; /* the owner's */
     /* the owner's: what it is called, the same for those whose URLs have the same text; NULL: it has not said
      */
     _Atomic(const char *) label;

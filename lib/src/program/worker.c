@@ -1,6 +1,7 @@
 /* crew_worker_main: flags, environment, signals and logs around a server. */
 #include "program/access_log.h"
 #include "program/notify.h"
+#include "program/watchdog.h"
 #include "service/table.h"
 
 #include <rpcrew/impl/message.h>
@@ -502,6 +503,7 @@ static int serve(struct settings *s, const crew_service *service)
     const crew_worker_options *own = s->own;
     crew_dispatcher *dispatcher = NULL;
     crew_server *server = NULL;
+    struct watchdog watchdog = { .stop_fd = -1 };
     static struct access_log access_log = { .fd = -1 }; /* a deferred call may end after the server has */
     crew_error why = { .status = CREW_OK };
     running.settings = s;
@@ -514,6 +516,8 @@ static int serve(struct settings *s, const crew_service *service)
         status = set_up(s, dispatcher, &server, &access_log, &why);
     bool is_set_up = status == CREW_OK;
     if (is_set_up)
+        status = watchdog_start(&watchdog, server, &why);
+    if (is_set_up && status == CREW_OK)
         status = start(s, server, &why);
     int code = status == CREW_OK ? CREW_EXIT_OK : CREW_EXIT_FAILED;
     if (is_set_up && status == CREW_CLOSED)
@@ -523,6 +527,7 @@ static int serve(struct settings *s, const crew_service *service)
                  *why.message ? why.message : crew_status_text(status));
     else if (crew_server_wait(server) != CREW_OK)
         _exit(CREW_EXIT_UNDRAINED); /* handlers may still run, and must not see what they use freed */
+    watchdog_stop(&watchdog);
     atomic_store(&stoppable, NULL);
     crew_server_free(server);
     crew_dispatcher_free(dispatcher);

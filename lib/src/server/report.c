@@ -64,6 +64,20 @@ bool crew_report_reasons(const crew_server *server, crew_buffer *out)
     return ready;
 }
 
+bool crew_report_alive(crew_server *server)
+{
+    bool alive = true;
+    for (size_t i = 0; i < endpoint_count(server); i++) {
+        struct crew_endpoint *e = server->endpoints[i];
+        unsigned rounds = atomic_load(&e->rounds);
+        bool opens = !atomic_load(&e->ready); /* which may hold its thread for a while */
+        alive = alive && (opens || atomic_load(&e->over) || rounds != e->rounds_seen);
+        e->rounds_seen = rounds;
+        crew_queue_wake(&e->queue);
+    }
+    return alive;
+}
+
 static unsigned report_ready(const crew_server *server, bool in_detail, crew_buffer *out)
 {
     crew_buffer reasons = { 0 };

@@ -9,6 +9,10 @@
 unsigned crew_report(struct crew_endpoint *endpoint, const char *name, const char **content_type,
                      crew_buffer *out);
 
+/* Whether the threads of all endpoints that are open have gone round since this was last asked, which it then
+ * makes them do once more. One thread asks. */
+bool crew_report_alive(crew_server *server);
+
 /* Appends why the server is not ready, as a JSON array; whether it is. Any thread. */
 bool crew_report_reasons(const crew_server *server, crew_buffer *out);
 

@@ -2,6 +2,8 @@
 #include "support/gate.h"
 #include "support/raw.h"
 
+#include "server/report.h"
+
 #include "conformance/service.h"
 
 #include <arpa/inet.h>
@@ -290,6 +292,59 @@ static void send_bare(int fd, const char *request)
     assert_int_equal(send(fd, text, (size_t)size, 0), size);
 }
 
+static struct gate held = GATE_INITIALIZER;
+
+static void hold_up(void *context, crew_change change, const char *endpoint, const char *peer,
+                    const char *why)
+{
+    (void)context;
+    (void)endpoint;
+    (void)peer;
+    (void)why;
+    if (change == CREW_PEER_CAME)
+        gate_pass(&held);
+}
+
+static bool is_alive(void *server)
+{
+    return crew_report_alive(server);
+}
+
+static bool is_not_alive(void *server)
+{
+    return !is_alive(server);
+}
+
+/* Its pool may be full; but not its thread be held up. */
+static void an_endpoint_whose_thread_stands_still_is_not_alive(void **state)
+{
+    (void)state;
+    crew_server *server = NULL;
+    crew_error why;
+    const crew_server_hooks holds = { .change = hold_up };
+    gate_reset(&gate);
+    gate_reset(&held);
+    (void)snprintf(url, sizeof url, "%s", test_url("tcp://127.0.0.1:{port}?framing=content-length"));
+    assert_ok_why(crew_server_new(&server, dispatcher, &(crew_server_options){ .threads = 1 }, &why), why);
+    assert_ok_why(crew_server_observe(server, &holds, &why), why);
+    assert_ok_why(crew_server_listen(server, url, &why), why);
+    assert_true(crew_report_alive(server)); /* it has not begun yet */
+    assert_ok_why(crew_server_start(server, &why), why);
+    assert_true(eventually(is_alive, server));
+    raw_open(&client, url, false);
+    ask("{\"jsonrpc\":\"2.0\",\"method\":\"pass\",\"id\":1}");
+    assert_true(gate_await(&held, 1));
+    assert_true(eventually(is_not_alive, server));
+    for (int i = 0; i < 3; i++)
+        assert_false(crew_report_alive(server));
+    gate_open(&held);
+    assert_true(gate_await(&gate, 1)); /* the only thread is inside */
+    for (int i = 0; i < 3; i++)
+        assert_true(eventually(is_alive, server));
+    raw_close(&client, NULL);
+    stop(server);
+}
+
 /* One is inside, and another one too many; a third one's caller goes; a fourth's waits no more. */
 static void what_is_not_run_is_told_with_its_reason(void **state)
 {
@@ -335,6 +390,7 @@ int main(void)
         cmocka_unit_test(every_end_is_told_once),
         cmocka_unit_test(a_deferred_call_ends_when_it_is_completed),
         cmocka_unit_test(what_is_not_run_is_told_with_its_reason),
+        cmocka_unit_test(an_endpoint_whose_thread_stands_still_is_not_alive),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
