@@ -31,6 +31,7 @@
 #include <rpcrew/dispatcher.h>
 #include <rpcrew/json.h>
 #include <rpcrew/log.h>
+#include <rpcrew/metrics.h>
 #include <rpcrew/msgpack.h>
 #include <rpcrew/observe.h>
 #include <rpcrew/page.h>

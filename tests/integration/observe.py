@@ -147,6 +147,76 @@ class Metrics(Reports):
         self.assertEqual(self.get("openrpc.json").status_code, 404)
 
 
+class Clients(Reports):
+    """A worker whose handlers call another one."""
+
+    def test_a_gateway(self):
+        calc, url = "tcp://127.0.0.1:" + str(free_port()), f"http://127.0.0.1:{free_port()}/"
+        self.admin = f"http://127.0.0.1:{free_port()}"
+        behind = self.worker("calc", "--listen", calc)
+        gateway = self.worker("gateway", "--calc", calc, "--listen", url, "--admin", self.admin)
+        for _ in range(3):
+            self.assertEqual(rpcrew("call", url, "subtract", "5", "2").out, "3\n")
+        of_calls = {"rpc_method": "subtract", "endpoint": calc, "rpc_system_name": "jsonrpc"}
+        self.assertEqual(self.counted("rpc_client_call_duration_seconds_count", **of_calls), 3)
+        self.assertEqual(self.counted("rpc_client_call_duration_seconds_bucket", **of_calls, le="+Inf"), 3)
+        self.assertEqual(self.counted(rpc_method="subtract", endpoint=url), 3)
+        self.assertEqual(self.counted("rpcrew_client_response_bytes_total"), 3 * len(b'{"jsonrpc":"2.0","result":3,"id":1}'))
+        self.assertEqual(self.counted("rpcrew_client_up", endpoint=calc), 1)
+        self.assertEqual(self.counted("rpcrew_client_outstanding", endpoint=calc), 0)
+        checked = subprocess.run(["promtool", "check", "metrics"], input=self.get("metrics").text, capture_output=True, text=True,
+                                 timeout=60, check=False)
+        self.assertEqual((checked.returncode, checked.stdout, checked.stderr), (0, "", ""))
+        self.assertEqual(behind.stop(), 0)
+        eventually(lambda: self.counted("rpcrew_client_up", endpoint=calc) == 0)
+        self.worker("store", "--listen", calc, "--directory", self.directory)  # which cannot subtract
+        eventually(lambda: self.counted("rpcrew_client_up", endpoint=calc) == 1)
+        got = rpcrew("call", url, "subtract", "5", "2")
+        self.assertIn("Method not found", got.err)
+        self.assertIn("(code 503, UNAVAILABLE)", got.err)
+        self.assertEqual(self.counted("rpc_client_call_duration_seconds_count", **of_calls, error_type="remote_error",
+                                      rpc_status_code="-32601"), 1)
+        self.assertEqual(gateway.stop(), 0)
+
+    def test_every_panel_of_the_dashboard_shows_something(self):
+        calc, url = "unix://" + self.socket_path(), f"http://127.0.0.1:{free_port()}/"
+        admin, prometheus = free_port(), free_port()
+        self.worker("calc", "--listen", calc)
+        self.worker("gateway", "--calc", calc, "--listen", url, "--admin", f"http://127.0.0.1:{admin}")
+        self.assertEqual(rpcrew("call", url, "subtract", "5", "2").out, "3\n")
+        self.assertEqual(rpcrew("call", url, "subtract", "five", "2").code, 1)
+        with open(os.path.join(self.directory, "prometheus.yml"), "w", encoding="utf-8") as file:
+            json.dump({"scrape_configs": [{"job_name": "gateway", "scrape_interval": "1s",
+                                           "static_configs": [{"targets": [f"127.0.0.1:{admin}"]}]}]}, file)
+        # pylint: disable-next=consider-using-with
+        process = subprocess.Popen(["prometheus", "--config.file", file.name, "--storage.tsdb.path", self.directory + "/data",
+                                    "--web.listen-address", f"127.0.0.1:{prometheus}"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(process.wait, PATIENCE)
+        self.addCleanup(process.terminate)
+
+        def shows(expression):
+            try:
+                got = requests.get(f"http://127.0.0.1:{prometheus}/api/v1/query", params={"query": expression}, timeout=PATIENCE)
+            except requests.ConnectionError:
+                return False
+            if got.status_code == 503:  # it starts
+                return False
+            self.assertEqual(got.status_code, 200, got.text)
+            return bool(got.json()["data"]["result"])
+
+        eventually(lambda: rpcrew("call", url, "subtract", "5", "2").code == 0 and shows(f"sum(rate({TOTAL}_count[1m])) > 0"), 60)
+        with open(os.path.join(os.path.dirname(__file__), "..", "..", "docs", "grafana.json"), encoding="utf-8") as file:
+            dashboard = json.load(file)
+        expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+        self.assertGreater(len(expressions), 20)
+        for expression in expressions:
+            for name, value in ("$__rate_interval", "1m"), ("$job", "gateway"), ("$instance", ".*"):
+                expression = expression.replace(name, value)
+            self.assertNotIn("$", expression)
+            self.assertTrue(shows(expression), expression)
+
+
 class Health(Reports):
     def ready(self):
         got = self.get("readyz")
