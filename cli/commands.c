@@ -115,6 +115,50 @@ static void hint(const struct cli *cli, const crew_value *data)
     (void)fputs("\"'\n", stderr);
 }
 
+static const char *text_of(const crew_value *value, const char *name)
+{
+    const char *text = "";
+    return crew_unpack(crew_value_get(value, name), "s", &text) == CREW_OK ? text : "";
+}
+
+/* Whether the service says that the method's result is bytes. */
+static bool answers_bytes(const struct cli *cli)
+{
+    crew_result *described = NULL;
+    bool bytes = false;
+    if (crew_client_call(cli->client, "rpc.discover", &described, NULL, NULL) == CREW_OK) {
+        const crew_value *methods = crew_value_get(crew_result_value(described), "methods");
+        for (size_t i = 0; i < crew_value_count(methods); i++) {
+            const crew_value *method = crew_value_at(methods, i);
+            const crew_value *schema = crew_value_get(crew_value_get(method, "result"), "schema");
+            if (strcmp(text_of(method, "name"), cli->words[0]) == 0)
+                bytes = strcmp(text_of(schema, "contentEncoding"), "base64") == 0;
+        }
+    }
+    crew_result_free(described);
+    return bytes;
+}
+
+/* With -b what was declared as bytes is written as such, whatever carried it. */
+static int print_result(const struct cli *cli, crew_arena *arena, const crew_value *value)
+{
+    crew_type type = crew_value_type(value);
+    crew_string bytes;
+    bool is_bytes =
+        cli->bytes_result && (type == CREW_TYPE_BYTES || (type == CREW_TYPE_STRING && answers_bytes(cli)));
+    crew_status status = is_bytes ? crew_value_base64(arena, value, &bytes) : CREW_OK;
+    if (is_bytes && status == CREW_OK)
+        status = crew_pack(arena, &value, "y%", bytes.data, bytes.size);
+    if (status != CREW_OK) {
+        fprintf(stderr, "rpcrew: the result was declared as bytes, and is none: %s\n",
+                crew_status_text(status));
+        return EXIT_BAD_REPLY;
+    }
+    struct cli as_it_is = *cli;
+    as_it_is.raw = cli->raw || is_bytes;
+    return print_value(&as_it_is, value, stdout);
+}
+
 int cli_call(const struct cli *cli)
 {
     crew_arena *arena = NULL;
@@ -126,7 +170,7 @@ int cli_call(const struct cli *cli)
         status = cli_read_call(cli, arena, &params, &why);
     if (status == CREW_OK)
         status = crew_client_call_value(cli->client, cli->words[0], params, &cli->call, &result, &why);
-    int code = status == CREW_OK ? print_value(cli, crew_result_value(result), stdout) : cli_fail(&why);
+    int code = status == CREW_OK ? print_result(cli, arena, crew_result_value(result)) : cli_fail(&why);
     if (crew_result_error_data(result)) {
         (void)print_value(cli, crew_result_error_data(result), stderr);
         hint(cli, crew_result_error_data(result));
@@ -197,12 +241,6 @@ int cli_probe(const struct cli *cli)
     }
     crew_result_free(result);
     return code;
-}
-
-static const char *text_of(const crew_value *value, const char *name)
-{
-    const char *text = "";
-    return crew_unpack(crew_value_get(value, name), "s", &text) == CREW_OK ? text : "";
 }
 
 static const char *type_of(const crew_value *schema)

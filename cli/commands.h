@@ -29,7 +29,9 @@ struct cli {
     unsigned concurrency;   /* batch, bench: calls at a time */
     double duration_s;      /* bench */
     const char *summary;    /* batch: the file for the figures */
-    bool raw, json, pretty, bytes;
+    bool raw, json, pretty;
+    bool bytes;        /* @FILE and - are */
+    bool bytes_result; /* is written as it is */
 };
 
 typedef int cli_command(const struct cli *cli);

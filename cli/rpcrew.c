@@ -71,7 +71,7 @@ static const struct cli_option {
       DESCRIBE | BENCH },
     { { "bytes", no_argument, NULL, 'b' },
       NULL,
-      "@FILE and - are bytes (base64 in JSON), as they are with msgpack",
+      "@FILE and - are bytes, as with msgpack; a result declared as bytes is written so",
       CALL | NOTIFY | BENCH },
     { { "text", no_argument, NULL, OPTION_TEXT },
       NULL,
@@ -251,7 +251,7 @@ static int read_options(struct settings *s, int argc, char **argv, const struct 
             if (!read_concurrency(argument, &s->cli.concurrency))
                 return EXIT_USAGE;
             break;
-        case 'b': s->cli.bytes = true; break;
+        case 'b': s->cli.bytes = s->cli.bytes_result = true; break;
         case OPTION_TEXT: s->text = true; break;
         case 'i': s->cli.call.idempotent = true; break;
         case 's': s->cli.summary = argument; break;

@@ -302,6 +302,20 @@ class CommandLine(Case):
         self.assertEqual(rpcrew("call", "-b", self.url, "echo", "@" + path).out, '"YWJj"\n')
         self.assertEqual(rpcrew("call", self.url, "echo", "@" + path).out, '"abc"\n')
 
+    def test_a_result_that_is_declared_as_bytes(self):
+        path = self.socket_path("png")
+        with open(path, "wb") as file:
+            file.write(b"\xff\0GNP\x89")
+        for flags in [], ["-p", "jsonrpc1"], ["-p", "msgpack"]:
+            def call(*words):
+                return subprocess.run([program("rpcrew"), "call", *flags, self.url, *words],  # pylint: disable=cell-var-from-loop
+                                      capture_output=True, timeout=30, check=False)
+
+            self.assertEqual(call("-b", "reverse", "@" + path).stdout, b"\x89PNG\0\xff")
+            self.assertEqual(call("-b", "echo", '"YWJj"').stdout, b'"YWJj"\n')  # a text, whatever it looks like
+            self.assertEqual(call("-b", "add", "1", "2").stdout, b"3\n")
+        self.assertEqual(rpcrew("call", self.url, "reverse", '"YWJj"').out, '"Y2Jh"\n')
+
     def test_bytes_with_msgpack(self):
         path = self.socket_path("bytes")
         with open(path, "wb") as file:

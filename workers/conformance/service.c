@@ -94,6 +94,19 @@ static crew_status fail(crew_call *call)
     return crew_fail_value(call, crew_arg_int(call, 0), crew_arg_string(call, 1), crew_arg(call, 2));
 }
 
+static crew_status reverse(crew_call *call)
+{
+    crew_string data = crew_arg_bytes(call, 0);
+    char *out = malloc(data.size + 1);
+    if (!out)
+        return CREW_NO_MEMORY;
+    for (size_t i = 0; i < data.size; i++)
+        out[i] = data.data[data.size - 1 - i];
+    crew_status status = crew_reply_bytes(call, (crew_string){ out, data.size });
+    free(out);
+    return status;
+}
+
 static crew_status blob(crew_call *call)
 {
     uint64_t size = crew_arg_uint(call, 0);
@@ -135,6 +148,7 @@ static const crew_method methods[] = {
     { "sleep_ms", sleep_ms, "ms:uint", "uint", "Returns ms, after that time." },
     { "fail", fail, "code:int message:string data:any?", "null", "Fails with that error." },
     { "blob", blob, "size:uint", "string", "That many x." },
+    { "reverse", reverse, "data:bytes", "bytes", "The bytes, the last one first." },
     { "whoami", whoami, "", "string", "The process id." },
     { "count", count, "", "uint", "How many notifications came." },
     { 0 },

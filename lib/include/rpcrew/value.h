@@ -58,6 +58,21 @@ CREW_NODISCARD CREW_API crew_status crew_value_double(const crew_value *value, d
 CREW_NODISCARD CREW_API crew_status crew_value_string(const crew_value *value, crew_string *out);
 CREW_NODISCARD CREW_API crew_status crew_value_bytes(const crew_value *value, crew_string *out);
 
+/* Bytes on any wire: those of CREW_TYPE_BYTES as they are, a string as the base64 that JSON carries them in
+ * (RFC 4648, padded), decoded into the arena. CREW_MISMATCH; CREW_MALFORMED: it is no base64;
+ * CREW_NO_MEMORY. */
+CREW_NODISCARD CREW_API crew_status crew_value_base64(crew_arena *arena, const crew_value *value,
+                                                      crew_string *out);
+
+/* Members of an object that may be missing: the fallback stands for one that is not there, is null, or is
+ * something else. */
+CREW_API bool crew_member_bool(const crew_value *object, const char *key, bool fallback);
+CREW_API int64_t crew_member_int(const crew_value *object, const char *key, int64_t fallback);
+CREW_API uint64_t crew_member_uint(const crew_value *object, const char *key, uint64_t fallback);
+CREW_API double crew_member_double(const crew_value *object, const char *key, double fallback);
+/* Borrowed for the arena's life. */
+CREW_API crew_string crew_member_string(const crew_value *object, const char *key, crew_string fallback);
+
 /* MessagePack's type number of an ext, -128…127; 0 for all else. */
 CREW_API int crew_value_ext_type(const crew_value *value);
 
@@ -125,6 +140,11 @@ CREW_NODISCARD CREW_API crew_status crew_pack(crew_arena *arena, const crew_valu
                                               ...);
 CREW_NODISCARD CREW_API crew_status crew_vpack(crew_arena *arena, const crew_value **value,
                                                const char *format, va_list arguments);
+
+/* The same of an array's next item, added to it: rows of a table, one after another. On failure the array is
+ * as it was. */
+CREW_NODISCARD CREW_API crew_status crew_array_pack(crew_arena *arena, crew_value *array, const char *format,
+                                                    ...);
 
 /* The way back, into pointers:
  *

@@ -170,6 +170,16 @@ crew_status crew_pack(crew_arena *arena, const crew_value **value, const char *f
     return status;
 }
 
+crew_status crew_array_pack(crew_arena *arena, crew_value *array, const char *format, ...)
+{
+    const crew_value *item;
+    va_list arguments;
+    va_start(arguments, format);
+    crew_status status = crew_vpack(arena, &item, format, arguments);
+    va_end(arguments);
+    return status == CREW_OK ? crew_array_add(arena, array, item) : status;
+}
+
 struct unpacker {
     const char *format;
     struct arguments *arguments;

@@ -98,6 +98,60 @@ static void optional_members_leave_their_targets(void **state)
     assert_int_equal(k, 1);
 }
 
+static void what_may_be_missing_is_read_in_a_line(void **state)
+{
+    (void)state;
+    const crew_value *value = parse_json(
+        &arena, "{\"b\":true,\"i\":-5,\"u\":18446744073709551615,\"f\":0.5,\"s\":\"text\",\"n\":null}");
+    assert_true(crew_member_bool(value, "b", false));
+    assert_int_equal(crew_member_int(value, "i", 7), -5);
+    assert_true(crew_member_uint(value, "u", 7) == UINT64_MAX);
+    assert_true(crew_member_double(value, "f", 7) == 0.5);
+    assert_true(crew_string_equal(crew_member_string(value, "s", crew_str("else")), crew_str("text")));
+    static const char *const others[] = { "n", "nothing", "s" };
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(crew_member_bool(value, others[i], true));
+        assert_int_equal(crew_member_int(value, others[i], 7), 7);
+        assert_int_equal(crew_member_uint(value, others[i], 7), 7);
+        assert_true(crew_member_double(value, others[i], 7) == 7);
+    }
+    assert_int_equal(crew_member_uint(value, "i", 7), 7); /* below 0 */
+    assert_int_equal(crew_member_int(NULL, "i", 7), 7);
+    assert_true(crew_string_equal(crew_member_string(value, "b", crew_str("else")), crew_str("else")));
+}
+
+static void rows_are_added_one_by_one(void **state)
+{
+    (void)state;
+    crew_value *rows;
+    assert_ok(crew_array_new(&arena, &rows));
+    for (int i = 1; i <= 3; i++)
+        assert_ok(crew_array_pack(&arena, rows, "{s:i,s:s?}", "id", i, "name", i == 2 ? NULL : "x"));
+    assert_status(crew_array_pack(&arena, rows, "{s:q}", "id", 4), CREW_BAD_ARGUMENT);
+    assert_string_equal(json_of(&arena, rows),
+                        "[{\"id\":1,\"name\":\"x\"},{\"id\":2,\"name\":null},{\"id\":3,\"name\":\"x\"}]");
+    crew_value *object;
+    assert_ok(crew_object_new(&arena, &object));
+    assert_status(crew_array_pack(&arena, object, "i", 4), CREW_BAD_ARGUMENT);
+}
+
+static void bytes_are_read_from_every_wire(void **state)
+{
+    (void)state;
+    const crew_value *value;
+    crew_string bytes = { 0 };
+    assert_ok(crew_pack(&arena, &value, "y%", "a\0b", (size_t)3));
+    assert_ok(crew_value_base64(&arena, value, &bytes));
+    assert_true(crew_string_equal(bytes, (crew_string){ "a\0b", 3 }));
+    bytes = crew_str("");
+    assert_ok(crew_value_base64(&arena, parse_json(&arena, "\"YQBi\""), &bytes));
+    assert_true(crew_string_equal(bytes, (crew_string){ "a\0b", 3 }));
+    assert_status(crew_value_base64(&arena, parse_json(&arena, "\"YQB\""), &bytes), CREW_MALFORMED);
+    assert_status(crew_value_base64(&arena, parse_json(&arena, "5"), &bytes), CREW_MISMATCH);
+    assert_status(crew_value_base64(&arena, NULL, &bytes), CREW_MISMATCH);
+    assert_int_equal(bytes.size, 3);
+}
+
 static void a_program_s_own_types_pack_and_unpack(void **state)
 {
     (void)state;
@@ -130,6 +184,9 @@ int main(void)
         cmocka_unit_test(what_was_packed_unpacks),
         cmocka_unit_test(wire_data_that_does_not_fit_is_a_status),
         cmocka_unit_test(optional_members_leave_their_targets),
+        cmocka_unit_test(what_may_be_missing_is_read_in_a_line),
+        cmocka_unit_test(rows_are_added_one_by_one),
+        cmocka_unit_test(bytes_are_read_from_every_wire),
         cmocka_unit_test(a_program_s_own_types_pack_and_unpack),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
