@@ -1,4 +1,5 @@
 /* batch: a call for each line of JSON, many at a time; a line of JSON for each answer, in the same order. */
+#include "colour.h"
 #include "commands.h"
 #include "load.h"
 #include "show.h"
@@ -131,7 +132,7 @@ static void write_answer(struct slot *slot, struct load_progress *progress, crew
         return;
     }
     load_progress_hide(progress);
-    cli_print_safely((crew_string){ slot->answer.data, slot->answer.size }, true, stdout);
+    cli_print_json((crew_string){ slot->answer.data, slot->answer.size }, stdout);
     if (putchar('\n') == EOF || ferror(stdout))
         crew_error_set(why, CREW_SYSTEM, "writing the output: %s", strerror(errno));
     crew_bytes_free(&slot->answer);
@@ -315,7 +316,7 @@ static bool write_summary(struct batch *batch, double seconds)
         load_print(&summary, true, file);
     bool good = file && fclose(file) == 0;
     if (!good)
-        fprintf(stderr, "rpcrew: %s: %s\n", name, strerror(errno));
+        cli_complain("%s: %s\n", name, strerror(errno));
     return good;
 }
 

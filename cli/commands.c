@@ -1,5 +1,6 @@
 /* call, notify, ping, describe. */
 #include "commands.h"
+#include "colour.h"
 #include "params.h"
 #include "show.h"
 
@@ -22,7 +23,7 @@ void cli_print_safely(crew_string text, bool lines, FILE *file)
 
 int cli_fail(const crew_error *why)
 {
-    (void)fputs("rpcrew: ", stderr);
+    cli_complain("%s", "");
     cli_print_safely(crew_str(why->message), false, stderr);
     (void)fputc('\n', stderr);
     switch (why->status) {
@@ -53,7 +54,7 @@ static crew_status print_json(const struct cli *cli, const crew_value *value, FI
     if (status == CREW_OK)
         status = crew_json_encode(value, cli->pretty ? CREW_JSON_PRETTY : CREW_JSON_COMPACT, &json);
     if (status == CREW_OK) {
-        cli_print_safely((crew_string){ json.data, json.size }, true, file);
+        cli_print_json((crew_string){ json.data, json.size }, file);
         crew_bytes_free(&json);
     }
     crew_arena_free(arena);
@@ -75,7 +76,7 @@ static int print_value(const struct cli *cli, const crew_value *value, FILE *fil
     }
     crew_status status = print_json(cli, value, file);
     if (status != CREW_OK) {
-        fprintf(stderr, "rpcrew: the result cannot be shown: %s\n", crew_status_text(status));
+        cli_complain("the result cannot be shown: %s\n", crew_status_text(status));
         return EXIT_LOCAL;
     }
     (void)fputc('\n', file);
@@ -107,7 +108,7 @@ static void hint(const struct cli *cli, const crew_value *data)
         if (strncmp(word, param, size) == 0 && word[size] == '=' && !strpbrk(word, "\"\\'@"))
             value = word + size + 1;
     }
-    (void)fputs("rpcrew: a string is written '", stderr);
+    cli_complain("a string is written '");
     if (strcmp(value, "TEXT") != 0)
         (void)fprintf(stderr, "%s=", param);
     (void)fputc('"', stderr);
@@ -150,8 +151,7 @@ static int print_result(const struct cli *cli, crew_arena *arena, const crew_val
     if (is_bytes && status == CREW_OK)
         status = crew_pack(arena, &value, "y%", bytes.data, bytes.size);
     if (status != CREW_OK) {
-        fprintf(stderr, "rpcrew: the result was declared as bytes, and is none: %s\n",
-                crew_status_text(status));
+        cli_complain("the result was declared as bytes, and is none: %s\n", crew_status_text(status));
         return EXIT_BAD_REPLY;
     }
     struct cli as_it_is = *cli;

@@ -1,4 +1,5 @@
 /* rpcrew: calls services from a shell. */
+#include "colour.h"
 #include "commands.h"
 
 #include <ctype.h>
@@ -193,8 +194,7 @@ static bool read_seconds(const char *option, const char *text, double *seconds)
     if (end != text && !*end && !errno && *seconds >= 0.001 && *seconds <= 1e6)
         return true;
     char shown[200];
-    fprintf(stderr, "rpcrew: --%s %s: wants seconds, such as 0.5\n", option,
-            crew_redact(text, shown, sizeof shown));
+    cli_complain("--%s %s: wants seconds, such as 0.5\n", option, crew_redact(text, shown, sizeof shown));
     return false;
 }
 
@@ -207,8 +207,8 @@ static bool read_concurrency(const char *text, unsigned *concurrency)
     if (end != text && !*end && !errno && *text != '-' && number >= 1 && number <= 65536)
         return true;
     char shown[200];
-    fprintf(stderr, "rpcrew: --concurrency %s: wants a number from 1 to 65536\n",
-            crew_redact(text, shown, sizeof shown));
+    cli_complain("--concurrency %s: wants a number from 1 to 65536\n",
+                 crew_redact(text, shown, sizeof shown));
     return false;
 }
 
@@ -268,10 +268,10 @@ static int read_options(struct settings *s, int argc, char **argv, const struct 
         case OPTION_COMPACT: s->cli.pretty = false; break;
         case OPTION_VERSION: puts("rpcrew 0.1.0"); return EXIT_OK;
         default:
-            fprintf(stderr, "rpcrew: '%s' %s\nrpcrew %s%s--help shows how\n",
-                    wrong_option(argv[optind - 1], shown, sizeof shown),
-                    chosen == ':' ? "requires an argument" : "is not an option", command ? command->name : "",
-                    command ? " " : "");
+            cli_complain("'%s' %s\nrpcrew %s%s--help shows how\n",
+                         wrong_option(argv[optind - 1], shown, sizeof shown),
+                         chosen == ':' ? "requires an argument" : "is not an option",
+                         command ? command->name : "", command ? " " : "");
             return EXIT_USAGE;
         }
     }
@@ -292,8 +292,7 @@ static int no_command(const char *name)
     for (int i = 0; i < COMMANDS; i++)
         (void)snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "",
                        commands[i].name);
-    fprintf(stderr, "rpcrew: no command '%s'; there are %s, help\n", crew_redact(name, shown, sizeof shown),
-            list);
+    cli_complain("no command '%s'; there are %s, help\n", crew_redact(name, shown, sizeof shown), list);
     return EXIT_USAGE;
 }
 
@@ -312,14 +311,13 @@ static int run(const struct command *command, struct settings *s, int argc, char
     crew_error why;
     for (int i = 0; i < OPTIONS; i++)
         if (s->given[i] && !(cli_options[i].commands & command->bit)) {
-            fprintf(stderr, "rpcrew: --%s is not for %s\nrpcrew %s --help shows what is\n",
-                    cli_options[i].option.name, command->name, command->name);
+            cli_complain("--%s is not for %s\nrpcrew %s --help shows what is\n", cli_options[i].option.name,
+                         command->name, command->name);
             return EXIT_USAGE;
         }
     if (optind >= argc) {
-        fprintf(stderr,
-                "rpcrew: %s wants a URL, such as zmq+tcp://localhost:5555\nrpcrew %s --help shows how\n",
-                command->name, command->name);
+        cli_complain("%s wants a URL, such as zmq+tcp://localhost:5555\nrpcrew %s --help shows how\n",
+                     command->name, command->name);
         return EXIT_USAGE;
     }
     s->cli.url = argv[optind];
@@ -387,7 +385,7 @@ int main(int argc, char **argv)
     if (code < 0)
         code = run(command, &settings, argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout)) {
-        fprintf(stderr, "rpcrew: writing the output: %s\n", strerror(errno));
+        cli_complain("writing the output: %s\n", strerror(errno));
         return EXIT_LOCAL;
     }
     return code;

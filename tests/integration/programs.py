@@ -191,11 +191,34 @@ class CommandLine(Case):
         self.assertEqual(shown.count("\r\033[K"), 1)  # once, at the end: nothing else is on that terminal
         self.assertTrue(shown.endswith("\r\033[K"))
         subprocess.run([program("rpcrew"), "batch", self.url, path, "-c", "2"], stdout=terminal, stderr=terminal,
-                       timeout=30, check=True)
+                       timeout=30, check=True, env={**os.environ, "NO_COLOR": "1"})
         os.close(terminal)
         shown = read_all(main_end)
         os.close(main_end)
         self.assertRegex(shown, r'"result":60\}\r\n\r[#.]{40} \d+ calls[^\n]*\r\033\[K\{"result":60\}\r\n')
+
+    def test_colours_where_a_terminal_is(self):
+        def shown(*words, status=0, **env):
+            main_end, terminal = os.openpty()
+            environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+            got = subprocess.run([program("rpcrew"), *words], stdout=terminal, stderr=terminal, timeout=30, check=False,
+                                 env={**environment, "TERM": "xterm", **env})
+            self.assertEqual(got.returncode, status)
+            os.close(terminal)
+            text = read_all(main_end)
+            os.close(main_end)
+            return text.replace("\r\n", "\n")
+
+        echo = ["call", "--compact", self.url, "echo", r'{"a\":": [1, "x:y", null], "b": "\u001b"}']
+        key, text, other, plain = "\033[1;34m", "\033[32m", "\033[33m", "\033[0m"
+        self.assertEqual(shown(*echo), f'{{{key}"a\\":"{plain}:[{other}1{plain},{text}"x:y"{plain},{other}null{plain}],'
+                                       f'{key}"b"{plain}:{text}"\\u001b"{plain}}}\n')
+        bare = '{"a\\":":[1,"x:y",null],"b":"\\u001b"}\n'
+        self.assertEqual(shown(*echo, NO_COLOR="1"), bare)
+        self.assertEqual(shown(*echo, TERM="dumb"), bare)
+        self.assertEqual(rpcrew(*echo).out, bare)
+        self.assertTrue(shown("call", self.url, "nope", status=1).startswith("\033[1;31mrpcrew:\033[0m nope at "))
+        self.assertTrue(shown("call", self.url, "nope", status=1, NO_COLOR="1").startswith("rpcrew: nope at "))
 
     def test_batch_answers_while_it_waits_for_lines(self):
         with subprocess.Popen([program("rpcrew"), "batch", self.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
