@@ -23,6 +23,11 @@ export PKG_CONFIG_PATH="$pc"
 "$2" -o "$room/by_pc" "$here/consumer.c" $(pkg-config --cflags --libs rpcrew)
 check env LD_LIBRARY_PATH="$(pkg-config --variable=libdir rpcrew)" "$room/by_pc"
 
+# The pages that man shows are installed.
+for page in man1/rpcrew.1 man7/rpcrew-worker.7; do
+    [ -s "$room/moved/share/man/$page" ] || { echo "no $page"; exit 1; }
+done
+
 # Nothing but our own names is exported.
 library=$(find "$room/moved" -name 'librpcrew.so')
 if nm -D --defined-only "$library" | awk '{print $3}' | grep -v '^crew_'; then

@@ -547,6 +547,21 @@ class Documents(Case):
         code = self.read("README.md").split("```c\n")[1].split("```")[0]
         self.assertEqual(self.read("workers", "calc", "calc.c").split("\n", 1)[1], code)
 
+    def test_the_manual_pages_have_exactly_the_options_that_there_are(self):
+        for name, help_ in ("rpcrew.1", [program("rpcrew"), "--help"]), ("rpcrew-worker.7", [program("calc"), "--help"]):
+            page = self.read("docs", "man", name)
+            shown = subprocess.run(help_, capture_output=True, text=True, timeout=30, check=True).stdout
+            options = set(re.findall(r"^ +(?:-\w, )?--([\w-]+)", shown, re.M))
+            self.assertEqual(set(re.findall(r"^\.It .*Fl Fl ([\w-]+)", page, re.M)), options)
+            letters = set(re.findall(r"^ +-(\w), --", shown, re.M))
+            self.assertEqual(set(re.findall(r"^\.It Fl (\w) ,", page, re.M)), letters)
+            linted = subprocess.run(["mandoc", "-T", "lint", "-W", "warning"], input=page, capture_output=True, text=True,
+                                    timeout=30, check=False)
+            self.assertEqual((linted.returncode, linted.stdout), (0, ""))
+            for line in shown.split("exit status: ")[1].split("\n\n")[0].replace("\n", " ").split(", "):
+                number, words = line.split(" ", 1)
+                self.assertIn(f".It {number}\n{words.strip()}\n", page)
+
     def test_the_url_page_has_exactly_the_options_that_there_are(self):
         page = self.read("docs", "urls.md")
         sections = {part.split("\n", 1)[0]: set(re.findall(r"^\| `(\w+)` \|", part, re.M))
