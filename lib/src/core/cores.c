@@ -7,15 +7,15 @@
 #include <string.h>
 
 /* The group's name, "/a/b", from its line "0::/a/b". */
-static void read_group(const char *file_name, char *group, size_t size)
+static void read_group(const char *file_name, char group[PATH_MAX])
 {
-    char line[PATH_MAX + 10];
+    char line[PATH_MAX];
     FILE *file = fopen(file_name, "re");
     group[0] = '\0';
     while (file && fgets(line, sizeof line, file)) {
         line[strcspn(line, "\n")] = '\0';
         if (strncmp(line, "0::/", 4) == 0)
-            (void)snprintf(group, size, "%s", line + 3);
+            memcpy(group, line + 3, strlen(line + 3) + 1);
     }
     if (file)
         (void)fclose(file);
@@ -25,7 +25,7 @@ static void read_group(const char *file_name, char *group, size_t size)
  * "max period". */
 static unsigned cores_of_group(const char *root, const char *group)
 {
-    char path[2 * PATH_MAX];
+    char path[PATH_MAX + 100];
     unsigned long quota, period;
     (void)snprintf(path, sizeof path, "%s%s/cpu.max", root, group);
     FILE *file = fopen(path, "re");
@@ -42,7 +42,7 @@ unsigned crew_cores(const char *root, const char *group_file)
     char group[PATH_MAX];
     int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
     unsigned cores = allowed > 0 ? (unsigned)allowed : 1;
-    read_group(group_file, group, sizeof group);
+    read_group(group_file, group);
     for (;;) {
         unsigned of_group = cores_of_group(root, group);
         cores = of_group < cores ? of_group : cores;

@@ -138,17 +138,22 @@ static uint64_t mix(uint64_t hash, uint64_t more)
     return (hash ^ more) * UINT64_C(0x9E3779B97F4A7C15);
 }
 
+static uint64_t mix_word(uint64_t hash, const char *bytes, size_t size)
+{
+    uint64_t word = 0;
+    memcpy(&word, bytes, size);
+    return mix(hash ^ hash >> 29, word);
+}
+
+/* By words, of which the last overlaps the one before. */
 static uint64_t mix_text(uint64_t hash, crew_string text)
 {
-    size_t at = 0;
     hash = mix(hash, text.size);
-    for (uint64_t word; at + 8 <= text.size; at += 8) {
-        memcpy(&word, text.data + at, 8);
-        hash = mix(hash ^ hash >> 29, word);
-    }
-    for (; at < text.size; at++)
-        hash = mix(hash ^ hash >> 29, (unsigned char)text.data[at]);
-    return hash;
+    if (text.size < 8)
+        return text.size ? mix_word(hash, text.data, text.size) : hash;
+    for (size_t at = 0; at + 8 < text.size; at += 8)
+        hash = mix_word(hash, text.data + at, 8);
+    return mix_word(hash, text.data + text.size - 8, 8);
 }
 
 static uint64_t hash_of(const struct labels *l)
