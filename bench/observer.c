@@ -53,12 +53,15 @@ enum { KINDS = sizeof kinds / sizeof *kinds };
 
 static double measure(const struct kind *kind, double seconds)
 {
-    double start = now_ns(), now = start;
+    double start = now_ns(), passed;
     long count = 0;
-    for (; now - start < seconds * 1e9; count += AT_A_TIME, now = now_ns())
+    do {
         for (int i = 0; i < AT_A_TIME; i++)
             kind->run(i);
-    return (now - start) / (double)count;
+        count += AT_A_TIME;
+        passed = now_ns() - start;
+    } while (passed < seconds * 1e9);
+    return passed / (double)count;
 }
 
 static int compare(const void *a, const void *b)

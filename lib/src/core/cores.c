@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The group's name, "/a/b", from its line "0::/a/b". */
@@ -25,14 +26,16 @@ static void read_group(const char *file_name, char group[PATH_MAX])
  * "max period". */
 static unsigned cores_of_group(const char *root, const char *group)
 {
-    char path[PATH_MAX + 100];
-    unsigned long quota, period;
+    char path[PATH_MAX + 100], text[100] = "";
     (void)snprintf(path, sizeof path, "%s%s/cpu.max", root, group);
     FILE *file = fopen(path, "re");
-    bool limited = file && fscanf(file, "%lu %lu", &quota, &period) == 2 && quota && period;
+    if (file && !fgets(text, sizeof text, file))
+        text[0] = '\0';
     if (file)
         (void)fclose(file);
-    unsigned long cores = limited ? quota / period + (quota % period != 0) : UINT_MAX;
+    char *behind;
+    unsigned long quota = strtoul(text, &behind, 10), period = strtoul(behind, NULL, 10);
+    unsigned long cores = quota && period ? quota / period + (quota % period != 0) : UINT_MAX;
     return cores < UINT_MAX ? (unsigned)cores : UINT_MAX;
 }
 
