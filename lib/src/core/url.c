@@ -308,6 +308,8 @@ static crew_status parse(struct parser *p, crew_string rest)
 
 crew_status crew_url_parse(const char *text, crew_url **url, crew_error *why)
 {
+    if (!text) /* as of an environment variable that is not set */
+        return crew_error_set(why, CREW_BAD_ARGUMENT, "no URL");
     if (strlen(text) > URL_MAX)
         return crew_error_set(why, CREW_BAD_ARGUMENT, "a URL of more than %d bytes", URL_MAX);
     crew_url *made = calloc(1, sizeof *made);

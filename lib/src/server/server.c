@@ -191,7 +191,7 @@ crew_status crew_server_listen_with(crew_server *server, const char *url, const 
     static const char scheme[] = "callback://";
     if (atomic_load(&server->started))
         return crew_error_set(why, CREW_BAD_ARGUMENT, "the server runs already");
-    if (callbacks && (strncmp(url, scheme, strlen(scheme)) != 0 || !callbacks->receive || !callbacks->reply))
+    if (callbacks && (!url || strncmp(url, scheme, strlen(scheme)) != 0 || !callbacks->receive || !callbacks->reply))
         return crew_error_set(why, CREW_BAD_ARGUMENT,
                               "crew_server_listen_with wants %sname and two functions", scheme);
     if (server->endpoint_count == CREW_ENDPOINTS_MAX)

@@ -140,6 +140,18 @@ static void options_are_checked_against_what_a_transport_knows(void **state)
     crew_url_free(url);
 }
 
+static void no_url_is_no_good_one(void **state)
+{
+    (void)state;
+    crew_url *url;
+    crew_client *client;
+    crew_error why;
+    assert_status(crew_url_parse(NULL, &url, &why), CREW_BAD_ARGUMENT);
+    assert_string_equal(why.message, "no URL");
+    assert_status(crew_client_new(&client, getenv("RPCREW_NOT_SET"), NULL, &why), CREW_BAD_ARGUMENT);
+    assert_status(crew_client_new(&client, "", NULL, &why), CREW_BAD_ARGUMENT);
+}
+
 static void urls_are_not_endless(void **state)
 {
     (void)state;
@@ -192,6 +204,7 @@ int main(void)
         cmocka_unit_test(bad_urls_say_what_is_wrong),
         cmocka_unit_test(an_option_is_given_once_unless_it_repeats),
         cmocka_unit_test(options_are_checked_against_what_a_transport_knows),
+        cmocka_unit_test(no_url_is_no_good_one),
         cmocka_unit_test(urls_are_not_endless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
