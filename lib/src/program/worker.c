@@ -470,12 +470,18 @@ static crew_status start(const struct settings *s, crew_server *server, crew_err
     return status;
 }
 
-/* Whether somebody can ask for metrics. */
+/* Whether somebody can ask for metrics. What is wrong with a URL is said when it is opened. */
 static bool wants_metrics(const struct settings *s)
 {
     bool wants = s->admin != NULL;
-    for (size_t i = 0; i < s->listen_count; i++)
-        wants = wants || strstr(s->listen[i], "reports=yes") || strstr(s->listen[i], "reports=only");
+    for (size_t i = 0; i < s->listen_count && !wants; i++) {
+        crew_url *url;
+        if (crew_url_parse(s->listen[i], &url, NULL) != CREW_OK)
+            continue;
+        const char *reports = crew_url_option(url, "reports");
+        wants = reports && (strcmp(reports, "yes") == 0 || strcmp(reports, "only") == 0);
+        crew_url_free(url);
+    }
     return wants;
 }
 

@@ -22,9 +22,41 @@ static size_t endpoint_count(const crew_server *server)
 
 /* ---- health ---- */
 
-static void add_reason(crew_buffer *out, const char *endpoint, const char *reason)
+/* Why the server as a whole is not ready; NULL: it is no reason. */
+static const char *server_reason(const crew_server *server)
 {
-    crew_buffer_text(out, out->data[out->size - 1] == '[' ? "{" : ",{");
+    if (atomic_load(&server->tokens.draining) || atomic_load(&server->stops))
+        return "draining";
+    return atomic_load(&server->started) ? NULL : "starting";
+}
+
+/* The same of an endpoint. */
+static const char *endpoint_reason(const crew_server *server, const struct crew_endpoint *e, char words[80])
+{
+    int64_t since = atomic_load(&e->away_since_ms), away_ms = since ? crew_now_ms() - since : 0;
+    bool is_away = since && (!atomic_load(&e->ever_listened) || away_ms >= server->options.unready_ms);
+    bool is_over = atomic_load(&e->over) && !server_reason(server); /* else it is how it should be */
+    if (e->reports_only || (!is_away && !is_over))
+        return NULL;
+    (void)snprintf(words, 80, is_away ? "not open for %" PRId64 " s" : "closed", away_ms / 1000);
+    return words;
+}
+
+static bool is_ready(const crew_server *server)
+{
+    char words[80];
+    bool ready = !server_reason(server);
+    for (size_t i = 0; i < endpoint_count(server) && ready; i++)
+        ready = !endpoint_reason(server, server->endpoints[i], words);
+    return ready;
+}
+
+static void add_reason(crew_buffer *out, bool *first, const char *endpoint, const char *reason)
+{
+    if (!reason)
+        return;
+    crew_buffer_text(out, *first ? "{" : ",{");
+    *first = false;
     if (endpoint) {
         crew_buffer_text(out, "\"endpoint\":");
         if (crew_json_write_string(crew_str(endpoint), out) != CREW_OK)
@@ -34,34 +66,17 @@ static void add_reason(crew_buffer *out, const char *endpoint, const char *reaso
     crew_buffer_printf(out, "\"reason\":\"%s\"}", reason);
 }
 
-bool crew_report_reasons(const crew_server *server, crew_buffer *out)
+static void write_reasons(const crew_server *server, crew_buffer *out)
 {
-    bool ready = true;
+    bool first = true;
+    char words[80];
     crew_buffer_text(out, "[");
-    if (out->failed)
-        return false;
-    if (atomic_load(&server->tokens.draining) || atomic_load(&server->stops)) {
-        add_reason(out, NULL, "draining");
-        ready = false;
-    } else if (!atomic_load(&server->started)) {
-        add_reason(out, NULL, "starting");
-        ready = false;
-    }
-    for (size_t i = 0; i < endpoint_count(server) && !out->failed; i++) {
+    add_reason(out, &first, NULL, server_reason(server));
+    for (size_t i = 0; i < endpoint_count(server); i++) {
         const struct crew_endpoint *e = server->endpoints[i];
-        int64_t since = atomic_load(&e->away_since_ms), away_ms = since ? crew_now_ms() - since : 0;
-        bool is_away = since && (!atomic_load(&e->ever_listened) || away_ms >= server->options.unready_ms);
-        if (e->reports_only || (!is_away && !atomic_load(&e->over)))
-            continue;
-        char words[80];
-        (void)snprintf(words, sizeof words, is_away ? "not open for %" PRId64 " s" : "closed",
-                       away_ms / 1000);
-        if (ready || is_away)
-            add_reason(out, crew_url_text(e->url), words);
-        ready = false;
+        add_reason(out, &first, crew_url_text(e->url), endpoint_reason(server, e, words));
     }
     crew_buffer_text(out, "]");
-    return ready;
 }
 
 bool crew_report_alive(crew_server *server)
@@ -78,10 +93,12 @@ bool crew_report_alive(crew_server *server)
     return alive;
 }
 
+/* What is said goes by one look at it all. */
 static unsigned report_ready(const crew_server *server, bool in_detail, crew_buffer *out)
 {
     crew_buffer reasons = { 0 };
-    bool ready = crew_report_reasons(server, &reasons);
+    write_reasons(server, &reasons);
+    bool ready = crew_string_equal(crew_buffer_string(&reasons), crew_str("[]"));
     crew_buffer_printf(out, "{\"ready\":%s", ready ? "true" : "false");
     if (in_detail)
         crew_buffer_printf(out, ",\"reasons\":%.*s", CREW_STR(crew_buffer_string(&reasons)));
@@ -219,10 +236,7 @@ static void write_pool(crew_server *server, crew_buffer *out)
 
 static unsigned report_metrics(crew_server *server, crew_buffer *out)
 {
-    crew_buffer reasons = { 0 };
-    bool ready = crew_report_reasons(server, &reasons);
-    crew_buffer_fini(&reasons);
-    write_number(out, "rpcrew_ready", "gauge", "Whether the worker takes calls (/readyz).", ready);
+    write_number(out, "rpcrew_ready", "gauge", "Whether the worker takes calls (/readyz).", is_ready(server));
     write_endpoints(server, out);
     write_pool(server, out);
     write_counts(server, out);

@@ -13,7 +13,4 @@ unsigned crew_report(struct crew_endpoint *endpoint, const char *name, const cha
  * makes them do once more. One thread asks. */
 bool crew_report_alive(crew_server *server);
 
-/* Appends why the server is not ready, as a JSON array; whether it is. Any thread. */
-bool crew_report_reasons(const crew_server *server, crew_buffer *out);
-
 #endif
