@@ -3,8 +3,8 @@
  * meets that is lost: so they are kept for less. */
 #include "transport/http_caller.h"
 
-#include "core/json.h"
 #include "transport/dial.h"
+#include "transport/http_answer.h"
 #include "transport/http_head.h"
 #include "transport/http_message.h"
 #include "transport/proxy.h"
@@ -399,85 +399,6 @@ static crew_status caller_send(void *state, crew_list *messages)
 
 /* ---- answers ---- */
 
-/* Whether a body is an answer of the protocol's, to some call. */
-static bool is_answer(const crew_message *m, const crew_limits *limits)
-{
-    crew_arena arena = { 0 };
-    const crew_value *value = NULL, *id;
-    crew_string bytes = crew_buffer_string(&m->body);
-    bool good = bytes.size && crew_json_decode(bytes, limits, &arena, &value, NULL) == CREW_OK;
-    good = good && (crew_value_type(value) == CREW_TYPE_ARRAY ||
-                    ((id = crew_value_get(value, "id")) && crew_value_type(id) != CREW_TYPE_NULL));
-    crew_arena_fini(&arena);
-    return good;
-}
-
-/* Whether it is a worker's of ours that says so itself. */
-static bool is_refusal(const crew_message *m, const crew_limits *limits)
-{
-    crew_arena arena = { 0 };
-    const crew_value *value = NULL;
-    int64_t code = 0;
-    if (crew_json_decode(crew_buffer_string(&m->body), limits, &arena, &value, NULL) == CREW_OK)
-        (void)!crew_value_int(crew_value_get(crew_value_get(value, "error"), "code"), &code);
-    crew_arena_fini(&arena);
-    return code == CREW_CODE_OVERLOADED;
-}
-
-/* Whether a status says that the request was not for anybody there. */
-static bool is_not_taken(unsigned status)
-{
-    static const unsigned statuses[] = { 401, 403, 404, 405, 407, 410, 415, 421, 426 };
-    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
-        if (statuses[i] == status)
-            return true;
-    return false;
-}
-
-/* What a response that is no answer of the protocol's means. */
-static void judge(struct connection *k, crew_message *m)
-{
-    struct caller *c = k->caller;
-    char words[256];
-    unsigned status = k->in.status;
-    const char *place = http_field(&k->in, "location");
-    if (status / 100 == 2 && k->one_way) {
-        m->kind = CREW_EVENT_CONFIRMED;
-        return;
-    }
-    if (status / 100 == 2 || (!k->one_way && is_answer(m, &c->set.config->limits))) {
-        m->kind = CREW_EVENT_REPLY;
-        m->content_type = NULL; /* its first bytes tell */
-        return;
-    }
-    bool ours = m->body.size && is_refusal(m, &c->set.config->limits);
-    crew_buffer_clear(&m->body);
-    (void)snprintf(words, sizeof words, "HTTP %u %.100s%s%.100s%s", status, http_target(&k->in).data,
-                   status / 100 == 3 ? ", to " : "", status / 100 == 3 && place ? place : "",
-                   status / 100 == 3 ? ": redirects are not followed" : "");
-    m->words = crew_arena_string(&m->arena, crew_str(words)).data;
-    if (status == 503 || status == 429)
-        m->kind = CREW_EVENT_REFUSED;
-    else if (status == 413)
-        m->kind = CREW_EVENT_TOO_LARGE;
-    else if (is_not_taken(status) || k->one_way)
-        m->kind = CREW_EVENT_UNROUTABLE;
-    else
-        m->kind = CREW_EVENT_REPLY; /* a bad one */
-    /* a server in front may say 503 of a service that did not answer in time */
-    m->unsure = status / 100 == 5 && !(status == 503 && (ours || http_field(&k->in, "retry-after")));
-}
-
-/* How long the service keeps a connection, less a second for what is under way then. */
-static int64_t kept_for(const struct connection *k)
-{
-    const char *field = http_field(&k->in, "keep-alive");
-    const char *timeout = field ? strstr(field, "timeout=") : NULL;
-    long seconds = timeout ? strtol(timeout + 8, NULL, 10) : -1;
-    int64_t ms = seconds < 0 || seconds > 3600 ? k->caller->keep_ms : seconds * 1000L - 1000;
-    return ms < k->caller->keep_ms ? ms : k->caller->keep_ms;
-}
-
 /* Gives what has come for the call, and makes the connection free for another. */
 static crew_status conclude_call(struct connection *k, const struct stream_span *span, crew_list *messages,
                                  crew_room *room)
@@ -494,9 +415,9 @@ static crew_status conclude_call(struct connection *k, const struct stream_span 
     }
     m->correlation = k->correlation;
     m->peer = crew_peer_hold(k->peer);
-    judge(k, m);
+    http_answer_judge(&k->in, k->one_way, &c->set.config->limits, m);
     crew_list_append(messages, m);
-    k->keep_ms = kept_for(k);
+    k->keep_ms = http_answer_keep_ms(&k->in, c->keep_ms);
     bool keeps = k->in.keeps_alive && k->keep_ms > 0 && k->in.status != 101 && !stream_unwritten(k->stream) &&
                  is_free(k);
     k->busy = false;
