@@ -103,6 +103,16 @@ class TheirClients(Amqp):
         client = TutorialClient(self.connect(), self.queue, direct=True)
         self.assertEqual(client.call("add", 1, 2)["result"], 3)
 
+    def test_requests_of_any_size_are_answered_directly(self):
+        self.serve()
+        for reply in "queue", "direct":
+            url = f"{self.url}&reply={reply}"
+            for size in 400, 452, 600, 3000, 200000:
+                self.assertEqual(len(rpcrew("call", "-r", url, "echo", "x" * size if size < 1000 else "-",
+                                            stdin="x" * size).out), size + 1)
+            lines = "".join(json.dumps({"method": "echo", "params": ["x" * size]}) + "\n" for size in range(300, 3000, 50))
+            self.assertEqual(rpcrew("batch", url, stdin=lines).code, 0)
+
     def test_a_poisoned_reply_to_does_not_come_round(self):
         worker = self.serve()
         channel = self.connect()

@@ -385,8 +385,8 @@ static struct consumer *find_direct(struct fake_broker *b, const char *address)
     return each;
 }
 
-/* Where direct replies to this channel go. */
-static void name_reply_to(const struct fake_connection *c, unsigned channel, struct message *m)
+/* Where direct replies to this channel go. False, and the channel is closed: nobody consumes them there. */
+static bool name_reply_to(struct fake_connection *c, unsigned channel, struct message *m)
 {
     amqp_pool_t pool;
     void *decoded;
@@ -394,13 +394,18 @@ static void name_reply_to(const struct fake_connection *c, unsigned channel, str
     init_amqp_pool(&pool, POOL);
     assert_int_equal(amqp_decode_properties(AMQP_BASIC_CLASS, &pool, bytes_of(&m->header), &decoded), 0);
     amqp_basic_properties_t *properties = decoded;
-    if ((properties->_flags & AMQP_BASIC_REPLY_TO_FLAG) && fake_is(properties->reply_to, direct)) {
-        (void)snprintf(address, sizeof address, "%s.g1.%u.%u", direct, c->number, channel);
+    bool is_direct = (properties->_flags & AMQP_BASIC_REPLY_TO_FLAG) && fake_is(properties->reply_to, direct);
+    (void)snprintf(address, sizeof address, "%s.g1.%u.%u", direct, c->number, channel);
+    bool good = !is_direct || find_direct(c->broker, address);
+    if (is_direct && good) {
         properties->reply_to = amqp_cstring_bytes(address);
         crew_buffer_clear(&m->header);
         encode_properties(&m->header, properties);
     }
     empty_amqp_pool(&pool);
+    if (!good)
+        fake_close_channel(c, channel, 406, "PRECONDITION_FAILED - fast reply consumer does not exist");
+    return good;
 }
 
 static void route(struct fake_connection *c, unsigned number)
@@ -412,6 +417,10 @@ static void route(struct fake_connection *c, unsigned number)
     struct queue *queue = find_queue(c->broker, channel->key, false);
     channel->content = NULL;
     channel->publishing = false;
+    if (!name_reply_to(c, number, m)) {
+        free_message(m);
+        return;
+    }
     if (!queue && !to && channel->mandatory) {
         amqp_basic_return_t method = { .reply_code = 312,
                                        .reply_text = amqp_cstring_bytes("NO_ROUTE"),
@@ -427,7 +436,6 @@ static void route(struct fake_connection *c, unsigned number)
     if (to) {
         deliver(to, m);
     } else if (queue) {
-        name_reply_to(c, number, m);
         put(c->broker, queue, m, false);
     } else {
         free_message(m);

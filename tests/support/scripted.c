@@ -15,7 +15,7 @@ static crew_status thrice(crew_call *call)
 
 static const crew_method methods[] = {
     { "add", add, "a:int b:int" },
-    { "pass", pass, "" },
+    { "pass", pass, "padding:any?" },
     { "echo", echo, "value:any" },
     { "thrice", thrice, "value:any" },
     { "until_cancelled", until_cancelled, "" },

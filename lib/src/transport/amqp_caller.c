@@ -37,8 +37,11 @@ struct caller {
     bool no_memory; /* for a request: recv says so */
     struct amqp_sizes sizes;
     uint32_t large;     /* the correlation of the one that may be too large, */
-    bool large_is_told; /* whose being taken is told */
+    bool large_is_told; /* whose being taken is told, */
+    bool large_awaits;  /* and whose answer comes over AMQP_LARGE */
     bool stalled;       /* the next request has to wait for that one */
+    bool direct;        /* answers come over the channel that asked: */
+    size_t awaited;     /* so many of them over AMQP_LARGE, if it stays open */
 };
 
 static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
@@ -65,7 +68,10 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     if (*c->exchange)
         status = amqp_link_check_exchange(c->link, c->exchange, why);
     const char *reply = option_or(config, "reply", config->brief ? "direct" : "queue");
-    if (status == CREW_OK && strcmp(reply, "queue") == 0)
+    c->direct = strcmp(reply, "direct") == 0;
+    if (c->direct)
+        amqp_link_answer_directly(c->link);
+    else if (status == CREW_OK)
         status = amqp_link_declare_exclusive(c->link, &c->reply_to, why);
     if (status == CREW_OK)
         status = amqp_link_consume(c->link, c->reply_to, 0, true, why);
@@ -145,6 +151,8 @@ static bool encode_one(struct caller *c, crew_message *m, bool large)
     m->mine = sending;
     if (large) {
         amqp_sizes_begin(&c->sizes, m->body.size);
+        c->large_awaits = c->direct && !m->one_way;
+        c->awaited += c->large_awaits;
         c->large = m->correlation;
         c->large_is_told = m->one_way ? c->confirms_one_way : c->confirms_calls;
     }
@@ -258,11 +266,30 @@ static void forget_ticket(struct caller *c, uint32_t correlation)
     c->unconfirmed = earlier;
 }
 
+/* No answer will come to the one that may be too large. */
+static void await_large_no_more(struct caller *c)
+{
+    c->awaited -= c->large_awaits && c->awaited > 0;
+    c->large_awaits = false;
+}
+
+/* With the channel the answers are lost that were to come over it, and which those are is not known. */
+static crew_status large_closed(struct caller *c)
+{
+    bool lost = c->awaited > 0;
+    c->awaited = 0;
+    return lost ? crew_error_set(c->config->lost, CREW_DISCONNECTED,
+                                 "the channel was closed that direct replies were to come over")
+                : CREW_OK;
+}
+
 /* The one that may be too large is through; false without memory. */
 static bool on_large(struct caller *c, const struct amqp_event *e, const crew_error *why)
 {
     amqp_sizes_note(&c->sizes, e, why);
     c->stalled = false;
+    if (e->kind == AMQP_EVENT_TOO_LARGE || !e->taken)
+        await_large_no_more(c);
     if (e->kind == AMQP_EVENT_LARGE && e->taken && !c->large_is_told)
         return true;
     crew_message *m = crew_message_take(c->config->messages);
@@ -283,6 +310,8 @@ static bool on_return(struct caller *c, const struct amqp_event *e)
     crew_message *m = crew_message_take(c->config->messages);
     if (!m)
         return false;
+    if (e->large) /* which comes before anything else does there */
+        await_large_no_more(c);
     m->kind = CREW_EVENT_UNROUTABLE;
     m->correlation = parse_id(e->correlation_id);
     forget_ticket(c, m->correlation);
@@ -295,6 +324,7 @@ static bool on_return(struct caller *c, const struct amqp_event *e)
 static bool on_answer(struct caller *c, const struct amqp_event *e)
 {
     uint32_t id = parse_id(e->correlation_id);
+    c->awaited -= e->large && c->awaited > 0;
     crew_message *m = crew_message_take(c->config->messages);
     if (!m)
         return false;
@@ -331,8 +361,11 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
     crew_error why;
     crew_status status = c->no_memory ? CREW_NO_MEMORY : CREW_OK;
     bool more = true;
-    if (amqp_sizes_give_up(&c->sizes, c->link)) /* that call ends by its deadline */
+    if (amqp_sizes_give_up(&c->sizes, c->link)) { /* that call ends by its deadline */
         c->stalled = false;
+        await_large_no_more(c);
+        status = status == CREW_OK ? large_closed(c) : status;
+    }
     for (int i = 0; i < AMQP_EVENTS_MOST && more && status == CREW_OK && crew_room_is_left(room); i++) {
         struct amqp_event e = amqp_link_next(c->link, &why);
         (void)crew_room_take(room, NULL, e.body.size);
@@ -342,8 +375,8 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
         case AMQP_EVENT_ACK:
         case AMQP_EVENT_NACK: on_confirm(c, &e); break;
         case AMQP_EVENT_QUEUE: on_queue(c, &e); break;
-        case AMQP_EVENT_LARGE:
-        case AMQP_EVENT_TOO_LARGE: status = on_large(c, &e, &why) ? CREW_OK : CREW_NO_MEMORY; break;
+        case AMQP_EVENT_LARGE: status = on_large(c, &e, &why) ? CREW_OK : CREW_NO_MEMORY; break;
+        case AMQP_EVENT_TOO_LARGE: status = on_large(c, &e, &why) ? large_closed(c) : CREW_NO_MEMORY; break;
         case AMQP_EVENT_LOST: amqp_sizes_note_loss(&c->sizes, why.message); /* fall through */
         case AMQP_EVENT_CANCEL: status = amqp_lost(c->config, &e, &why); break;
         case AMQP_EVENT_CANCELLED: break;

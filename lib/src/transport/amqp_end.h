@@ -8,8 +8,6 @@ enum { AMQP_EVENTS_MOST = 1000 }; /* in one round */
 
 enum { AMQP_FORBIDDEN = 403 }; /* the code of access-refused */
 
-#define AMQP_DIRECT_REPLY_TO "amq.rabbitmq.reply-to"
-
 /* What the broker is known to take. A size that it has not been seen to take goes alone, on AMQP_LARGE: one
  * that is too large for the broker closes its channel, and would take others with it. Kept from one opening
  * to the next. */

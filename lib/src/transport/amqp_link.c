@@ -158,7 +158,7 @@ static void begin_content(struct amqp_link *link, const amqp_frame_t *frame, enu
     link->event = (struct amqp_event){ 0 };
 }
 
-/* On the channel for what may be too large, beside returns. */
+/* On the channel for what may be too large. */
 static void on_large(struct amqp_link *link, const amqp_frame_t *frame, struct amqp_event *out,
                      crew_error *why)
 {
@@ -166,8 +166,9 @@ static void on_large(struct amqp_link *link, const amqp_frame_t *frame, struct a
     amqp_method_number_t id = frame->payload.method.id;
     if (link->large_closing) {
         link->large_closing = id != AMQP_CHANNEL_CLOSE_OK_METHOD;
-    } else if (id == AMQP_BASIC_RETURN_METHOD) {
-        begin_content(link, frame, AMQP_EVENT_RETURN);
+    } else if (id == AMQP_BASIC_RETURN_METHOD || id == AMQP_BASIC_DELIVER_METHOD) {
+        begin_content(link, frame, id == AMQP_BASIC_RETURN_METHOD ? AMQP_EVENT_RETURN : AMQP_EVENT_DELIVER);
+        link->event.large = true;
     } else if (id == AMQP_BASIC_ACK_METHOD || id == AMQP_BASIC_NACK_METHOD) {
         *out = (struct amqp_event){ .kind = AMQP_EVENT_LARGE, .taken = id == AMQP_BASIC_ACK_METHOD };
     } else if (id == AMQP_CHANNEL_CLOSE_METHOD) {

@@ -31,6 +31,7 @@ struct amqp_event {
     uint64_t tag;
     bool multiple, redelivered, taken;
     bool incomplete; /* there was no memory for all of it */
+    bool large;      /* a delivery, or a return, on AMQP_LARGE */
     unsigned code;   /* of a loss that the broker has words for; 0: it has none */
     bool exists;     /* an inquiry's queue; and what waits in it, and who consumes it */
     uint32_t messages, consumers;
@@ -62,6 +63,8 @@ struct amqp_queue {
 struct amqp_binding {
     const char *exchange, *key;
 };
+
+#define AMQP_DIRECT_REPLY_TO "amq.rabbitmq.reply-to"
 
 /* RabbitMQ's words for its limit: message size N is larger than configured max size M. */
 #define AMQP_MAX_SIZE "max size "
@@ -112,6 +115,9 @@ bool amqp_link_cancel(struct amqp_link *link, bool told);
  * binding, and consumes it again. */
 bool amqp_link_consume_again(struct amqp_link *link, const struct amqp_queue *queue, bool declare,
                              const struct amqp_binding *binding);
+/* Direct reply-to answers over the channel that asked: AMQP_LARGE consumes them too, from its opening to its
+ * close. */
+void amqp_link_answer_directly(struct amqp_link *link);
 /* What is on its way on AMQP_LARGE is told of no more. */
 bool amqp_link_close_large(struct amqp_link *link);
 /* Asks how the queue is (AMQP_EVENT_QUEUE), unless that was asked and not answered yet, or there is no

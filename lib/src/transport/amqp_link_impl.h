@@ -33,6 +33,7 @@ struct amqp_link {
     crew_arena texts;
     unsigned channel_max;
     bool large_open;    /* the channel of what may be too large */
+    bool large_answers; /* direct replies to what is sent there come there */
     bool large_closing; /* by us: what comes before the answer to that is of what was given up */
     bool inquiry_open;  /* the channel of inquiries */
     bool inquiring;     /* an answer is on its way */

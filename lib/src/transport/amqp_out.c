@@ -213,8 +213,19 @@ static bool open_large(struct amqp_link *link)
 {
     amqp_channel_open_t open = { .out_of_band = amqp_empty_bytes };
     amqp_confirm_select_t confirm = { .nowait = 1 };
+    amqp_basic_consume_t consume = { .queue = amqp_cstring_bytes(AMQP_DIRECT_REPLY_TO),
+                                     .consumer_tag = amqp_cstring_bytes("answers"),
+                                     .no_ack = 1,
+                                     .nowait = 1 };
     return amqp_link_append_method(link, AMQP_LARGE, AMQP_CHANNEL_OPEN_METHOD, &open) &&
-           amqp_link_append_method(link, AMQP_LARGE, AMQP_CONFIRM_SELECT_METHOD, &confirm);
+           amqp_link_append_method(link, AMQP_LARGE, AMQP_CONFIRM_SELECT_METHOD, &confirm) &&
+           (!link->large_answers ||
+            amqp_link_append_method(link, AMQP_LARGE, AMQP_BASIC_CONSUME_METHOD, &consume));
+}
+
+void amqp_link_answer_directly(struct amqp_link *link)
+{
+    link->large_answers = true;
 }
 
 bool amqp_link_close_large(struct amqp_link *link)

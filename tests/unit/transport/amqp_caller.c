@@ -112,6 +112,62 @@ static void a_request_that_is_too_large_costs_only_itself(void **state)
     assert_int_equal(stats.resent, 0);
 }
 
+/* Direct replies come over the channel that asked, also over that of a size which is new to the caller. */
+static void direct_replies_come_to_requests_of_any_size(void **state)
+{
+    (void)state;
+    static atomic_int other;
+    atomic_store(&other, 0);
+    start_broker(&(struct fake_options){ .max_message_size = BROKER_MOST });
+    serve(NULL);
+    (void)snprintf(url + strlen(url), sizeof url - strlen(url), "&reply=direct");
+    connect_client();
+    for (size_t size = 100; size < BROKER_MOST - 1000; size *= 3) {
+        crew_result *result;
+        assert_ok_why(call_with("echo", size, &result), why);
+        crew_string echoed;
+        assert_ok(crew_value_string(crew_result_value(result), &echoed));
+        assert_int_equal(echoed.size, size);
+        crew_result_free(result);
+    }
+    unsigned connections = fake_count(broker, AMQP_CONNECTION_OPEN_METHOD);
+    assert_ok_why(crew_client_start(client, "pass", note_end, &other, &why, NULL), why);
+    assert_true(gate_await(&gate, 1));
+    assert_status(call_with("echo", BROKER_MOST, NULL), CREW_LIMIT); /* which costs nothing else: */
+    assert_status(call_with("nobody", BROKER_MOST - 500, NULL), CREW_REMOTE_ERROR); /* no answer is lost, */
+    gate_open(&gate);
+    assert_true(eventually(has_ended, &other));
+    assert_int_equal(atomic_load(&other), CREW_OK + 1);
+    assert_int_equal(fake_count(broker, AMQP_CONNECTION_OPEN_METHOD), connections); /* nor a connection */
+}
+
+/* The answers that were to come over it are lost with the channel: their calls end at once. */
+static void with_the_channel_of_a_size_its_answers_are_lost(void **state)
+{
+    (void)state;
+    static atomic_int other;
+    static const char padded[] = "{\"padding\":\"%0900d\"}";
+    char text[1000];
+    crew_arena *arena;
+    const crew_value *params;
+    atomic_store(&other, 0);
+    start_broker(&(struct fake_options){ .max_message_size = BROKER_MOST });
+    serve(NULL);
+    (void)snprintf(url + strlen(url), sizeof url - strlen(url), "&reply=direct");
+    connect_client();
+    (void)snprintf(text, sizeof text, padded, 0);
+    assert_ok(crew_arena_new(&arena));
+    assert_ok(crew_pack(arena, &params, "[s]", text));
+    assert_ok_why(crew_client_start_value(client, "pass", params, NULL, note_end, &other, NULL, &why), why);
+    assert_true(gate_await(&gate, 1));
+    assert_status(call_with("echo", BROKER_MOST, NULL), CREW_LIMIT);
+    assert_int_equal(why.executed, CREW_EXECUTED_NO);
+    assert_true(eventually(has_ended, &other));
+    assert_int_equal(atomic_load(&other), CREW_DISCONNECTED + 1);
+    gate_open(&gate);
+    crew_arena_free(arena);
+}
+
 static void an_answer_that_is_too_large_is_an_error_once(void **state)
 {
     (void)state;
@@ -223,6 +279,8 @@ int main(void)
         TEST(what_works_with_a_broker_works_here),
         TEST(a_nack_says_not_executed_only_of_a_single_queue),
         TEST(a_request_that_is_too_large_costs_only_itself),
+        TEST(direct_replies_come_to_requests_of_any_size),
+        TEST(with_the_channel_of_a_size_its_answers_are_lost),
         TEST(an_answer_that_is_too_large_is_an_error_once),
         TEST(with_one_channel_all_goes_over_it),
         TEST(a_large_note_that_nobody_takes_is_not_confirmed),
