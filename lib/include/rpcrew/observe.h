@@ -112,8 +112,9 @@ typedef struct crew_outcome {
 
 /* Any may be NULL. They must not block: other calls of the client wait meanwhile. */
 typedef struct crew_client_hooks {
-    /* Once for each call that was started, before its completion is called, or its waiter goes on: on the
-     * client's I/O thread, or on the starter's for what could not be started. */
+    /* Once for each call, before its completion is called, or its waiter goes on: on the client's I/O thread,
+     * or on the starter's if it could not be sent (too many are outstanding, too large, too late). What never
+     * became a call is not told: a format that is none, CREW_WOULD_DEADLOCK, no memory. */
     void (*call)(void *context, const crew_outcome *outcome);
     /* Of the client's connections, and what of crew_change they do: opened, failed, lost, closed. endpoint:
      * URL without password; why: in words, or NULL. On the client's I/O thread. */
@@ -122,7 +123,8 @@ typedef struct crew_client_hooks {
 } crew_client_hooks;
 
 /* Adds an observer, eight at most; hooks are copied, what context points to is borrowed until
- * crew_client_free has returned. It is told of what begins from then on. Any thread. CREW_LIMIT. */
+ * crew_client_free has returned. It is told of calls that begin from then on, and of connections, first of
+ * those that are open. Any thread. CREW_LIMIT; CREW_UNSUPPORTED: a client of crew_call_client's. */
 CREW_NODISCARD CREW_API crew_status crew_client_observe(crew_client *client, const crew_client_hooks *hooks,
                                                         crew_error *why);
 

@@ -171,7 +171,8 @@ static crew_status pending_new(const crew_client *client, const char *method,
     unsigned timeout_ms =
         call->options.timeout_ms ? call->options.timeout_ms : client->links[0].endpoint.options.timeout_ms;
     call->started_ms = crew_now_ms();
-    call->started_ns = crew_client_is_observed(client) ? crew_now_ns() : 0;
+    call->observers = atomic_load(&client->observer_count);
+    call->started_ns = client->counts || call->observers ? crew_now_ns() : 0;
     call->deadline_ms = call->started_ms + timeout_ms;
     if (call->options.within) {
         int64_t left = crew_call_remaining_ms(call->options.within);

@@ -17,7 +17,8 @@
 struct crew_link {
     struct crew_endpoint endpoint; /* first, so that one is found from the other */
     struct crew_due_heap due;      /* under the client's mutex; so is what a call's link is */
-    bool up;                       /* counted as such; its I/O thread's */
+    bool up;                       /* it is open; its I/O thread's, as the next is */
+    size_t observers_told;         /* of that */
     bool absent;                   /* it has never been open, and could not be last time; under the mutex */
 };
 

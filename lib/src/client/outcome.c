@@ -489,8 +489,8 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
     crew_change change = is_open                 ? CREW_ENDPOINT_OPENED
                          : link_of(endpoint)->up ? CREW_ENDPOINT_LOST
                                                  : CREW_ENDPOINT_FAILED;
+    crew_client_tell_change(link_of(endpoint), change, is_open ? NULL : why->message);
     count_up(link_of(endpoint), is_open);
-    crew_client_tell_change(client, change, endpoint, is_open ? NULL : why->message);
     complete_lost(endpoint, ended, why->message);
 }
 
@@ -577,6 +577,8 @@ static void complete_late(const struct crew_endpoint *endpoint, struct crew_pend
 static int due(struct crew_endpoint *endpoint)
 {
     crew_client *client = client_of(endpoint);
+    if (link_of(endpoint)->observers_told != atomic_load(&client->observer_count))
+        crew_client_tell_newcomers(link_of(endpoint));
     for (;;) {
         int64_t now = crew_now_ms();
         struct crew_pending *ended = NULL;
@@ -601,8 +603,8 @@ static int due(struct crew_endpoint *endpoint)
 static void closed(struct crew_endpoint *endpoint)
 {
     crew_client *client = client_of(endpoint);
+    crew_client_tell_change(link_of(endpoint), CREW_ENDPOINT_CLOSED, NULL);
     count_up(link_of(endpoint), false);
-    crew_client_tell_change(client, CREW_ENDPOINT_CLOSED, endpoint, NULL);
     for (;;) {
         pthread_mutex_lock(&client->mutex);
         struct crew_pending *call = crew_due_first(&link_of(endpoint)->due);

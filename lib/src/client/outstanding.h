@@ -23,7 +23,8 @@ struct crew_pending {
     size_t heap_index;      /* in its link's heap; SIZE_MAX: in none */
     int64_t due_ms;         /* when something is to be done about it: its deadline, or before that */
     int64_t deadline_ms, started_ms;
-    int64_t started_ns; /* if somebody observes */
+    int64_t started_ns; /* if somebody observes: */
+    size_t observers;   /* that were there then */
     size_t bytes;       /* of the request */
     unsigned again;     /* how often it was sent or tried again */
     crew_call_options options;

@@ -1,10 +1,12 @@
 /* A series for each combination of labels, in a table that only grows, up to a bound: a caller who invents
- * methods makes none, since what no table of the service's has is _OTHER, and an endpoint's codes are its
- * service's.
+ * methods makes none, since what no table of the service's has is _OTHER. What others choose, codes of
+ * services and the methods of a client that passes them on, makes half of them at most.
  *
  * Names, units and buckets are those of OpenTelemetry's conventions for RPC (rpc.server.call.duration,
  * rpc.client.call.duration), as Prometheus writes them. */
 #include "core/metrics.h"
+
+#include "core/utf8.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -12,10 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 4096, SERIES_MOST = 1024, BUCKETS = 14, CLIENTS_MOST = 256 };
+enum { SLOTS = 4096, SERIES_MOST = 1024, BUCKETS = 14, CLIENTS_MOST = 256, NAME_MOST = 200 };
 
-/* A service's codes, when they have made half of the series: callers may choose some. */
+/* What others choose, when that has made half of the series. */
 static const int64_t OTHER_CODE = INT64_MIN;
+static const char OTHER[] = "_OTHER";
 
 static const char *const bounds[BUCKETS] = { "0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25",
                                              "0.5",   "0.75", "1",     "2.5",  "5",     "7.5", "10" };
@@ -113,7 +116,7 @@ struct crew_client_counts *crew_metrics_client(crew_metrics *metrics, const char
     pthread_mutex_lock(&metrics->mutex);
     struct crew_client_counts *first = atomic_load(&metrics->clients), *found = find_client(first, endpoint);
     if (!found && metrics->client_count >= CLIENTS_MOST) {
-        endpoint = "_OTHER";
+        endpoint = OTHER;
         found = find_client(first, endpoint);
     }
     struct crew_client_counts *fresh = found ? NULL : calloc(1, sizeof *fresh);
@@ -177,6 +180,7 @@ void crew_metrics_head(crew_buffer *out, const char *name, const char *type, con
 
 void crew_metrics_label(crew_buffer *out, const char *value, size_t size)
 {
+    size_t start = out->size;
     for (size_t i = 0; i < size; i++) {
         if (value[i] == '\n')
             crew_buffer_text(out, "\\n");
@@ -185,6 +189,8 @@ void crew_metrics_label(crew_buffer *out, const char *value, size_t size)
         else
             crew_buffer_append(out, value + i, 1);
     }
+    if (!out->failed && out->size > start) /* one label that is no UTF-8 would cost them all */
+        crew_utf8_mend(out->data + start, out->size - start);
 }
 
 static void write_label(crew_buffer *out, const char *name, crew_string value)
@@ -200,7 +206,7 @@ static void write_labels(crew_buffer *out, const struct labels *l)
     write_label(out, "rpc_system_name", system);
     write_label(out, ",rpc_method", l->method);
     if (l->code == OTHER_CODE)
-        crew_buffer_text(out, ",rpc_status_code=\"_OTHER\"");
+        write_label(out, ",rpc_status_code", crew_str(OTHER));
     else if (l->code)
         crew_buffer_printf(out, ",rpc_status_code=\"%" PRId64 "\"", l->code);
     if (l->error.size)
@@ -249,16 +255,15 @@ static struct series *series_of(struct table *table, const struct labels *labels
         _Atomic(struct series *) *slot = &table->slots[(hash + i) % SLOTS];
         struct series *found = atomic_load_explicit(slot, memory_order_acquire);
         if (!found) {
-            if (atomic_fetch_add(&table->count, 1) >= most) {
-                atomic_fetch_sub(&table->count, 1);
-                return NULL;
-            }
-            struct series *fresh = series_new(labels, hash);
+            bool full = atomic_fetch_add(&table->count, 1) >= most;
+            struct series *fresh = full ? NULL : series_new(labels, hash);
             if (fresh && atomic_compare_exchange_strong(slot, &found, fresh))
                 return fresh;
             atomic_fetch_sub(&table->count, 1);
             free_series(fresh);
             if (!fresh)
+                found = atomic_load_explicit(slot, memory_order_acquire);
+            if (!found)
                 return NULL;
         }
         if (same(found, hash, labels)) /* perhaps another thread's, a moment ago */
@@ -291,9 +296,16 @@ void crew_metrics_count(crew_metrics *metrics, enum crew_metrics_side side,
                              .error = crew_str(end->error ? end->error : ""),
                              .protocol = end->protocol,
                              .code = end->code };
-    struct series *s = series_of(table, &labels, end->free_code ? SERIES_MOST / 2 : SERIES_MOST);
+    if (end->free_method && end->method.size > NAME_MOST)
+        labels.method = crew_str(OTHER);
+    bool is_free = end->free_code || end->free_method;
+    struct series *s = series_of(table, &labels, is_free ? SERIES_MOST / 2 : SERIES_MOST);
     if (!s && end->free_code) {
         labels.code = OTHER_CODE;
+        s = series_of(table, &labels, end->free_method ? SERIES_MOST / 2 : SERIES_MOST);
+    }
+    if (!s && end->free_method) {
+        labels.method = crew_str(OTHER);
         s = series_of(table, &labels, SERIES_MOST);
     }
     if (!s) {
@@ -418,8 +430,8 @@ static void write_clients(const struct table *table, struct crew_client_counts *
     };
     write_histograms(table, out, "rpc_client_call_duration_seconds", "From a call's start to its outcome.",
                      offsetof(struct series, total));
-    write_counters(table, out, "rpcrew_client_request_bytes_total", "Bytes of requests.",
-                   offsetof(struct series, requests));
+    write_counters(table, out, "rpcrew_client_request_bytes_total",
+                   "Bytes of requests; each once, sent or not.", offsetof(struct series, requests));
     write_counters(table, out, "rpcrew_client_response_bytes_total",
                    "Bytes of answers; a batch's count for each of its calls.",
                    offsetof(struct series, responses));

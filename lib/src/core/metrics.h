@@ -11,11 +11,12 @@ enum crew_metrics_side { CREW_SIDE_SERVER, CREW_SIDE_CLIENT, CREW_SIDES };
 
 /* The end of a call. Texts are copied where they are kept. */
 struct crew_metrics_end {
-    crew_string method; /* of a bounded set: of those that a table has, or that the program itself calls */
+    crew_string method;
     const char *endpoint, *protocol;
     const char *error;                 /* what went wrong, in a word; NULL: nothing */
     int64_t code;                      /* of the error; 0: none */
-    bool free_code;                    /* a service's own, which its callers may choose */
+    bool free_code;                    /* it is of a service's own, which its callers may choose; */
+    bool free_method;                  /* the method is of no bounded set */
     int64_t total_ns, wait_ns, run_ns; /* the last two are a server's; run_ns -1: it was not run */
     size_t request_bytes, response_bytes;
 };

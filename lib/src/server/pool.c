@@ -64,6 +64,7 @@ static void add_message(struct crew_pool *pool, crew_message *message)
     else
         turn->messages = message;
     turn->last_message = message;
+    pool->waiting++;
     push_messages(pool, message->peer);
 }
 
@@ -90,6 +91,7 @@ static crew_message *take_message(struct crew_pool *pool)
     if (peer->turn.messages)
         push_messages(pool, peer);
     message->next = NULL;
+    pool->waiting--;
     return message;
 }
 
@@ -100,6 +102,7 @@ static struct work take_call(struct crew_pool *pool)
     crew_peer *peer = pool->jobs.first;
     struct crew_job *job = peer->turn.jobs;
     struct work work = { .job = job, .index = job->cursor++ };
+    pool->waiting--;
     pool->jobs.first = peer->turn.next_jobs;
     peer->turn.in_jobs = false;
     peer->turn.jobs = job->next;
@@ -299,14 +302,8 @@ static void *run(void *argument)
 
 size_t crew_pool_waiting(struct crew_pool *pool)
 {
-    size_t count = 0;
     pthread_mutex_lock(&pool->mutex);
-    for (const crew_peer *peer = pool->messages.first; peer; peer = peer->turn.next_messages)
-        for (const crew_message *m = peer->turn.messages; m; m = m->next)
-            count++;
-    for (const crew_peer *peer = pool->jobs.first; peer; peer = peer->turn.next_jobs)
-        for (const struct crew_job *job = peer->turn.jobs; job; job = job->next)
-            count += job->wire.count - job->cursor;
+    size_t count = pool->waiting;
     pthread_mutex_unlock(&pool->mutex);
     return count;
 }
@@ -367,6 +364,7 @@ bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *
         job->cursor = (uint32_t)count;
     else
         add_job(pool, peer, job);
+    pool->waiting += now ? 0 : count;
     if (self)
         end_decoding(self);
     show(pool);
@@ -379,7 +377,7 @@ bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *
 }
 
 /* Takes the jobs that are not begun off a peer. */
-static struct crew_job **take_jobs(struct crew_turn *turn, struct crew_job **last)
+static struct crew_job **take_jobs(struct crew_pool *pool, struct crew_turn *turn, struct crew_job **last)
 {
     struct crew_job **at = &turn->jobs;
     turn->last_job = NULL;
@@ -391,6 +389,7 @@ static struct crew_job **take_jobs(struct crew_turn *turn, struct crew_job **las
         }
         *at = job->next;
         job->next = NULL;
+        pool->waiting -= job->wire.count;
         *last = job;
         last = &job->next;
     }
@@ -412,6 +411,7 @@ void crew_pool_take_back(struct crew_pool *pool, crew_requeue when, crew_list *m
         for (crew_message *m = goes_back(pool, peer) ? peer->turn.messages : NULL, *next; m; m = next) {
             next = m->next;
             crew_list_append(messages, m);
+            pool->waiting--;
         }
         if (goes_back(pool, peer))
             peer->turn.messages = NULL;
@@ -423,7 +423,7 @@ void crew_pool_take_back(struct crew_pool *pool, crew_requeue when, crew_list *m
         with_jobs = peer->turn.next_jobs;
         peer->turn.in_jobs = false;
         if (goes_back(pool, peer))
-            jobs = take_jobs(&peer->turn, jobs);
+            jobs = take_jobs(pool, &peer->turn, jobs);
         if (peer->turn.jobs)
             push_jobs(pool, peer);
     }

@@ -35,6 +35,7 @@ struct crew_pool {
     pthread_cond_t wanted, returned, left;
     const struct crew_pool_work *work;
     struct crew_ring messages, jobs; /* of peers that have some */
+    size_t waiting;                  /* in them: messages, and calls */
     bool turn;                       /* a job's, if there is one */
     bool decoding;                   /* a message, with one slot: nobody else does then */
     bool closed;

@@ -156,8 +156,6 @@ crew_status crew_server_new(crew_server **server, const crew_dispatcher *dispatc
             crew_pool_init(&s->pool, s->options.stepped ? 0 : s->options.threads, 0, &crew_request_work, why);
     if (status == CREW_OK && s->options.metrics) {
         status = crew_metrics_new(&s->metrics);
-        s->observers[s->observer_count++] =
-            (crew_server_hooks){ .call = crew_tell_metrics, .context = s->metrics };
         s->observes_calls = true;
         if (status != CREW_OK) {
             crew_error_set(why, status, "no memory");
@@ -191,7 +189,8 @@ crew_status crew_server_listen_with(crew_server *server, const char *url, const 
     static const char scheme[] = "callback://";
     if (atomic_load(&server->started))
         return crew_error_set(why, CREW_BAD_ARGUMENT, "the server runs already");
-    if (callbacks && (!url || strncmp(url, scheme, strlen(scheme)) != 0 || !callbacks->receive || !callbacks->reply))
+    if (callbacks &&
+        (!url || strncmp(url, scheme, strlen(scheme)) != 0 || !callbacks->receive || !callbacks->reply))
         return crew_error_set(why, CREW_BAD_ARGUMENT,
                               "crew_server_listen_with wants %sname and two functions", scheme);
     if (server->endpoint_count == CREW_ENDPOINTS_MAX)

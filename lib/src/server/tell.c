@@ -35,6 +35,8 @@ static void tell(const crew_server *server, crew_call_end *end)
         end->known = crew_methods_find(server->dispatcher, end->method) != NULL;
     end->ended_ns = crew_now_ns();
     crew_ending_log(end);
+    if (server->metrics)
+        crew_tell_metrics(server->metrics, end);
     for (size_t i = 0; server->observes_calls && i < server->observer_count; i++)
         if (server->observers[i].call)
             server->observers[i].call(server->observers[i].context, end);
@@ -82,7 +84,7 @@ void crew_tell_message(const crew_message *message, const crew_protocol *protoco
     tell(crew_server_of(endpoint), &end);
 }
 
-void crew_tell_metrics(void *metrics, const crew_call_end *end)
+void crew_tell_metrics(crew_metrics *metrics, const crew_call_end *end)
 {
     bool is_shed = end->ending == CREW_ENDED_SHED, is_good = end->ending == CREW_ENDED_RESULT;
     int64_t turn_ns = end->started_ns ? end->started_ns : end->ended_ns;

@@ -18,8 +18,8 @@ void crew_tell_call(const crew_call *call, const crew_message *message);
  * at. */
 void crew_tell_message(const crew_message *message, const crew_protocol *protocol, crew_ending ending,
                        const char *reason);
-/* The observer that counts; metrics: the server's. */
-void crew_tell_metrics(void *metrics, const crew_call_end *end);
+/* Counts it. */
+void crew_tell_metrics(crew_metrics *metrics, const crew_call_end *end);
 void crew_tell_answer(const struct crew_endpoint *endpoint, const crew_message *message, crew_status status);
 /* Of the peer's first message; on its endpoint's thread. */
 void crew_tell_peer(const struct crew_endpoint *endpoint, crew_peer *peer);

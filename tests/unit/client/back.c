@@ -4,6 +4,7 @@
 #include "support/test.h"
 
 #include <rpcrew/client.h>
+#include <rpcrew/observe.h>
 #include <rpcrew/server.h>
 
 #include <rpcrew/impl/message.h>
@@ -214,6 +215,8 @@ static void what_is_kept_calls_later_and_ends_with_the_connection(void **state)
     crew_error why;
     assert_ok_why(crew_client_call(client, "subscribe", NULL, &why, ""), why);
     assert_non_null(kept);
+    /* others may have it as well */
+    assert_status(crew_client_observe(kept, &(crew_client_hooks){ 0 }, &why), CREW_UNSUPPORTED);
     for (int i = 0; i < CALLS; i++)
         assert_ok_why(crew_client_notify(kept, "note", &why, "[i]", i), why);
     assert_true(gate_await(&gate, CALLS));

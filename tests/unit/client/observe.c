@@ -1,6 +1,8 @@
 /* Each way in which a client's call can end is told once, and counted. */
 #include "support/raw.h"
 
+#include "core/metrics.h"
+
 #include <rpcrew/metrics.h>
 #include <rpcrew/observe.h>
 
@@ -246,7 +248,7 @@ static void *observe_it(void *unused)
     return NULL;
 }
 
-/* Added while calls end: tsan looks on. */
+/* Added while calls end: tsan looks on. What they are told began behind their coming. */
 static void observers_are_added_at_any_time(void **state)
 {
     (void)state;
@@ -260,6 +262,98 @@ static void observers_are_added_at_any_time(void **state)
     assert_contains(why.message, "8 observers");
     for (int i = 0; i < 100; i++)
         crew_message_free(raw_next(&service));
+    assert_true(told.in_order);
+}
+
+static void count_calls(void *context, const crew_outcome *outcome)
+{
+    (void)outcome;
+    atomic_fetch_add((atomic_int *)context, 1);
+}
+
+static void note_opened(void *context, crew_change change, const char *endpoint, const char *reason)
+{
+    (void)endpoint;
+    (void)reason;
+    if (change == CREW_ENDPOINT_OPENED)
+        atomic_fetch_add((atomic_int *)context, 1);
+}
+
+static bool is_one(void *count)
+{
+    return atomic_load((atomic_int *)count) == 1;
+}
+
+/* Who comes late is not told of a call that is under way, but of a connection that is open. */
+static void who_comes_late_is_told_what_it_can_make_sense_of(void **state)
+{
+    (void)state;
+    struct outcome outcome = { 0 };
+    static atomic_int calls, opened;
+    atomic_store(&calls, 0);
+    open_client(URL, NULL);
+    for (int i = 0; i < 7; i++) {
+        atomic_store(&opened, 0);
+        assert_ok(crew_client_observe(
+            client, &(crew_client_hooks){ .change = note_opened, .context = &opened }, &why));
+        assert_true(eventually(is_one, &opened));
+        if (i == 0) {
+            assert_ok(crew_client_start(client, "under way", note, &outcome, &why, NULL));
+            crew_message *request = raw_next(&service);
+            assert_ok(crew_client_observe(
+                client, &(crew_client_hooks){ .call = count_calls, .context = &calls }, &why));
+            raw_settle(&service, request, CREW_SETTLE_REPLY, "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1}");
+            assert_true(eventually(has_ended, &outcome));
+            assert_int_equal(atomic_load(&calls), 0);
+            answer("next", NULL, "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":2}");
+            assert_int_equal(atomic_load(&calls), 1);
+            i++; /* the one that counts */
+        }
+    }
+    assert_int_equal(atomic_load(&opened), 1);
+}
+
+/* Who passes on methods of its callers' choice: their names are no text, long, or very many. */
+static void methods_of_others_choice_are_bounded(void **state)
+{
+    (void)state;
+    char name[300];
+    static struct outcome first;
+    open_client(URL "?in_flight=1", NULL);
+    assert_ok(crew_client_start(client, "first", note, &first, &why, NULL));
+    assert_status(crew_client_call(client, "\xff \"quoted\"\n\\", NULL, &why, NULL), CREW_OVERLOADED);
+    metrics_have("rpc_method=\"? \\\"quoted\\\"\\n\\\\\",error_type=\"overloaded\"");
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    assert_status(crew_client_call(client, name, NULL, &why, NULL), CREW_OVERLOADED);
+    metrics_have("rpc_client_call_duration_seconds_count{rpc_system_name=\"jsonrpc\",rpc_method=\"_OTHER\","
+                 "error_type=\"overloaded\",endpoint=\"" URL "?in_flight=1\"} 1\n");
+    for (int i = 0; i < 600; i++) {
+        (void)snprintf(name, sizeof name, "m%d", i);
+        assert_status(crew_client_call(client, name, NULL, &why, NULL), CREW_OVERLOADED);
+    }
+    metrics_have("rpc_client_call_duration_seconds_count{rpc_system_name=\"jsonrpc\",rpc_method=\"_OTHER\","
+                 "error_type=\"overloaded\",endpoint=\"" URL
+                 "?in_flight=1\"} 91\n"); /* 600 - (512 - 2) + 1 */
+    metrics_have("rpcrew_metrics_left_out_total 0\n");
+}
+
+static void series_are_bounded(void **state)
+{
+    (void)state;
+    open_client(URL, NULL);
+    for (int i = 0; i < 1030; i++) {
+        char endpoint[30];
+        (void)snprintf(endpoint, sizeof endpoint, "tcp://%d", i);
+        crew_metrics_count(metrics, CREW_SIDE_SERVER,
+                           &(struct crew_metrics_end){
+                               .method = crew_str("m"), .endpoint = endpoint, .protocol = "jsonrpc" });
+    }
+    metrics_have("rpcrew_metrics_left_out_total 6\n");
+    metrics_have("endpoint=\"tcp://1023\"");
+    answer("good", NULL,
+           "{\"jsonrpc\":\"2.0\",\"result\":1,\"id\":1}"); /* the other side's are not used up */
+    metrics_have("rpc_client_call_duration_seconds_count{rpc_system_name=\"jsonrpc\",rpc_method=\"good\"");
 }
 
 static void endpoints_of_metrics_are_bounded(void **state)
@@ -285,6 +379,9 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(connections_are_told_of, setup, teardown),
         cmocka_unit_test_setup_teardown(observers_are_added_at_any_time, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_comes_late_is_told_what_it_can_make_sense_of, setup, teardown),
+        cmocka_unit_test_setup_teardown(methods_of_others_choice_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(series_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(endpoints_of_metrics_are_bounded, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -292,6 +292,19 @@ static void send_bare(int fd, const char *request)
     assert_int_equal(send(fd, text, (size_t)size, 0), size);
 }
 
+static void observers_are_bounded(void **state)
+{
+    (void)state;
+    crew_server *server = NULL;
+    crew_error why;
+    assert_ok_why(crew_server_new(&server, dispatcher, &(crew_server_options){ .metrics = true }, &why), why);
+    for (int i = 0; i < 8; i++)
+        assert_ok(crew_server_observe(server, &hooks, &why));
+    assert_status(crew_server_observe(server, &hooks, &why), CREW_LIMIT);
+    assert_contains(why.message, "8 observers");
+    crew_server_free(server);
+}
+
 static struct gate held = GATE_INITIALIZER;
 
 static void hold_up(void *context, crew_change change, const char *endpoint, const char *peer,
@@ -391,6 +404,7 @@ int main(void)
         cmocka_unit_test(a_deferred_call_ends_when_it_is_completed),
         cmocka_unit_test(what_is_not_run_is_told_with_its_reason),
         cmocka_unit_test(an_endpoint_whose_thread_stands_still_is_not_alive),
+        cmocka_unit_test(observers_are_bounded),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

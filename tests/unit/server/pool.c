@@ -197,7 +197,9 @@ static void what_nobody_has_started_can_be_taken_back(void **state)
     submit(peers[0], 100, 1);
     assert_true(gate_await(&gate, 2)); /* 0 runs, and 100: so no thread is left for more */
     submit(peers[0], 101, 5);
+    assert_int_equal(crew_pool_waiting(&pool), 5 + 1 + 3 + 1); /* messages; calls of 1, 2, 3 */
     crew_pool_take_back(&pool, CREW_REQUEUE_FIRST, &back, &unbegun);
+    assert_int_equal(crew_pool_waiting(&pool), 1);
     assert_int_equal(back.count, 5);
     assert_int_equal(back.head->correlation, 101);
     assert_ptr_equal(unbegun, &jobs[1]);
@@ -363,13 +365,13 @@ static void without_threads_it_is_stepped(void **state)
     assert_false(crew_pool_step(&pool, &scratch));
     calls[1] = 2;
     submit(peers[0], 0, 2);
-    assert_true(readable(pool.fd));
-    assert_true(crew_pool_step(&pool, &scratch));
-    assert_true(readable(pool.fd));
-    assert_true(crew_pool_step(&pool, &scratch)); /* decodes */
-    assert_true(readable(pool.fd));
-    assert_true(crew_pool_step(&pool, &scratch));
-    assert_true(crew_pool_step(&pool, &scratch));
+    static const size_t waiting[] = { 2, 1, 2, 1 }; /* the second message becomes two calls */
+    for (size_t step = 0; step < sizeof waiting / sizeof *waiting; step++) {
+        assert_int_equal(crew_pool_waiting(&pool), waiting[step]);
+        assert_true(readable(pool.fd));
+        assert_true(crew_pool_step(&pool, &scratch));
+    }
+    assert_int_equal(crew_pool_waiting(&pool), 0);
     assert_false(readable(pool.fd));
     assert_false(crew_pool_step(&pool, &scratch));
     close_pool();
