@@ -1,5 +1,6 @@
 /* A service in front of another: what comes in over HTTP is asked of a worker behind RabbitMQ, and no thread
- * waits meanwhile. Its own calls are at its /metrics, beside those that it serves.
+ * waits meanwhile. With --admin, its own calls are at its
+ * /metrics, beside those that it serves.
  *
  *   gateway --calc 'amqp://localhost/?queue=calc' --listen http://127.0.0.1:8080/ --admin
  * http://127.0.0.1:9464
@@ -15,20 +16,13 @@ struct gateway {
     crew_client *calc;
 };
 
-/* Whether it is calc's own, and not JSON-RPC's. */
-static bool is_its_own(const crew_error *why)
-{
-    bool reserved = why->code >= CREW_CODE_RESERVED_FIRST && why->code <= CREW_CODE_RESERVED_LAST;
-    return why->status == CREW_REMOTE_ERROR && !reserved;
-}
-
-/* An error of calc's own is passed on; of others the caller learns whether calc may have run it. */
+/* What calc itself says is passed on. Where calc is, and why it did not answer, is for our log, not for
+ * callers. */
 static crew_status pass_on_error(crew_call *call, const crew_result *result, const crew_error *why)
 {
-    if (is_its_own(why))
-        return crew_fail_value(call, why->code, crew_str(why->peer_message), crew_result_error_data(result));
-    int64_t code = why->executed == CREW_EXECUTED_NO ? UNAVAILABLE : NO_ANSWER;
-    return crew_fail_data(call, code, why->message, "{s:s}", "executed", crew_executed_name(why->executed));
+    if (why->status != CREW_REMOTE_ERROR)
+        crew_log(CREW_LOG_WARN, "calc", "{s:s}", "why", why->message);
+    return crew_fail_from(call, why->executed == CREW_EXECUTED_NO ? UNAVAILABLE : NO_ANSWER, result, why);
 }
 
 /* On the client's thread: it must not block, and completing a call does not. A reply that cannot be sent is

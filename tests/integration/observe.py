@@ -172,10 +172,12 @@ class Clients(Reports):
         self.worker("store", "--listen", calc, "--directory", self.directory)  # which cannot subtract
         eventually(lambda: self.counted("rpcrew_client_up", endpoint=calc) == 1)
         got = rpcrew("call", url, "subtract", "5", "2")
-        self.assertIn("Method not found", got.err)
-        self.assertIn("(code 503, UNAVAILABLE)", got.err)
+        self.assertIn("calc did not take the call (code 503, UNAVAILABLE)", got.err)
         self.assertEqual(self.counted("rpc_client_call_duration_seconds_count", **of_calls, error_type="remote_error",
                                       rpc_status_code="-32601"), 1)
+        got = rpcrew("batch", url, stdin='{"method": "subtract", "params": [5, 2]}\n')
+        error = json.loads(got.out)["error"]
+        self.assertEqual((error["executed"], error["data"]), ("no", {"rpcrew": {"executed": "no", "name": "UNAVAILABLE"}}))
         self.assertEqual(gateway.stop(), 0)
 
     def test_every_panel_of_the_dashboard_shows_something(self):

@@ -61,6 +61,14 @@ CREW_API const crew_value *crew_result_value(const crew_result *result);
 CREW_API const crew_value *crew_result_error_data(const crew_result *result);
 CREW_API void crew_result_free(crew_result *result);
 
+/* Fails a call as one that its handler made has failed (result may be NULL): an error of the other service's
+ * own is passed on, its code, message and data; all else (no answer, no service, bad params, …) is answered
+ * as code, one of your own, with the message of the service's table, and data.rpcrew.executed, which says
+ * whether the other one may have run it. Where it was called, and what was wrong, is in *why, for the log,
+ * and not told. As crew_fail_value. */
+CREW_API crew_status crew_fail_from(struct crew_call *call, int64_t code, const crew_result *result,
+                                    const crew_error *why);
+
 /* Of a single call; zero fields mean the client's. */
 typedef struct crew_call_options {
     unsigned timeout_ms;
@@ -89,6 +97,12 @@ CREW_NODISCARD CREW_API crew_status crew_client_call_value(crew_client *client, 
                                                            const crew_value *params,
                                                            const crew_call_options *options,
                                                            crew_result **result, crew_error *why);
+
+/* The same by a format. */
+CREW_NODISCARD CREW_API crew_status crew_client_call_with(crew_client *client,
+                                                          const crew_call_options *options,
+                                                          const char *method, crew_result **result,
+                                                          crew_error *why, const char *format, ...);
 
 /* One-way: CREW_OK means that it was handed over as surely as the transport can tell (delivery.md). */
 CREW_NODISCARD CREW_API crew_status crew_client_notify(crew_client *client, const char *method,
@@ -129,6 +143,10 @@ CREW_NODISCARD CREW_API crew_status crew_batch_add_value(crew_batch *batch, cons
 /* Runs what was added, once, and waits for all. CREW_OK if every call's status is; else the first other one,
  * and *why of that call. */
 CREW_NODISCARD CREW_API crew_status crew_batch_run(crew_batch *batch, crew_error *why);
+/* The same, each call with these options (NULL: the client's); the time is each one's own, but that within's
+ * deadline is one for all. */
+CREW_NODISCARD CREW_API crew_status crew_batch_run_with(crew_batch *batch, const crew_call_options *options,
+                                                        crew_error *why);
 CREW_API size_t crew_batch_count(const crew_batch *batch);
 CREW_API crew_status crew_batch_status(const crew_batch *batch, size_t index);
 /* Of a call that ended otherwise than CREW_OK; borrowed. */

@@ -21,6 +21,7 @@ struct crew_batch {
     pthread_mutex_t mutex; /* of outstanding, and of members while they run */
     pthread_cond_t ended;
     size_t outstanding;
+    const crew_call_options *options; /* while it runs */
 };
 
 crew_status crew_batch_new(crew_batch **batch, crew_client *client)
@@ -109,6 +110,7 @@ static void start(crew_batch *batch, struct member *member)
         crew_status status = crew_client_begin(batch->client,
                                                &(struct crew_beginning){ .method = member->method,
                                                                          .params = member->params,
+                                                                         .options = batch->options,
                                                                          .on_done = on_done,
                                                                          .context = member,
                                                                          .waits_for_room = others },
@@ -131,11 +133,17 @@ static void start(crew_batch *batch, struct member *member)
 
 crew_status crew_batch_run(crew_batch *batch, crew_error *why)
 {
+    return crew_batch_run_with(batch, NULL, why);
+}
+
+crew_status crew_batch_run_with(crew_batch *batch, const crew_call_options *options, crew_error *why)
+{
     if (batch->run)
         return crew_error_set(why, CREW_CLOSED, "the batch has run already");
     if (crew_endpoint_is_a_client_s())
         return crew_error_set(why, CREW_WOULD_DEADLOCK, "%s", crew_status_text(CREW_WOULD_DEADLOCK));
     batch->run = true;
+    batch->options = options;
     crew_thread_begin_wait();
     for (size_t i = 0; i < batch->count; i++)
         start(batch, &batch->members[i]);

@@ -404,6 +404,23 @@ crew_status crew_client_call(crew_client *client, const char *method, crew_resul
     return status;
 }
 
+crew_status crew_client_call_with(crew_client *client, const crew_call_options *options, const char *method,
+                                  crew_result **result, crew_error *why, const char *format, ...)
+{
+    crew_arena arena = { 0 };
+    const crew_value *params;
+    if (result)
+        *result = NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    crew_status status = pack_params(&arena, method, format, arguments, &params, why);
+    va_end(arguments);
+    if (status == CREW_OK)
+        status = call_and_wait(client, method, params, options, result, why);
+    crew_arena_fini(&arena);
+    return status;
+}
+
 crew_status crew_client_notify(crew_client *client, const char *method, crew_error *why, const char *format,
                                ...)
 {

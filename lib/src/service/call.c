@@ -387,23 +387,32 @@ static const crew_service_error *find_error(const crew_call *call, int64_t code)
     return row && row->name ? row : NULL;
 }
 
+/* An object with the same members; an empty one of NULL. NULL: it is no object, or there is no memory. */
+static crew_value *copy_object(crew_arena *arena, const crew_value *object)
+{
+    crew_value *copy;
+    if ((object && object->type != CREW_TYPE_OBJECT) || crew_object_new(arena, &copy) != CREW_OK)
+        return NULL;
+    for (size_t i = 0; object && i < crew_value_count(object); i++) {
+        struct crew_member *member = crew_object_place(arena, copy);
+        if (!member)
+            return NULL;
+        *member = object->members[i];
+    }
+    return copy;
+}
+
 /* The data with rpcrew.name in it, if there is a place for it: in an object, or where there was none. */
 static const crew_value *with_name(crew_call *call, const crew_value *data, const char *name)
 {
-    crew_value *object;
-    const crew_value *ours;
-    bool fits = !data || (data->type == CREW_TYPE_OBJECT && !crew_value_get(data, "rpcrew"));
-    if (!fits || crew_object_new(&call->arena, &object) != CREW_OK)
-        return data;
-    for (size_t i = 0; data && i < crew_value_count(data); i++) {
-        struct crew_member *member = crew_object_place(&call->arena, object);
-        if (!member)
-            return data;
-        *member = data->members[i];
-    }
-    bool added = crew_pack(&call->arena, &ours, "{s:s}", "name", name) == CREW_OK &&
-                 crew_object_add(&call->arena, object, crew_str("rpcrew"), ours) == CREW_OK;
-    return added ? object : data;
+    crew_arena *arena = &call->arena;
+    const crew_value *ours = crew_value_get(data, "rpcrew"), *text;
+    crew_value *copy = copy_object(arena, data), *own = copy_object(arena, ours);
+    bool named = copy && own && !crew_value_get(ours, "name") &&
+                 crew_pack(arena, &text, "s", name) == CREW_OK &&
+                 crew_object_add(arena, own, crew_str("name"), text) == CREW_OK &&
+                 crew_object_add(arena, copy, crew_str("rpcrew"), own) == CREW_OK;
+    return named ? copy : data;
 }
 
 static crew_status fail_by_table(crew_call *call, crew_ending ending, int64_t code, crew_string message,
