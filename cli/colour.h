@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-/* A terminal, unless NO_COLOR is set, or TERM is dumb. */
+/* A terminal, unless NO_COLOR is set and not empty, or TERM is dumb or not set. */
 bool cli_has_colour(FILE *file);
 
 /* JSON text as crew_json_encode writes it: keys, strings, and all else, each in a colour of its own. What

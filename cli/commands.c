@@ -122,41 +122,42 @@ static const char *text_of(const crew_value *value, const char *name)
     return crew_unpack(crew_value_get(value, name), "s", &text) == CREW_OK ? text : "";
 }
 
-/* Whether the service says that the method's result is bytes. */
-static bool answers_bytes(const struct cli *cli)
+/* Whether the service says that the method's result is bytes. One that does not describe itself says nothing.
+ */
+static crew_status ask_for_bytes(const struct cli *cli, bool *bytes, crew_error *why)
 {
     crew_result *described = NULL;
-    bool bytes = false;
-    if (crew_client_call(cli->client, "rpc.discover", &described, NULL, NULL) == CREW_OK) {
-        const crew_value *methods = crew_value_get(crew_result_value(described), "methods");
-        for (size_t i = 0; i < crew_value_count(methods); i++) {
-            const crew_value *method = crew_value_at(methods, i);
-            const crew_value *schema = crew_value_get(crew_value_get(method, "result"), "schema");
-            if (strcmp(text_of(method, "name"), cli->words[0]) == 0)
-                bytes = strcmp(text_of(schema, "contentEncoding"), "base64") == 0;
-        }
+    *bytes = false;
+    crew_status status =
+        crew_client_call_value(cli->client, "rpc.discover", NULL, &cli->call, &described, why);
+    bool describes_nothing =
+        status == CREW_REMOTE_ERROR && why->code != CREW_CODE_CANCELLED && why->code != CREW_CODE_REDELIVERED;
+    const crew_value *methods = crew_value_get(crew_result_value(described), "methods");
+    for (size_t i = 0; i < crew_value_count(methods); i++) {
+        const crew_value *method = crew_value_at(methods, i);
+        const crew_value *schema = crew_value_get(crew_value_get(method, "result"), "schema");
+        if (strcmp(text_of(method, "name"), cli->words[0]) == 0)
+            *bytes = strcmp(text_of(schema, "contentEncoding"), "base64") == 0;
     }
     crew_result_free(described);
-    return bytes;
+    return describes_nothing ? CREW_OK : status;
 }
 
-/* With -b what was declared as bytes is written as such, whatever carried it. */
-static int print_result(const struct cli *cli, crew_arena *arena, const crew_value *value)
+/* What was declared as bytes is written as such, whatever carried it. */
+static int print_bytes(const struct cli *cli, crew_arena *arena, const crew_value *value)
 {
-    crew_type type = crew_value_type(value);
     crew_string bytes;
-    bool is_bytes =
-        cli->bytes_result && (type == CREW_TYPE_BYTES || (type == CREW_TYPE_STRING && answers_bytes(cli)));
-    crew_status status = is_bytes ? crew_value_base64(arena, value, &bytes) : CREW_OK;
-    if (is_bytes && status == CREW_OK)
+    struct cli raw = *cli;
+    raw.raw = true;
+    crew_status status = crew_value_base64(arena, value, &bytes);
+    if (status == CREW_OK)
         status = crew_pack(arena, &value, "y%", bytes.data, bytes.size);
-    if (status != CREW_OK) {
-        cli_complain("the result was declared as bytes, and is none: %s\n", crew_status_text(status));
-        return EXIT_BAD_REPLY;
-    }
-    struct cli as_it_is = *cli;
-    as_it_is.raw = cli->raw || is_bytes;
-    return print_value(&as_it_is, value, stdout);
+    if (status == CREW_OK)
+        return print_value(&raw, value, stdout);
+    cli_complain("the result was declared as bytes, and is %s\n",
+                 crew_value_type(value) == CREW_TYPE_STRING ? "no base64"
+                                                            : crew_type_name(crew_value_type(value)));
+    return EXIT_BAD_REPLY;
 }
 
 int cli_call(const struct cli *cli)
@@ -164,13 +165,20 @@ int cli_call(const struct cli *cli)
     crew_arena *arena = NULL;
     const crew_value *params = NULL;
     crew_result *result = NULL;
+    bool bytes = false;
     crew_error why = { .status = CREW_NO_MEMORY, .message = "no memory" };
     crew_status status = crew_arena_new(&arena);
     if (status == CREW_OK)
         status = cli_read_call(cli, arena, &params, &why);
+    if (status == CREW_OK && cli->bytes_result) /* before anything is done by the call itself */
+        status = ask_for_bytes(cli, &bytes, &why);
     if (status == CREW_OK)
         status = crew_client_call_value(cli->client, cli->words[0], params, &cli->call, &result, &why);
-    int code = status == CREW_OK ? print_result(cli, arena, crew_result_value(result)) : cli_fail(&why);
+    const crew_value *value = crew_result_value(result);
+    int code = status != CREW_OK ? cli_fail(&why)
+               : bytes || (cli->bytes_result && crew_value_type(value) == CREW_TYPE_BYTES)
+                   ? print_bytes(cli, arena, value)
+                   : print_value(cli, value, stdout);
     if (crew_result_error_data(result)) {
         (void)print_value(cli, crew_result_error_data(result), stderr);
         hint(cli, crew_result_error_data(result));

@@ -25,9 +25,10 @@ static const struct command {
       "  rpcrew call http://localhost:8080 subtract minuend=42 subtrahend=23\n" },
     { "notify", "URL METHOD [ARG... | name=value...]", "calls one-way: no answer is waited for", cli_notify,
       NOTIFY, false, "  rpcrew notify 'amqp://localhost/?queue=mail' send '{\"to\": \"ann\"}'\n" },
-    { "batch", "URL [FILE]", "a call for each line {\"method\":...,\"params\":...}", cli_batch, BATCH, true,
+    { "batch", "URL [FILE]", "calls for each line {\"method\":...,\"params\":...}", cli_batch, BATCH, true,
       "A line of JSON comes out for each, in the same order: {\"id\":...,\"result\":...} or "
-      "{\"id\":...,\"error\":...}.\n\n"
+      "{\"id\":...,\"error\":...}.\n"
+      "A line that is no call ends it, with status 2; those before it are answered.\n\n"
       "  echo '{\"method\": \"subtract\", \"params\": [42, 23]}' | rpcrew batch tcp://localhost:7000\n" },
     { "bench", "URL METHOD [ARG...]", "calls for a while; prints calls/s and latencies", cli_bench, BENCH,
       true, "  rpcrew bench -c 256 -d 30 tcp://localhost:7000 subtract 42 23\n" },
@@ -68,11 +69,11 @@ static const struct cli_option {
       CALL },
     { { "json", no_argument, NULL, 'j' },
       NULL,
-      "the whole OpenRPC document; figures as JSON",
+      "describe: the whole OpenRPC document; bench: the figures as JSON",
       DESCRIBE | BENCH },
     { { "bytes", no_argument, NULL, 'b' },
       NULL,
-      "@FILE and - are bytes, as with msgpack; a result declared as bytes is written so",
+      "@FILE and - are bytes, as with msgpack; of call, a result declared as bytes is too",
       CALL | NOTIFY | BENCH },
     { { "text", no_argument, NULL, OPTION_TEXT },
       NULL,
@@ -300,7 +301,7 @@ static int no_command(const char *name)
 static int help(int argc, char **argv)
 {
     const struct command *command = argc > 1 ? find_command(argv[1]) : NULL;
-    if (argc > 1 && !command)
+    if (argc > 1 && !command && strcmp(argv[1], "help") != 0)
         return no_command(argv[1]);
     print_help(stdout, command);
     return EXIT_OK;

@@ -2,6 +2,7 @@
 import base64
 import hashlib
 import http.client
+import http.server
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import resource
 import select
 import signal
 import subprocess
+import threading
 import zlib
 
 import msgpack
@@ -338,6 +340,44 @@ class CommandLine(Case):
             self.assertEqual(call("-b", "echo", '"YWJj"').stdout, b'"YWJj"\n')  # a text, whatever it looks like
             self.assertEqual(call("-b", "add", "1", "2").stdout, b"3\n")
         self.assertEqual(rpcrew("call", self.url, "reverse", '"YWJj"').out, '"Y2Jh"\n')
+
+    def test_bytes_are_asked_for_before_anything_is_done(self):
+        called = []
+
+        class Service(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):  # pylint: disable=invalid-name
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                called.append(body["method"])
+                answer = {"jsonrpc": "2.0", "id": body["id"]}
+                if body["method"] == "rpc.discover" and described is None:
+                    return  # the connection ends
+                answer |= described if body["method"] == "rpc.discover" else {"result": result}
+                text = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, *args):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        as_bytes = {"result": {"methods": [{"name": "photo", "result": {"schema": {"type": "string", "contentEncoding": "base64"}}}]}}
+        for described, result, code, out, calls in (
+                (as_bytes, "YWJj", 0, "abc", ["rpc.discover", "photo"]),
+                ({"error": {"code": -32601, "message": "no"}}, "YWJj", 0, '"YWJj"\n', ["rpc.discover", "photo"]),
+                ({"error": {"code": -32040, "message": "busy"}}, "YWJj", 5, "", ["rpc.discover"]),
+                (None, "YWJj", 6, "", ["rpc.discover"]),
+                (as_bytes, "YWJ", 7, "", ["rpc.discover", "photo"]), (as_bytes, 5, 7, "", ["rpc.discover", "photo"]),
+                (as_bytes, None, 7, "", ["rpc.discover", "photo"])):
+            called.clear()
+            got = rpcrew("call", "-b", url, "photo")
+            self.assertEqual((got.code, got.out, called), (code, out, calls), got.err)
+        self.assertIn("the result was declared as bytes, and is null", got.err)
 
     def test_bytes_with_msgpack(self):
         path = self.socket_path("bytes")
