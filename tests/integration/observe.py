@@ -353,10 +353,8 @@ class Health(Reports):
             notify.settimeout(PATIENCE)
             url = "unix://" + self.socket_path()
             worker = self.serve("--listen", url, env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "20000"})
-            told = [notify.recv(200) for _ in range(5)]
-            self.assertIn(b"WATCHDOG=1", told)
-            told.remove(b"READY=1")
-            self.assertEqual(set(told), {b"WATCHDOG=1"})
+            self.assertEqual(notify.recv(200), b"READY=1")
+            self.assertEqual([notify.recv(200) for _ in range(5)], [b"WATCHDOG=1"] * 5)
             worker.process.send_signal(signal.SIGTERM)
             self.assertEqual(worker.process.wait(PATIENCE), 0)
             notify.setblocking(False)
@@ -371,7 +369,7 @@ class Health(Reports):
             self.assertEqual(notify.recv(200), b"READY=1")
             self.assertTrue(notify.recv(200).startswith(b"STOPPING=1"))
         worker = self.serve("--listen", url, wait=False, env={"WATCHDOG_USEC": "soon"})
-        self.assertEqual(worker.process.wait(PATIENCE), 1)
+        self.assertEqual(worker.process.wait(PATIENCE), 2)
         self.assertTrue(worker.said("WATCHDOG_USEC='soon': it wants a number above 0"))
 
     def test_the_method(self):

@@ -543,13 +543,14 @@ class WorkerProgram(Case):
         self.assertEqual(got.returncode, 2)
         self.assertIn("--drain-ms: 'soon'", got.stderr)
 
-    def test_an_endpoint_that_cannot_be_opened_is_1(self):
-        for url, expected in [("zmq+ipc:///nowhere/at/all", "No such file"), ("zmq+tcp://nohost.invalid:5", "binding"),
-                              ("zmq+tcp://127.0.0.1", "wants zmq+tcp://host:port"), ("gopher://x", "no transport"),
-                              ("inproc://x?in_flight=0", "1 to"), ("zmq+tcp://u:p@127.0.0.1:5", "asks for no user")]:
-            got = self.run_calc("--listen", url)
-            self.assertEqual(got.returncode, 1, url)
+    def test_an_endpoint_that_cannot_be_opened_is_1_and_one_that_is_none_is_2(self):
+        for url, code, expected in [("zmq+ipc:///nowhere/at/all", 1, "No such file"), ("zmq+tcp://nohost.invalid:5", 1, "binding"),
+                                    ("zmq+tcp://127.0.0.1", 2, "wants zmq+tcp://host:port"), ("gopher://x", 2, "no transport"),
+                                    ("inproc://x?in_flight=0", 2, "1 to"), ("zmq+tcp://u:p@127.0.0.1:5", 2, "asks for no user")]:
+            got = self.run_calc("--listen", "unix://" + self.socket_path(), "--listen", url)
+            self.assertEqual(got.returncode, code, url)
             self.assertIn(expected, got.stderr, url)
+            self.assertEqual("listening" in got.stderr, code == 1)  # else nothing was opened before
 
     def test_an_ipc_path_that_is_in_use_is_left_alone(self):
         path = self.socket_path("file")
@@ -739,7 +740,7 @@ class Documents(Case):
         os.mkdir(folder)
         shown = subprocess.run([program("store"), "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
         self.assertRegex(shown, r"of this program:\n  --directory DIR +where the texts are\n  --read-only +refuses put\n")
-        for words, code, says in (([], 1, "wants --directory DIR"), (["--directory", "/nowhere"], 1, "/nowhere: No such file"),
+        for words, code, says in (([], 2, "wants --directory DIR"), (["--directory", "/nowhere"], 1, "/nowhere: No such file"),
                                   (["--directory"], 2, "requires an argument"), (["--read-only=1"], 2, "--read-only")):
             got = subprocess.run([program("store"), "--listen", url, *words], capture_output=True, text=True, timeout=30, check=False)
             self.assertEqual(got.returncode, code, got.stderr)

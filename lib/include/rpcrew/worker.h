@@ -48,7 +48,7 @@ typedef struct crew_worker_flag {
     const char *name;  /* NULL ends the table */
     const char *value; /* what --help calls it; NULL: a switch */
     const char *help;
-    /* Reads it; value: NULL for a switch. On a failure, in words, the program ends with CREW_EXIT_USAGE. */
+    /* Reads it; value, which stays as long as the program: NULL for a switch. On a failure, in words, the program ends with CREW_EXIT_USAGE. */
     crew_status (*set)(void *context, const char *value, crew_error *why);
 } crew_worker_flag;
 
@@ -57,7 +57,7 @@ typedef struct crew_worker_flag {
 typedef struct crew_worker_options {
     void *context; /* of the flags, the hooks and the service's methods (crew_call_context) */
     const crew_worker_flag *flags;
-    /* The flags are good, nothing is open: for a database, a cache, configuration. */
+    /* The flags and URLs are good, nothing is open: for a database, a cache, configuration. */
     crew_status (*prepare)(void *context, crew_error *why);
     /* The service is in the dispatcher, and no endpoint is open: for more services, a wrapper, observers. */
     crew_status (*set_up)(void *context, crew_dispatcher *dispatcher, crew_server *server, crew_error *why);
@@ -71,8 +71,8 @@ typedef struct crew_worker_options {
     crew_server_options server; /* defaults, which flags override */
 } crew_worker_options;
 
-/* The same with a program around it; options: NULL: none. A prepare or set_up that fails is CREW_EXIT_FAILED.
- */
+/* The same with a program around it; options: NULL: none. A prepare or set_up that fails with
+ * CREW_BAD_ARGUMENT is CREW_EXIT_USAGE, else CREW_EXIT_FAILED. */
 CREW_API int crew_worker_main_with(int argc, char **argv, const crew_service *service,
                                    const crew_worker_options *options);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The group's name, "/a/b", from its line "0::/a/b". */
 static void read_group(const char *file_name, char group[PATH_MAX])
@@ -43,7 +44,8 @@ unsigned crew_cores(const char *root, const char *group_file)
 {
     cpu_set_t set;
     char group[PATH_MAX];
-    int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    int allowed =
+        sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
     unsigned cores = allowed > 0 ? (unsigned)allowed : 1;
     read_group(group_file, group);
     for (;;) {

@@ -379,6 +379,15 @@ static crew_status read_url(const char *text, bool server, crew_url **url, const
     return status == CREW_OK ? (*transport)->check(*url, server, why) : status;
 }
 
+crew_status crew_endpoint_check(const char *url, crew_error *why)
+{
+    crew_url *parsed = NULL;
+    const crew_transport *transport;
+    crew_status status = read_url(url, true, &parsed, &transport, why);
+    crew_url_free(parsed);
+    return status;
+}
+
 crew_status crew_endpoint_count(const char *url, const char *content_type, size_t *count, crew_error *why)
 {
     crew_url *parsed = NULL;

@@ -129,6 +129,9 @@ struct crew_endpoint {
 CREW_NODISCARD crew_status crew_endpoint_start(struct crew_endpoint *endpoint, const char *url,
                                                const struct crew_endpoint_options *options, crew_error *why);
 
+/* Whether a server's URL is good, as far as it says itself. Statuses as crew_server_listen. */
+CREW_NODISCARD crew_status crew_endpoint_check(const char *url, crew_error *why);
+
 /* How many endpoints a client's URL makes: one, or one for each host. Statuses as crew_server_listen;
  * CREW_UNSUPPORTED also if nothing of that content type can be carried there. */
 CREW_NODISCARD crew_status crew_endpoint_count(const char *url, const char *content_type, size_t *count,

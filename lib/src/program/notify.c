@@ -26,9 +26,10 @@ void program_notify(const char *format, ...)
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return;
+    const struct timeval patience = { .tv_sec = 1 };
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     socklen_t room = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size);
     if (length > 0 && (size_t)length < sizeof text) /* of a failure nobody could be told */
-        (void)!sendto(fd, text, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT,
-                      (const struct sockaddr *)&address, room);
+        (void)!sendto(fd, text, (size_t)length, MSG_NOSIGNAL, (const struct sockaddr *)&address, room);
     close(fd);
 }

@@ -4,7 +4,7 @@
 
 #include <rpcrew/base.h>
 
-/* Does nothing where nobody listens. Any thread. */
+/* Does nothing where nobody listens; waits a second at most for whoever reads slowly. Any thread. */
 void program_notify(const char *format, ...) CREW_PRINTF(1, 2);
 
 #endif

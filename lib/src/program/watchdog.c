@@ -16,7 +16,7 @@ static void *watch(void *argument)
     const struct watchdog *w = argument;
     struct pollfd stop = { .fd = w->stop_fd, .events = POLLIN };
     while (poll(&stop, 1, w->every_ms) == 0) /* signals are for other threads */
-        if (crew_report_alive(w->server))
+        if (crew_report_alive(w->server) && atomic_load(w->serves))
             program_notify("WATCHDOG=1");
     return NULL;
 }
@@ -36,17 +36,18 @@ static crew_status read_number(const char *name, unsigned long long *number, cre
     return CREW_OK;
 }
 
-crew_status watchdog_start(struct watchdog *watchdog, crew_server *server, crew_error *why)
+crew_status watchdog_start(struct watchdog *watchdog, crew_server *server, const atomic_bool *serves,
+                           crew_error *why)
 {
     unsigned long long us, pid;
-    *watchdog = (struct watchdog){ .server = server, .stop_fd = -1 };
+    *watchdog = (struct watchdog){ .server = server, .serves = serves, .stop_fd = -1 };
     crew_status status = read_number("WATCHDOG_USEC", &us, why);
     if (status == CREW_OK)
         status = read_number("WATCHDOG_PID", &pid, why);
     if (status != CREW_OK || !us || (pid && pid != (unsigned long long)getpid()))
         return status;
-    unsigned long long half_ms = us / 2000;
-    watchdog->every_ms = half_ms > INT_MAX ? INT_MAX : half_ms ? (int)half_ms : 1;
+    unsigned long long quarter_ms = us / 4000; /* so that one that comes late does no harm */
+    watchdog->every_ms = quarter_ms > INT_MAX ? INT_MAX : quarter_ms ? (int)quarter_ms : 1;
     watchdog->stop_fd = eventfd(0, EFD_CLOEXEC);
     if (watchdog->stop_fd < 0)
         return crew_error_set(why, CREW_SYSTEM, "eventfd: %s", strerror(errno));

@@ -2,6 +2,7 @@
 #include "program/access_log.h"
 #include "program/notify.h"
 #include "program/watchdog.h"
+#include "server/server.h"
 #include "service/table.h"
 
 #include <rpcrew/impl/message.h>
@@ -407,7 +408,7 @@ static struct running {
     const struct settings *settings;
     const crew_service *service;
     crew_server *server;
-    atomic_bool started, said;
+    atomic_bool started, said, told; /* systemd as well */
 } running;
 
 /* Once: when it runs, and something of it listens. */
@@ -416,9 +417,14 @@ static void say_serving(void)
     const crew_worker_options *own = running.settings->own;
     if (!atomic_load(&running.started) || atomic_exchange(&running.said, true))
         return;
-    crew_log(CREW_LOG_INFO, "serving", "{s:s,s:s?,s:i}", "service", running.service->name, "version",
-             running.service->version, "pid", (int)getpid());
+    const crew_service *service = running.service;
+    if (service->version)
+        crew_log(CREW_LOG_INFO, "serving", "{s:s,s:s,s:i}", "service", service->name, "version",
+                 service->version, "pid", (int)getpid());
+    else
+        crew_log(CREW_LOG_INFO, "serving", "{s:s,s:i}", "service", service->name, "pid", (int)getpid());
     program_notify("READY=1");
+    atomic_store(&running.told, true);
     if (own->serving)
         own->serving(own->context, running.server);
 }
@@ -465,8 +471,24 @@ static crew_status start(const struct settings *s, crew_server *server, crew_err
     crew_server_stats_get(server, &stats);
     if (status == CREW_OK && stats.listening)
         say_serving();
-    else if (status == CREW_OK)
+    else if (status == CREW_OK && s->server.wait)
         crew_log(CREW_LOG_INFO, "waiting for an endpoint to open", NULL);
+    return status;
+}
+
+static crew_status check_url(const char *flag, const char *url, crew_error *why)
+{
+    crew_error reason;
+    crew_status status = crew_server_check_url(url, &reason);
+    return status == CREW_OK ? CREW_OK : crew_error_set(why, status, "%s: %s", flag, reason.message);
+}
+
+/* Before anything is opened. */
+static crew_status check_urls(const struct settings *s, crew_error *why)
+{
+    crew_status status = s->admin ? check_url("--admin", s->admin, why) : CREW_OK;
+    for (size_t i = 0; i < s->listen_count && status == CREW_OK; i++)
+        status = check_url("--listen", s->listen[i], why);
     return status;
 }
 
@@ -514,7 +536,9 @@ static int serve(struct settings *s, const crew_service *service)
     crew_error why = { .status = CREW_OK };
     running.settings = s;
     running.service = service;
-    crew_status status = own->prepare ? own->prepare(own->context, &why) : CREW_OK;
+    crew_status status = check_urls(s, &why);
+    if (status == CREW_OK && own->prepare)
+        status = own->prepare(own->context, &why);
     bool prepared = status == CREW_OK;
     if (status == CREW_OK)
         status = crew_dispatcher_new(&dispatcher);
@@ -522,10 +546,11 @@ static int serve(struct settings *s, const crew_service *service)
         status = set_up(s, dispatcher, &server, &access_log, &why);
     bool is_set_up = status == CREW_OK;
     if (is_set_up)
-        status = watchdog_start(&watchdog, server, &why);
+        status = watchdog_start(&watchdog, server, &running.told, &why);
     if (is_set_up && status == CREW_OK)
         status = start(s, server, &why);
-    int code = status == CREW_OK ? CREW_EXIT_OK : CREW_EXIT_FAILED;
+    bool is_usage = !is_set_up && (status == CREW_BAD_ARGUMENT || status == CREW_UNSUPPORTED);
+    int code = status == CREW_OK ? CREW_EXIT_OK : is_usage ? CREW_EXIT_USAGE : CREW_EXIT_FAILED;
     if (is_set_up && status == CREW_CLOSED)
         code = CREW_EXIT_OK; /* stopped before it served, and so without anything in flight */
     else if (status != CREW_OK)

@@ -183,6 +183,11 @@ static unsigned in_flight_max(const crew_server *server)
     return or_default(server->options.in_flight_max, computes ? 2 * server->options.threads : DEFAULT);
 }
 
+crew_status crew_server_check_url(const char *url, crew_error *why)
+{
+    return crew_endpoint_check(url, why);
+}
+
 crew_status crew_server_listen_with(crew_server *server, const char *url, const crew_callbacks *callbacks,
                                     crew_error *why)
 {

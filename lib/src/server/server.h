@@ -50,6 +50,9 @@ struct crew_server {
     atomic_uint_fast64_t counts[CREW_COUNTS];
 };
 
+/* Whether a server could listen there, as far as the URL itself says. */
+CREW_NODISCARD crew_status crew_server_check_url(const char *url, crew_error *why);
+
 static inline crew_server *crew_server_of(const struct crew_endpoint *endpoint)
 {
     return endpoint->options.context;
