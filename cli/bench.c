@@ -6,11 +6,14 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+enum { GRACE_MS = 1000 }; /* for answers, behind the end */
+
 struct bench {
     const struct cli *cli;
     const char *method;
     const crew_value *params;
     int64_t end_ns;
+    _Atomic(int64_t) last_ns; /* when the last call had a result */
     struct latencies latencies;
     struct failures failures;
 
@@ -51,10 +54,13 @@ static void on_done(void *context, crew_result *result, const crew_error *why)
 {
     struct lane *lane = context;
     crew_result_free(result);
-    if (why->status == CREW_OK)
-        latencies_add(&lane->bench->latencies, (uint64_t)(load_now_ns() - lane->started_ns) / 1000);
-    else
+    if (why->status == CREW_OK) {
+        int64_t now_ns = load_now_ns();
+        latencies_add(&lane->bench->latencies, (uint64_t)(now_ns - lane->started_ns) / 1000);
+        atomic_store(&lane->bench->last_ns, now_ns);
+    } else {
         note_error(lane->bench, why);
+    }
     next_call(lane);
 }
 
@@ -67,8 +73,12 @@ static void next_call(struct lane *lane)
         close_lane(bench);
         return;
     }
-    crew_status status = crew_client_start_value(bench->cli->client, bench->method, bench->params,
-                                                 &bench->cli->call, on_done, lane, NULL, &why);
+    crew_call_options options = bench->cli->call;
+    int64_t left_ms = (bench->end_ns - lane->started_ns) / 1000000 + GRACE_MS;
+    if (left_ms < bench->cli->timeout_ms)
+        options.timeout_ms = (unsigned)left_ms;
+    crew_status status = crew_client_start_value(bench->cli->client, bench->method, bench->params, &options,
+                                                 on_done, lane, NULL, &why);
     if (status != CREW_OK) {
         note_error(bench, &why);
         close_lane(bench);
@@ -113,7 +123,9 @@ static int run(struct bench *bench)
         next_call(&lanes[i]);
     }
     wait_for_lanes(bench, start_ns);
-    struct load_summary summary = { .seconds = (double)(load_now_ns() - start_ns) / 1e9,
+    int64_t last_ns = atomic_load(&bench->last_ns),
+            until_ns = last_ns > bench->end_ns ? last_ns : bench->end_ns;
+    struct load_summary summary = { .seconds = (double)(until_ns - start_ns) / 1e9,
                                     .concurrency = cli->concurrency,
                                     .latencies = &bench->latencies,
                                     .failures = &bench->failures };

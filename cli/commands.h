@@ -25,10 +25,11 @@ struct cli {
     crew_client *client; /* connected */
     char *const *words;  /* behind the URL */
     size_t count;
-    crew_call_options call; /* timeouts are the client's */
-    unsigned concurrency;   /* batch, bench: calls at a time */
-    double duration_s;      /* bench */
-    const char *summary;    /* batch: the file for the figures */
+    crew_call_options call; /* the time is the client's: */
+    unsigned timeout_ms;
+    unsigned concurrency; /* batch, bench: calls at a time */
+    double duration_s;    /* bench */
+    const char *summary;  /* batch: the file for the figures */
     bool raw, json, pretty;
     bool bytes;        /* @FILE and - are */
     bool bytes_result; /* is written as it is */

@@ -325,6 +325,7 @@ static int run(const struct command *command, struct settings *s, int argc, char
     s->cli.words = argv + optind + 1;
     s->cli.count = (size_t)(argc - optind - 1);
     s->client.brief = !command->many;
+    s->cli.timeout_ms = s->client.timeout_ms ? s->client.timeout_ms : 30000;
     if (s->client.protocol && strcmp(s->client.protocol, "msgpack") == 0)
         s->cli.bytes = true; /* it has a type for them */
     if (s->text)

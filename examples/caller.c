@@ -19,7 +19,7 @@ static void on_difference(void *ended, crew_result *result, const crew_error *wh
 int main(int argc, char **argv)
 {
     crew_client *calc;
-    crew_error why;
+    crew_error why = { 0 };
     if (argc != 2)
         errx(2, "usage: caller URL");
     if (crew_client_new(&calc, argv[1], &(crew_client_options){ .timeout_ms = 5000 }, &why) != CREW_OK)

@@ -7,7 +7,8 @@
  *   worker.h      a whole worker program in one call
  *   dispatcher.h  many services under prefixes; bytes in, bytes out
  *   server.h      endpoints and the pool of threads
- *   observe.h     what a server does, told while it does it
+ *   observe.h     what a server or a client does, told while it does it
+ *   metrics.h     counts of calls, for Prometheus
  *   client.h      calling a service by URL                                   <- a caller begins here
  *   value.h       params and results; pack and unpack
  *   json.h        values from and to JSON text
@@ -18,6 +19,7 @@
  *   log.h         log lines and the trace of messages
  *   status.h      what functions return, and why something failed
  *   base.h        strings, bytes, limits
+ *   jansson.h     values from and to jansson's, which this header leaves out
  *
  * impl/transport.h and impl/protocol.h are for who adds a transport or a protocol.
  *

@@ -315,7 +315,7 @@ class Topology(Amqp):
                              ("dead_letter_routing_key=x", "wants dead_letter_exchange"), ("max_priority=256", "1 to 255"), ("max_length=5&declare=passive", "want declare=yes"),
                              ("overflow=drop-head", "wants max_length")):
             got = self.run_worker(f"{self.url}&{options}")
-            self.assertEqual(got.returncode, 1)
+            self.assertEqual(got.returncode, 2)
             self.assertIn(why, got.stderr)
 
     def test_of_several_hosts_one_that_answers_is_taken(self):

@@ -25,17 +25,29 @@ class Calling(Case):
                               ("127.0.0.1:5555", f"127.0.0.1:{free_port()}")):
             self.assertIn(printed, page)
             page = page.replace(printed, here)
-        self.worker(*shlex.split(re.search(r"\n```\n(calc .*)\n```\n", page).group(1)))
-        count = 0
-        for part in page.split("\n## ")[1:]:
-            for language, code in re.findall(r"```(\w+)\n(.*?)```", part, re.S):
-                with self.subTest(part.split("\n", 1)[0]):
-                    got = subprocess.run(PROGRAMS[language], input=code, cwd=NODE, capture_output=True, text=True, timeout=60,
-                                         check=False)
-                    shown = re.sub(r'^\{"jsonrpc":"2.0","result":(\d+),"id":1\}$', r"\1", got.stdout.strip())
-                    self.assertEqual((got.returncode, shown, got.stderr), (0, "19", ""))
-                    count += 1
-        self.assertGreaterEqual(count, 7)
+        worker = self.worker(*shlex.split(re.search(r"\n```\n(calc .*)\n```\n", page).group(1)))
+        samples = [(part.split("\n", 1)[0], language, code) for part in page.split("\n## ")[1:]
+                   for language, code in re.findall(r"```(\w+)\n(.*?)```", part, re.S)]
+        self.assertGreaterEqual(len(samples), 7)
+        for heading, language, code in samples:
+            with self.subTest(heading):
+                got = subprocess.run(PROGRAMS[language], input=code, cwd=NODE, capture_output=True, text=True, timeout=60, check=False)
+                whole = '{"jsonrpc":"2.0","result":19,"id":1}' if heading == "curl" else "19\n"
+                self.assertEqual((got.returncode, got.stdout, got.stderr), (0, whole, ""))
+        self.assertEqual(worker.stop(), 0)
+        running = []
+        for heading, language, code in samples:
+            # pylint: disable-next=consider-using-with
+            process = subprocess.Popen(PROGRAMS[language], stdin=subprocess.PIPE, cwd=NODE, stdout=subprocess.PIPE,
+                                       stderr=subprocess.DEVNULL, text=True)
+            process.stdin.write(code)
+            process.stdin.close()
+            running.append((heading, process))
+        for heading, process in running:
+            with self.subTest(heading, worker=None):
+                shown = process.stdout.read()
+                process.stdout.close()
+                self.assertEqual((process.wait(60) != 0, shown), (True, ""))
 
 
 if __name__ == "__main__":

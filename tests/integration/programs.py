@@ -231,6 +231,21 @@ class CommandLine(Case):
                 self.assertEqual(batch.stdout.readline(), f'{{"result":{number + 1}}}\n')
             batch.stdin.close()
 
+    def test_a_call_that_was_not_sent_says_why(self):
+        url = f"tcp://127.0.0.1:{free_port()}"
+        worker = self.worker("calc", "--listen", url)
+        with subprocess.Popen([program("rpcrew"), "batch", "-t", "1", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True) as batch:
+            def ask():
+                batch.stdin.write('{"method":"subtract","params":[5,2]}\n')
+                batch.stdin.flush()
+                return json.loads(batch.stdout.readline())
+
+            self.assertEqual(ask(), {"result": 3})
+            self.assertEqual(worker.stop(), 0)
+            eventually(lambda: "Connection refused" in ask()["error"]["message"])  # the loss itself may be the first to be told
+            batch.stdin.close()
+
     def test_batch_ends_with_its_reader(self):
         lines = '{"method":"get_data","params":null}\n' * 20000
         got = subprocess.run(f"{program('rpcrew')} batch {self.url} | head -n 1; echo ${{PIPESTATUS[0]}}", shell=True,
@@ -312,6 +327,16 @@ class CommandLine(Case):
         calls = int(got.out.split()[0])
         self.assertLess(calls, 8)  # one after the other, for some two seconds
         self.assertEqual(worker.stop(), 0)
+
+    def test_bench_ends_when_its_time_is_over(self):
+        worker = self.worker("conformance", "--listen", self.url + "-gone", "--access-log")
+        with subprocess.Popen([program("rpcrew"), "bench", self.url + "-gone", "add", "1", "2", "-d", "1.5", "-c", "4", "-j"],
+                              stdout=subprocess.PIPE, text=True) as bench:
+            eventually(lambda: worker.text().count("method=add") > 10)
+            worker.stop(signal.SIGKILL)
+            figures = json.loads(bench.communicate(timeout=PATIENCE)[0])
+        self.assertNotEqual(bench.returncode, 0)
+        self.assertAlmostEqual(figures["calls"] / figures["calls_per_s"], 1.5, delta=0.2)  # the rate is that of the time asked for
 
     def test_bench_counts_errors_and_says_the_first(self):
         got = rpcrew("bench", self.url, "sleep_ms", "4000", "-d", "0.1", "-c", "3", "-t", "1.5")

@@ -22,9 +22,10 @@ CREW_NODISCARD CREW_API crew_status crew_dispatcher_add(crew_dispatcher *dispatc
                                                         const crew_service *service, void *context,
                                                         crew_error *why);
 
-/* A wrapper around every call whose method was found and whose params fit: for authorisation, validation,
- * tracing. It runs on the call's thread and either returns crew_call_proceed(call), or completes the call
- * itself (crew_fail) as a handler does. One a dispatcher; set before use. */
+/* A wrapper around every call whose method was found and whose params fit, rpc.ping, rpc.health and
+ * rpc.discover among them, which health checks and descriptions want: for authorisation, validation, tracing.
+ * It runs on the call's thread and either returns crew_call_proceed(call), or completes the call itself
+ * (crew_fail) as a handler does. One a dispatcher; set before use. */
 typedef crew_status crew_wrapper(crew_call *call, void *context);
 CREW_API void crew_dispatcher_wrap(crew_dispatcher *dispatcher, crew_wrapper *wrapper, void *context);
 

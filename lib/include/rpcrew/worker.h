@@ -48,7 +48,8 @@ typedef struct crew_worker_flag {
     const char *name;  /* NULL ends the table */
     const char *value; /* what --help calls it; NULL: a switch */
     const char *help;
-    /* Reads it; value, which stays as long as the program: NULL for a switch. On a failure, in words, the program ends with CREW_EXIT_USAGE. */
+    /* Reads it; value, which stays as long as the program: NULL for a switch. On a failure, in words, the
+     * program ends with CREW_EXIT_USAGE. */
     crew_status (*set)(void *context, const char *value, crew_error *why);
 } crew_worker_flag;
 

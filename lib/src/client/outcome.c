@@ -568,9 +568,11 @@ static void complete_late(const struct crew_endpoint *endpoint, struct crew_pend
     if (call->state != CREW_CALL_WRITTEN)
         status = nobody ? CREW_NO_SERVICE : CREW_EXPIRED;
     const char *reason = status == CREW_TIMEOUT ? silence(endpoint) : NULL;
+    if (!reason && status != CREW_TIMEOUT && !endpoint->open && *endpoint->last_failure.message)
+        reason = endpoint->last_failure.message; /* why it is not, by the last try */
     char what[400];
     if (reason)
-        (void)snprintf(what, sizeof what, "%s (%s)", crew_status_text(status), reason);
+        (void)snprintf(what, sizeof what, "%s (%.300s)", crew_status_text(status), reason);
     complete_without(client_of(endpoint), call, status, executed_so_far(call), reason ? what : NULL);
 }
 

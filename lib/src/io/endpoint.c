@@ -367,8 +367,11 @@ static crew_status read_url(const char *text, bool server, crew_url **url, const
     *transport = crew_transport_find(crew_url_scheme(*url));
     if (!*transport) {
         crew_buffer known = { 0 };
-        for (size_t i = 0; crew_transport_at(i); i++)
-            crew_buffer_printf(&known, "%s%s", i ? ", " : "", crew_transport_at(i)->scheme);
+        for (size_t i = 0; crew_transport_at(i); i++) {
+            const crew_transport *each = crew_transport_at(i);
+            if (!each->hidden && (server ? each->server : each->client))
+                crew_buffer_printf(&known, "%s%s", known.size ? ", " : "", each->scheme);
+        }
         status =
             crew_error_set(why, CREW_UNSUPPORTED, "URL '%s': no transport '%s'; there are %.*s",
                            crew_url_text(*url), crew_url_scheme(*url), CREW_STR(crew_buffer_string(&known)));

@@ -544,14 +544,14 @@ static int serve(struct settings *s, const crew_service *service)
         status = crew_dispatcher_new(&dispatcher);
     if (status == CREW_OK)
         status = set_up(s, dispatcher, &server, &access_log, &why);
-    bool is_set_up = status == CREW_OK;
-    if (is_set_up)
+    if (status == CREW_OK)
         status = watchdog_start(&watchdog, server, &running.told, &why);
-    if (is_set_up && status == CREW_OK)
+    bool begins = status == CREW_OK; /* what is wrong from here on is met outside */
+    if (begins)
         status = start(s, server, &why);
-    bool is_usage = !is_set_up && (status == CREW_BAD_ARGUMENT || status == CREW_UNSUPPORTED);
-    int code = status == CREW_OK ? CREW_EXIT_OK : is_usage ? CREW_EXIT_USAGE : CREW_EXIT_FAILED;
-    if (is_set_up && status == CREW_CLOSED)
+    bool is_misuse = !begins && (status == CREW_BAD_ARGUMENT || status == CREW_UNSUPPORTED);
+    int code = status == CREW_OK ? CREW_EXIT_OK : is_misuse ? CREW_EXIT_USAGE : CREW_EXIT_FAILED;
+    if (begins && status == CREW_CLOSED)
         code = CREW_EXIT_OK; /* stopped before it served, and so without anything in flight */
     else if (status != CREW_OK)
         crew_log(CREW_LOG_ERROR, "cannot start", "{s:s}", "why",

@@ -209,6 +209,18 @@ static void write_failure(struct crew_call *call, crew_status status)
     crew_arena_fini(&arena);
 }
 
+/* Why an answer cannot be written, for the log. */
+static const char *unwritable(crew_status status)
+{
+    switch (status) {
+    case CREW_LIMIT: return "the answer has more bytes than max_bytes allows";
+    case CREW_UNSUPPORTED:
+        return "the protocol cannot carry the answer: NaN, an infinity, or a key that is no string";
+    case CREW_MALFORMED: return "a text of the answer is no UTF-8";
+    default: return crew_status_text(status);
+    }
+}
+
 /* After the encoding of a winning completion. */
 static crew_status complete(struct crew_call *call, crew_status encoded)
 {
@@ -216,8 +228,9 @@ static crew_status complete(struct crew_call *call, crew_status encoded)
     if (status == CREW_OK && !silent(call) && !call->group->fits(call))
         status = CREW_LIMIT;
     if (status != CREW_OK) {
-        ends_as(call, CREW_ENDED_FAILED, CREW_CODE_INTERNAL_ERROR, (crew_string){ 0 },
-                crew_status_text(status));
+        if (!call->broken)
+            ends_as(call, CREW_ENDED_FAILED, CREW_CODE_INTERNAL_ERROR, (crew_string){ 0 },
+                    unwritable(status));
         write_failure(call, status);
     }
     bool deferred = call->deferred;
@@ -292,18 +305,36 @@ crew_status crew_call_shed(crew_call *call, const char *reason)
     return fail_as(call, ending, reason, shed->code, crew_str(crew_code_text(shed->code)), data);
 }
 
+/* What made the handler fail is not the peer's business, beyond the status: the reason is for the log. */
+static void break_down(crew_call *call, crew_status status, const char *reason)
+{
+    call->broken = true;
+    ends_as(call, CREW_ENDED_FAILED, CREW_CODE_INTERNAL_ERROR, (crew_string){ 0 }, reason);
+    (void)complete(call, silent(call) ? CREW_OK : status);
+}
+
 void crew_call_settle(crew_call *call, crew_status returned)
 {
     if ((returned == CREW_OK && call->deferred) || !win(call))
         return;
-    if (returned == CREW_OK) {
+    if (returned == CREW_OK)
         (void)reply_won(call, NULL);
-        return;
-    }
-    /* What made the handler fail is not the peer's business, beyond the status. */
-    ends_as(call, CREW_ENDED_FAILED, CREW_CODE_INTERNAL_ERROR, (crew_string){ 0 },
-            crew_status_text(returned));
-    (void)complete(call, silent(call) ? CREW_OK : returned);
+    else
+        break_down(call, returned, crew_status_text(returned));
+}
+
+/* A reply, or an error's data, that could not be packed. */
+static crew_status unpackable(crew_call *call, crew_status status, const char *format)
+{
+    enum { ROOM = 200 };
+    const char *reason = crew_status_text(status);
+    if (!win(call))
+        return CREW_DONE_ALREADY;
+    char *text = status == CREW_BAD_ARGUMENT ? crew_arena_alloc(&call->arena, ROOM) : NULL;
+    if (text)
+        (void)snprintf(text, ROOM, "crew_pack's format '%s' is none", format);
+    break_down(call, status, text ? text : reason);
+    return status;
 }
 
 crew_call *crew_call_defer(crew_call *call)
@@ -371,10 +402,7 @@ crew_status crew_reply(crew_call *call, const char *format, ...)
     va_start(arguments, format);
     crew_status status = crew_vpack(&call->arena, &value, format, arguments);
     va_end(arguments);
-    if (status == CREW_OK)
-        return crew_reply_value(call, value);
-    crew_call_settle(call, status);
-    return status;
+    return status == CREW_OK ? crew_reply_value(call, value) : unpackable(call, status, format);
 }
 
 /* ---- errors ---- */
@@ -466,10 +494,8 @@ crew_status crew_fail_data(crew_call *call, int64_t code, const char *message, c
     va_start(arguments, format);
     crew_status status = crew_vpack(&call->arena, &data, format, arguments);
     va_end(arguments);
-    if (status == CREW_OK)
-        return crew_fail_value(call, code, crew_str(message), data);
-    crew_call_settle(call, status);
-    return status;
+    return status == CREW_OK ? crew_fail_value(call, code, crew_str(message), data)
+                             : unpackable(call, status, format);
 }
 
 crew_status crew_fail_param(crew_call *call, size_t index, const char *format, ...)

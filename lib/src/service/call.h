@@ -49,6 +49,7 @@ struct crew_call {
     crew_call *before;     /* the group's: completed before this one */
     atomic_uint holds;     /* the running handler's, and a deferred call's completion */
     bool deferred;         /* written before the handle is handed on */
+    bool broken;           /* its handler failed, for a reason that is noted */
     struct crew_token token;
     /* its end, which whoever completes it says */
     crew_ending ending;

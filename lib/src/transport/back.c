@@ -132,4 +132,4 @@ static const struct crew_transport_ops caller_ops = { .size = sizeof(struct call
                                                       .recv = caller_recv,
                                                       .close = caller_close };
 
-const crew_transport crew_back = { .scheme = "back", .check = check, .client = &caller_ops };
+const crew_transport crew_back = { .scheme = "back", .hidden = true, .check = check, .client = &caller_ops };

@@ -219,7 +219,9 @@ void http_judge(const struct http_rules *rules, const struct http_message *m, st
     *v = (struct http_verdict){ .wish = HTTP_REFUSED };
     bool has_rest = rest.size && !(rules->shows && crew_string_equal(rest, crew_str(document)));
     if (!report && (rules->only || !is_here || has_rest)) {
-        refuse(v, 404, "nothing is at this path");
+        refuse(v, 404,
+               rules->only ? "nothing is at this path: there are /metrics, /healthz and /readyz"
+                           : "nothing is at this path");
         return;
     }
     if (origin && !is_own_page(rules, m, origin) && !is_listed(rules, origin)) {

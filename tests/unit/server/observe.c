@@ -42,11 +42,17 @@ static crew_status twice(crew_call *call)
     return CREW_OK;
 }
 
+static crew_status pack_badly(crew_call *call)
+{
+    return crew_reply(call, "{s:q}", "x", 1);
+}
+
 static const crew_method methods[] = {
     { .name = "pass", .handler = pass, .params = "", .max_concurrency = 1 },
     { .name = "keep", .handler = keep, .params = "" },
     { .name = "break_down", .handler = break_down, .params = "" },
     { .name = "twice", .handler = twice, .params = "" },
+    { .name = "pack_badly", .handler = pack_badly, .params = "" },
     { 0 },
 };
 static const crew_service service = { .name = "test", .methods = methods };
@@ -233,8 +239,13 @@ static void every_end_is_told_once(void **state)
     ENDS_SO("{\"jsonrpc\":\"2.0\",\"method\":5,\"id\":1}",
             " undecodable code=-32600 reason=- id=1 known=0 jsonrpc in=some out=some\n");
     ENDS_SO("{\"jsonrpc", " undecodable code=-32700 reason=- id=null known=0 jsonrpc in=some out=some\n");
+    ENDS_SO("{\"jsonrpc\":\"2.0\",\"method\":\"pack_badly\",\"id\":1}",
+            "pack_badly failed code=-32603 reason=crew_pack's format '{s:q}' is none id=1 known=1 jsonrpc "
+            "in=some "
+            "out=some\n");
     ENDS_SO("{\"jsonrpc\":\"2.0\",\"method\":\"blob\",\"params\":[600],\"id\":1}",
-            "blob failed code=-32603 reason=beyond a limit id=1 known=1 jsonrpc in=some out=some\n");
+            "blob failed code=-32603 reason=the answer has more bytes than max_bytes allows id=1 known=1 "
+            "jsonrpc in=some out=some\n");
     ENDS_SO("[{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":1},5,"
             "{\"jsonrpc\":\"2.0\",\"method\":\"update\"}]",
             "add result code=0 reason=- id=1 known=1 jsonrpc in=some out=some\n",

@@ -269,6 +269,7 @@ typedef struct crew_transport {
     /* Client: whether messages of a content type can be carried there. NULL: all, as they are bytes to it. */
     bool (*carries)(const crew_url *url, const char *content_type);
     bool carries_types; /* content types travel; else a message's first bytes tell its protocol */
+    bool hidden;        /* its URLs are made by the library: not listed */
     bool redelivers;    /* requests that a worker leaves unsettled are given to the next one */
     /* Whether a url's parts are what this transport wants; CREW_BAD_ARGUMENT with *why, CREW_UNSUPPORTED for
      * an end that it does not have (its table is NULL). Any thread. */
