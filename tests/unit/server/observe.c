@@ -254,7 +254,7 @@ static void every_end_is_told_once(void **state)
     raw_close(&client, NULL);
     stop(server);
     assert_true(told.in_order);
-    assert_int_equal(told.answers, 10); /* of 13 messages, two of which are one-way */
+    assert_int_equal(told.answers, 11); /* of 14 messages, two of which are one-way */
     assert_int_equal(told.written, told.answers);
     assert_string_equal(told.changes,
                         "opened endpoint -\npeer_came endpoint -\npeer_gone endpoint -\ndrains - -\n"
