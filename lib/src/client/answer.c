@@ -130,8 +130,7 @@ void reply_judge(const crew_client *client, const struct crew_pending *call, con
     const crew_value *ours = crew_value_get(reply->data, "rpcrew");
     bool more = crew_value_string(crew_value_get(reply->data, "reason"), &reason) == CREW_OK ||
                 crew_value_string(crew_value_get(ours, "reason"), &reason) == CREW_OK;
-    bool named =
-        crew_value_string(crew_value_get(ours, "name"), &name) == CREW_OK;
+    bool named = crew_value_string(crew_value_get(ours, "name"), &name) == CREW_OK;
     (void)snprintf(what, sizeof what, "%.*s%s%.*s%s (code %lld%s%.*s)", CREW_STR(reply->message),
                    more ? " (" : "", CREW_STR(reason), more ? ")" : "", (long long)reply->code,
                    named ? ", " : "", CREW_STR(name));
