@@ -83,6 +83,10 @@ static const struct cli_option {
       NULL,
       "may be sent again when the connection is lost",
       CALL | BATCH | BENCH },
+    { { "header", required_argument, NULL, 'H' },
+      "NAME:VALUE",
+      "goes beside the request (RabbitMQ, HTTP); repeatable",
+      CALL | NOTIFY | BATCH | BENCH },
     { { "concurrency", required_argument, NULL, 'c' }, "N", "calls at a time; 64", BATCH | BENCH },
     { { "duration", required_argument, NULL, 'd' }, "SECONDS", "how long; 10", BENCH },
     { { "summary", required_argument, NULL, 's' }, "FILE", "writes the figures there, as JSON", BATCH },
@@ -182,6 +186,8 @@ static void show_message(void *context, const crew_trace *trace)
 
 struct settings {
     struct cli cli;
+    crew_arena *arena; /* of headers */
+    crew_value *headers;
     bool text; /* of @FILE and -, whatever the protocol */
     bool given[OPTIONS];
     crew_client_options client;
@@ -197,6 +203,27 @@ static bool read_seconds(const char *option, const char *text, double *seconds)
     char shown[200];
     cli_complain("--%s %s: wants seconds, such as 0.5\n", option, crew_redact(text, shown, sizeof shown));
     return false;
+}
+
+/* "Name: value", as curl has it. */
+static bool add_header(struct settings *s, const char *text)
+{
+    const char *colon = strchr(text, ':'), *value = colon ? colon + 1 + strspn(colon + 1, " ") : NULL;
+    crew_status status = colon ? CREW_OK : CREW_BAD_ARGUMENT;
+    if (status == CREW_OK && !s->headers && (status = crew_arena_new(&s->arena)) == CREW_OK)
+        status = crew_object_new(s->arena, &s->headers);
+    const crew_value *packed;
+    if (status == CREW_OK)
+        status = crew_pack(s->arena, &packed, "s", value);
+    if (status == CREW_OK)
+        status = crew_object_add(s->arena, s->headers, (crew_string){ text, (size_t)(colon - text) }, packed);
+    s->cli.call.headers = s->headers;
+    if (status != CREW_OK) {
+        char shown[200];
+        cli_complain("--header %s: %s\n", crew_redact(text, shown, sizeof shown),
+                     colon ? crew_status_text(status) : "wants 'Name: value'");
+    }
+    return status == CREW_OK;
 }
 
 static bool read_concurrency(const char *text, unsigned *concurrency)
@@ -232,7 +259,7 @@ static int read_options(struct settings *s, int argc, char **argv, const struct 
     struct option options[OPTIONS + 1] = { { 0 } };
     for (int i = 0; i < OPTIONS; i++)
         options[i] = cli_options[i].option;
-    const char *letters = command ? ":t:p:vrjbic:d:s:h" : "+:t:p:vrjbic:d:s:h";
+    const char *letters = command ? ":t:p:vrjbiH:c:d:s:h" : "+:t:p:vrjbiH:c:d:s:h";
     for (int chosen; (chosen = getopt_long(argc, argv, letters, options, NULL)) != -1;) {
         const char *argument = optarg ? optarg : "";
         argument += *argument == mark;
@@ -255,6 +282,10 @@ static int read_options(struct settings *s, int argc, char **argv, const struct 
         case 'b': s->cli.bytes = s->cli.bytes_result = true; break;
         case OPTION_TEXT: s->text = true; break;
         case 'i': s->cli.call.idempotent = true; break;
+        case 'H':
+            if (!add_header(s, argument))
+                return EXIT_USAGE;
+            break;
         case 's': s->cli.summary = argument; break;
         case OPTION_RETRY: s->cli.call.retry = CREW_RETRY_NO_SERVICE | CREW_RETRY_OVERLOADED; break;
         case 'p': s->client.protocol = argument; break;
@@ -386,6 +417,7 @@ int main(int argc, char **argv)
     unmark_numbers(argc, argv);
     if (code < 0)
         code = run(command, &settings, argc, argv);
+    crew_arena_free(settings.arena);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         cli_complain("writing the output: %s\n", strerror(errno));
         return EXIT_LOCAL;

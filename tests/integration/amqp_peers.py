@@ -171,6 +171,14 @@ class TheirClients(Amqp):
             client.send(request("headers"), headers=headers)
             self.assertEqual(json.loads(client.wait()[0][1])["result"], seen)
 
+    def test_callers_send_headers(self):
+        self.serve()
+        for flags in [], ["-p", "msgpack"]:
+            got = rpcrew("call", *flags, "-H", "traceparent: 00-1-2-01", "-H", "Authorization:Bearer é", self.url, "headers")
+            self.assertEqual(json.loads(got.out), {"traceparent": "00-1-2-01", "Authorization": "Bearer é"}, got.err)
+        got = rpcrew("call", *sum((["-H", f"h{i}: {'x' * 55}"] for i in range(32)), []), self.url, "headers")
+        self.assertEqual(len(json.loads(got.out)), 32)
+
     def test_an_expired_deadline_is_not_run(self):
         self.serve()
         client = TutorialClient(self.connect(), self.queue)

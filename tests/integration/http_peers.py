@@ -676,7 +676,7 @@ class Service(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):  # pylint: disable=invalid-name
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.seen.append((self.path, dict(self.headers), body))
+        self.server.seen.append((self.path, self.headers, body))
         self.server.script(self, body)
 
     def say(self, status, body=b"", fields=(), kind="application/json"):
@@ -799,6 +799,12 @@ class OurCaller(Case):
         self.assertEqual(server.seen[-1][1]["Authorization"], "Bearer s3cret")
         self.assertEqual(rpcrew("call", self.url.replace("//", "//me:pa%40ss@"), "add", "1", "2").out, "3\n")
         self.assertEqual(server.seen[-1][1]["Authorization"], "Basic " + base64.b64encode(b"me:pa@ss").decode())
+        for url in self.url, self.url.replace("//", "//me:pa%40ss@"):
+            got = rpcrew("call", "-H", "authorization: Bearer mine", "-H", "X-Trace: é\t1", url, "add", "1", "2")
+            self.assertEqual(got.out, "3\n", got.err)
+            fields = server.seen[-1][1]
+            self.assertEqual(fields.get_all("Authorization"), ["Bearer mine"])  # and not the URL's besides
+            self.assertEqual(fields["X-Trace"].encode("latin-1").decode(), "é\t1")
         got = rpcrew("call", self.url + "?bearer_file=/nowhere", "add", "1", "2")
         self.assertIn("bearer_file '/nowhere': No such file", got.err)
 

@@ -77,6 +77,12 @@ typedef struct crew_call_options {
     unsigned retry;  /* outcomes that are tried again within the deadline: CREW_RETRY_… */
     const struct crew_call
         *within; /* the call being handled that this one serves: its deadline bounds this */
+    /* What goes beside the request, a token or a trace id: an object of strings, which crew_call_headers
+     * shows the handler. Names are those of HTTP's fields, and none that the message itself wants (content-…,
+     * host, …) or that begins with rpcrew-; values have no control characters; 32 of them, 2,048 bytes in
+     * all, at most. Copied. Where nothing travels beside a request (ZeroMQ, streams, WebSocket), such a call
+     * is CREW_UNSUPPORTED. NULL: none. */
+    const crew_value *headers;
 } crew_call_options;
 
 enum {

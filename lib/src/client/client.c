@@ -197,6 +197,9 @@ static crew_status make_request(const crew_client *client, struct crew_pending *
     message->content_type = client->protocol->content_type;
     crew_status status = client->protocol->encode_call(crew_str(call->method), params,
                                                        call->options.one_way ? 0 : call->id, &message->body);
+    if (status == CREW_OK && call->options.headers)
+        status = crew_value_copy(&message->arena, call->options.headers, &message->headers);
+    call->options.headers = NULL; /* they may be gone before this call is */
     call->bytes = message->body.size;
     if (status == CREW_OK && message->body.size > client->links[0].endpoint.options.limits.message_bytes)
         status = CREW_LIMIT;
@@ -263,10 +266,14 @@ crew_status crew_client_begin(crew_client *client, const struct crew_beginning *
         return crew_error_set(why, status, "no memory");
     call->on_done = beginning->on_done;
     call->context = beginning->context;
-    status = start(client, call, beginning->params, beginning->id);
+    const char *what = NULL;
+    status =
+        call->options.headers ? crew_client_check_headers(client, call->options.headers, &what) : CREW_OK;
+    if (status == CREW_OK)
+        status = start(client, call, beginning->params, beginning->id);
     if (status != CREW_OK) {
-        const char *what =
-            status == CREW_OVERLOADED ? "too many calls are outstanding" : crew_status_text(status);
+        if (!what)
+            what = status == CREW_OVERLOADED ? "too many calls are outstanding" : crew_status_text(status);
         crew_error reason;
         crew_client_describe(client, call, status, CREW_EXECUTED_NO, what, &reason);
         if (status != CREW_OVERLOADED || !beginning->waits_for_room)

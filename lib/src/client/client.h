@@ -72,6 +72,10 @@ extern const struct crew_endpoint_owner crew_client_owner;
  * one of them (NULL: of all), and NULL if there is no other. Under the mutex. */
 struct crew_link *crew_client_choose(const crew_client *client, const struct crew_link *but);
 
+/* Whether a call's headers can go with it (crew_call_options.headers); *what says what is wrong. */
+CREW_NODISCARD crew_status crew_client_check_headers(const crew_client *client, const crew_value *headers,
+                                                     const char **what);
+
 /* crew_client_start_value's, and whether what finds no room will try again: no end of a call, then. */
 struct crew_beginning {
     const char *method;

@@ -107,6 +107,7 @@ static bool publish_request(struct caller *c, const crew_message *m, bool large)
                                 .reply_to = crew_str(m->one_way ? NULL : c->reply_to),
                                 .expiration_ms = kept ? -1 : left,
                                 .deadline_unix_ms = m->one_way || left < 0 ? 0 : crew_unix_ms() + left,
+                                .headers = m->headers,
                                 .mandatory = true,
                                 .persistent = kept,
                                 .body = crew_buffer_string(&m->body) });
@@ -402,6 +403,7 @@ static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
 }
 
 const struct crew_transport_ops crew_amqp_caller_ops = {
+    .carries_headers = true,
     .size = sizeof(struct caller),
     .open = caller_open,
     .wait = caller_wait,

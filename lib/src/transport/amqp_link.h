@@ -49,6 +49,7 @@ struct amqp_publish {
     crew_string content_type, correlation_id, reply_to; /* data NULL: left out */
     int64_t expiration_ms;                              /* below 0: none */
     int64_t deadline_unix_ms;                           /* 0: none */
+    const crew_value *headers;                          /* an object of strings; NULL: none */
     bool mandatory, persistent;
     crew_string body;
 };

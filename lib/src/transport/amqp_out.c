@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-enum { FRAME_OVERHEAD = 8, CODEC_ROOM = 4096, OUTBOX_KEPT = 1 << 20 };
+enum { FRAME_OVERHEAD = 8, CODEC_ROOM = 4096, OUTBOX_KEPT = 1 << 20, HEADERS_MOST = 32 };
 
 static void put_u16(char *at, unsigned value)
 {
@@ -176,12 +176,29 @@ static amqp_bytes_t optional(crew_string text, amqp_flags_t *flags, amqp_flags_t
     return text.data ? amqp_link_bytes(text) : amqp_empty_bytes;
 }
 
+/* The table's entries, whose bytes are the message's. */
+static int headers_of(const struct amqp_publish *p, amqp_table_entry_t entries[HEADERS_MOST + 1])
+{
+    int count = 0;
+    if (p->deadline_unix_ms)
+        entries[count++] = (amqp_table_entry_t){ .key = amqp_cstring_bytes("rpcrew-deadline"),
+                                                 .value = { .kind = AMQP_FIELD_KIND_I64,
+                                                            .value.i64 = p->deadline_unix_ms } };
+    for (size_t i = 0; i < crew_value_count(p->headers) && i < HEADERS_MOST; i++) {
+        crew_string name = { 0 }, value = { 0 };
+        (void)!crew_value_string(crew_value_key_at(p->headers, i), &name);
+        (void)!crew_value_string(crew_value_at(p->headers, i), &value);
+        entries[count++] = (amqp_table_entry_t){ .key = amqp_link_bytes(name),
+                                                 .value = { .kind = AMQP_FIELD_KIND_UTF8,
+                                                            .value.bytes = amqp_link_bytes(value) } };
+    }
+    return count;
+}
+
 static bool append_header(struct amqp_link *link, const struct amqp_publish *p)
 {
     char payload[CODEC_ROOM], expiration[24];
-    amqp_table_entry_t deadline = { .key = amqp_cstring_bytes("rpcrew-deadline"),
-                                    .value = { .kind = AMQP_FIELD_KIND_I64,
-                                               .value.i64 = p->deadline_unix_ms } };
+    amqp_table_entry_t entries[HEADERS_MOST + 1];
     amqp_basic_properties_t properties = { ._flags = AMQP_BASIC_DELIVERY_MODE_FLAG };
     properties.delivery_mode = p->persistent ? AMQP_DELIVERY_PERSISTENT : AMQP_DELIVERY_NONPERSISTENT;
     properties.content_type = optional(p->content_type, &properties._flags, AMQP_BASIC_CONTENT_TYPE_FLAG);
@@ -193,10 +210,9 @@ static bool append_header(struct amqp_link *link, const struct amqp_publish *p)
         properties.expiration =
             optional(crew_str(expiration), &properties._flags, AMQP_BASIC_EXPIRATION_FLAG);
     }
-    if (p->deadline_unix_ms) {
-        properties.headers = (amqp_table_t){ 1, &deadline };
+    properties.headers = (amqp_table_t){ headers_of(p, entries), entries };
+    if (properties.headers.num_entries)
         properties._flags |= AMQP_BASIC_HEADERS_FLAG;
-    }
     put_u16(payload, AMQP_BASIC_CLASS);
     put_u16(payload + 2, 0);
     put_u32(payload + 4, (uint32_t)((uint64_t)p->body.size >> 32));

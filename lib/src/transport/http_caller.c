@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -53,7 +54,8 @@ struct caller {
     struct stream_set set;
     struct sockaddr_storage address; /* that answered */
     socklen_t address_size;
-    crew_buffer head; /* of requests, behind the method */
+    crew_buffer head;        /* of requests, behind the method */
+    crew_buffer credentials; /* behind that, if the request has none of its own */
     size_t connections_most;
     int64_t keep_ms;
     struct connection *idle;
@@ -72,6 +74,16 @@ static void write_request(const struct caller *c, const crew_message *m, crew_bu
     const char *type = m->content_type ? m->content_type : "application/json";
     crew_buffer_text(out, "POST");
     crew_buffer_append(out, c->head.data, c->head.size);
+    bool authorized = false;
+    for (size_t i = 0; i < crew_value_count(m->headers); i++) {
+        crew_string name = { 0 }, value = { 0 };
+        (void)!crew_value_string(crew_value_key_at(m->headers, i), &name);
+        (void)!crew_value_string(crew_value_at(m->headers, i), &value);
+        crew_buffer_printf(out, "%.*s: %.*s\r\n", CREW_STR(name), CREW_STR(value));
+        authorized = authorized || strcasecmp(name.data, "authorization") == 0;
+    }
+    if (!authorized)
+        crew_buffer_append(out, c->credentials.data, c->credentials.size);
     crew_buffer_printf(out, "Content-Type: %s\r\nAccept: %s\r\nContent-Length: %zu\r\n", type, type,
                        m->body.size);
     int64_t left_ms = m->deadline_ms ? m->deadline_ms - crew_now_ms() : 0;
@@ -282,6 +294,12 @@ static void conclude_connecting(struct connection *k)
     c->refused = c->set.count == 0;
 }
 
+static void forget_heads(struct caller *c)
+{
+    crew_buffer_fini(&c->head);
+    crew_buffer_fini(&c->credentials);
+}
+
 static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
 {
     struct caller *c = state;
@@ -290,21 +308,24 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     struct tls *tls = NULL;
     *c = (struct caller){ .keep_ms = (int64_t)crew_url_number(config->url, "keep_ms", KEEP_MS),
                           .connections_most = crew_url_number(config->url, "connections", CONNECTIONS) };
-    crew_status status = http_write_head(config->url, config->host, &c->head, why);
+    http_write_head(config->url, config->host, &c->head);
+    crew_status status = http_write_credentials(config->url, &c->credentials, why);
+    if (status == CREW_OK && c->head.failed)
+        status = crew_error_set(why, CREW_NO_MEMORY, "no memory");
     int fd = -1;
     if (status == CREW_OK && http_is_secure(config->url))
         fd = tls_dial(config, port, TLS_ALPN_HTTP, &tls, why);
     else if (status == CREW_OK)
         fd = proxy_dial(config, port, why);
     if (fd < 0) {
-        crew_buffer_fini(&c->head);
+        forget_heads(c);
         return why->status;
     }
     status = stream_set_open(&c->set, config, why);
     if (status != CREW_OK) {
         tls_free(tls);
         close(fd);
-        crew_buffer_fini(&c->head);
+        forget_heads(c);
         return status;
     }
     c->set.session = &stream_http_caller;
@@ -322,7 +343,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     if (status == CREW_OK)
         return CREW_OK;
     stream_set_close(&c->set);
-    crew_buffer_fini(&c->head);
+    forget_heads(c);
     return status;
 }
 
@@ -559,11 +580,12 @@ static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
         close_connection(k);
     }
     crew_list_free(&c->events);
-    crew_buffer_fini(&c->head);
+    forget_heads(c);
     stream_set_close(&c->set);
 }
 
 const struct crew_transport_ops http_caller_ops = { .size = sizeof(struct caller),
+                                                    .carries_headers = true,
                                                     .open = caller_open,
                                                     .wait = caller_wait,
                                                     .send = caller_send,

@@ -64,12 +64,11 @@ unsigned http_port(const crew_url *url, size_t host)
     return port ? port : default_port(url);
 }
 
-crew_status http_write_head(const crew_url *url, size_t host, crew_buffer *out, crew_error *why)
+void http_write_head(const crew_url *url, size_t host, crew_buffer *out)
 {
     const char *name = crew_url_host(url, host), *path = crew_url_path(url);
-    const char *query = crew_url_option(url, "query"), *bearer = crew_url_option(url, "bearer_file");
+    const char *query = crew_url_option(url, "query");
     unsigned port = http_port(url, host);
-    crew_status status = CREW_OK;
     crew_buffer_text(out, " ");
     write_escaped(*path ? path : "/", "", out);
     if (query) {
@@ -80,6 +79,12 @@ crew_status http_write_head(const crew_url *url, size_t host, crew_buffer *out, 
     if (port != default_port(url))
         crew_buffer_printf(out, ":%u", port);
     crew_buffer_text(out, "\r\nUser-Agent: rpcrew\r\n");
+}
+
+crew_status http_write_credentials(const crew_url *url, crew_buffer *out, crew_error *why)
+{
+    const char *bearer = crew_url_option(url, "bearer_file");
+    crew_status status = CREW_OK;
     if (crew_url_user(url)) {
         crew_buffer pair = { 0 };
         const char *password = crew_url_password(url);

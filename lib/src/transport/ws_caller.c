@@ -98,7 +98,8 @@ static crew_status shake_hands(const struct hand *h, const crew_transport_config
     if (!ws_make_key(key))
         return crew_error_set(why, CREW_SYSTEM, "getrandom: %s", strerror(errno));
     crew_buffer_text(&request, "GET");
-    crew_status status = http_write_head(config->url, config->host, &request, why);
+    http_write_head(config->url, config->host, &request);
+    crew_status status = http_write_credentials(config->url, &request, why);
     crew_buffer_printf(&request,
                        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                        "Sec-WebSocket-Key: %s\r\n\r\n",

@@ -208,6 +208,58 @@ static void a_batch_of_replies_in_one_message_settles_each(void **state)
     assert_true(eventually(one_stray, NULL)); /* the second is nobody's */
 }
 
+/* What may go beside a request is checked before it is known whether anything does. */
+static void headers_are_such_that_http_carries_them(void **state)
+{
+    (void)state;
+    crew_client *http;
+    crew_arena *arena;
+    char long_value[2049];
+    static const char *const bad[][2] = {
+        { "5", "object of strings" },
+        { "{\"a\":5}", "object of strings" },
+        { "{\"\":\"x\"}", "no token" },
+        { "{\"a b\":\"x\"}", "no token" },
+        { "{\"a\\u0000\":\"x\"}", "no token" },
+        { "{\"Content-Length\":\"5\"}", "the message itself uses" },
+        { "{\"HOST\":\"x\"}", "the message itself uses" },
+        { "{\"rpcrew-deadline\":\"5\"}", "the message itself uses" },
+        { "{\"transfer-encoding\":\"chunked\"}", "the message itself uses" },
+        { "{\"a\":\"x\\r\\nb: y\"}", "control character" },
+        { "{\"a\":\"x\\u0000\"}", "control character" },
+    };
+    assert_ok(crew_arena_new(&arena));
+    crew_call_options options = { .timeout_ms = 200, .headers = parse_json(arena, "{\"a\":\"b\"}") };
+    assert_status(crew_client_call_value(client, "m", NULL, &options, NULL, &why), CREW_UNSUPPORTED);
+    assert_contains(why.message, "do not travel");
+    assert_ok_why(crew_client_new(&http, test_url("http://127.0.0.1:{port}/"), NULL, &why), why);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        options.headers = parse_json(arena, bad[i][0]);
+        assert_status(crew_client_call_value(http, "m", NULL, &options, NULL, &why), CREW_BAD_ARGUMENT);
+        assert_contains(why.message, bad[i][1]);
+        assert_int_equal(why.executed, CREW_EXECUTED_NO);
+    }
+    memset(long_value, 'x', sizeof long_value - 1);
+    long_value[sizeof long_value - 1] = '\0';
+    assert_ok(crew_pack(arena, &options.headers, "{s:s}", "a", long_value));
+    assert_status(crew_client_call_value(http, "m", NULL, &options, NULL, &why), CREW_LIMIT);
+    crew_value *many;
+    assert_ok(crew_object_new(arena, &many));
+    for (int i = 0; i < 33; i++) {
+        char name[10];
+        const crew_value *value;
+        (void)snprintf(name, sizeof name, "h%d", i);
+        assert_ok(crew_pack(arena, &value, "s", "v"));
+        assert_ok(crew_object_add(arena, many, crew_str(name), value));
+    }
+    options.headers = many;
+    assert_status(crew_client_call_value(http, "m", NULL, &options, NULL, &why), CREW_LIMIT);
+    options.headers = parse_json(arena, "{\"X-Trace\":\"\\u00e9\\t1\",\"Authorization\":\"Bearer x\"}");
+    assert_status(crew_client_call_value(http, "m", NULL, &options, NULL, &why), CREW_NO_SERVICE);
+    crew_client_free(http);
+    crew_arena_free(arena);
+}
+
 static void what_waits_for_a_full_queue_is_refused(void **state)
 {
     (void)state;
@@ -516,6 +568,7 @@ int main(void)
         TEST(the_worker_s_word_on_execution_is_believed),
         TEST(a_shed_call_is_tried_again_if_it_says_so),
         TEST(a_batch_of_replies_in_one_message_settles_each),
+        TEST(headers_are_such_that_http_carries_them),
         TEST(what_waits_for_a_full_queue_is_refused),
         TEST(calls_outstanding_are_bounded),
         TEST(a_batch_waits_for_room_instead_of_failing),

@@ -46,13 +46,12 @@ typedef struct crew_message {
         *words; /* an event by which a call ends: what more is known of why; until the next operation */
 
     /* worker */
-    crew_peer *peer;           /* who sent it, with a hold of the message's; NULL: the endpoint's one */
-    const char *refusal;       /* why it is to be answered and not run (docs/errors.md); NULL: run it */
-    bool redelivered;          /* it had been given out before */
-    bool unanswered;           /* one_way since its endpoint answers nothing, which is no cause for words */
-    crew_status status;        /* why it is settled without an answer, if not for having none: CREW_EXPIRED,
-                                  CREW_NO_MEMORY */
-    const crew_value *headers; /* what came beside the body, an object in the arena; NULL: nothing */
+    crew_peer *peer;     /* who sent it, with a hold of the message's; NULL: the endpoint's one */
+    const char *refusal; /* why it is to be answered and not run (docs/errors.md); NULL: run it */
+    bool redelivered;    /* it had been given out before */
+    bool unanswered;     /* one_way since its endpoint answers nothing, which is no cause for words */
+    crew_status status;  /* why it is settled without an answer, if not for having none: CREW_EXPIRED,
+                            CREW_NO_MEMORY */
     /* whom the answer goes to, in the transport's words: what one caller sends has one origin, and what
      * others send another; and what else tells one of its requests from the next, if it says. In the arena.
      */
@@ -69,11 +68,13 @@ typedef struct crew_message {
     struct crew_job *job;                        /* its calls, once they are known */
     struct crew_message *heir;                   /* a copy of it that came later, and gets its answer */
 
-    int64_t received_ns;      /* CLOCK_MONOTONIC, where somebody asks; the core's */
-    int64_t deadline_ms;      /* crew_now_ms's clock; 0: none */
-    const char *content_type; /* borrowed for the process's life or in the arena; NULL: none */
-    uint64_t number;          /* the transport's own, */
-    void *mine;               /* too, in the arena: a worker's, where the answer goes */
+    const crew_value *headers; /* what is beside the body, an object in the arena; NULL: nothing. Of a
+                                  client's, few short strings with good names */
+    int64_t received_ns;       /* CLOCK_MONOTONIC, where somebody asks; the core's */
+    int64_t deadline_ms;       /* crew_now_ms's clock; 0: none */
+    const char *content_type;  /* borrowed for the process's life or in the arena; NULL: none */
+    uint64_t number;           /* the transport's own, */
+    void *mine;                /* too, in the arena: a worker's, where the answer goes */
     crew_buffer body;
     crew_buffer reply; /* worker: the answer, in the request's content type */
     crew_arena arena;

@@ -211,6 +211,7 @@ struct crew_transport_ops {
     crew_requeue (*requeue)(const crew_url *url);
     bool both_call; /* client: its peer may call as well: such messages come as replies do, and their answers
                        are given to send as CREW_SETTLE_REPLY, to be written and not told of */
+    bool carries_headers; /* client: what is in a message's headers goes with it */
     bool lazy_open; /* client: open returns before any peer is there; what is never written had no service */
 
     /* Connects or binds; blocks up to connect_timeout_ms (rule 1). */
