@@ -258,6 +258,11 @@ static const char *type_of(const crew_value *schema)
         return title;
     if (*text_of(schema, "contentEncoding"))
         return "bytes";
+    /* as signatures have them */
+    if (strcmp(type, "integer") == 0)
+        return crew_member_int(schema, "minimum", -1) == 0 ? "uint" : "int";
+    if (strcmp(type, "boolean") == 0)
+        return "bool";
     return *type ? type : "any";
 }
 

@@ -6,6 +6,7 @@
 
 #include <rpcrew/service.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { LINGER_MS = 1000 };
@@ -272,6 +273,13 @@ crew_status crew_client_begin(crew_client *client, const struct crew_beginning *
     if (status == CREW_OK)
         status = start(client, call, beginning->params, beginning->id);
     if (status != CREW_OK) {
+        char words[80];
+        if (!what && status == CREW_LIMIT &&
+            call->bytes > client->links[0].endpoint.options.limits.message_bytes) {
+            (void)snprintf(words, sizeof words, "the request has %zu bytes, more than max_bytes allows",
+                           call->bytes);
+            what = words;
+        }
         if (!what)
             what = status == CREW_OVERLOADED ? "too many calls are outstanding" : crew_status_text(status);
         crew_error reason;

@@ -167,7 +167,7 @@ struct binding {
 
 static const char *article(const char *word)
 {
-    return strchr("aeio", word[0]) ? "an" : "a";
+    return strcmp(word, "bytes") == 0 ? "" : strchr("aeio", word[0]) ? "an " : "a ";
 }
 
 static crew_status mismatch(const struct binding *b, const struct crew_param *param, const char *got)
@@ -176,7 +176,7 @@ static crew_status mismatch(const struct binding *b, const struct crew_param *pa
     if (crew_pack(b->arena, b->data, "{s:S,s:s,s:s}", "param", param->name, "expected", expected, "got",
                   got) != CREW_OK)
         return CREW_NO_MEMORY;
-    return crew_error_set(b->why, CREW_MISMATCH, "param '%.*s' wants %s %s, not %s", CREW_STR(param->name),
+    return crew_error_set(b->why, CREW_MISMATCH, "param '%.*s' wants %s%s, not %s", CREW_STR(param->name),
                           article(expected), expected, got);
 }
 
@@ -277,7 +277,7 @@ static crew_status bind_custom(const struct binding *b, const struct crew_param 
         return status;
     crew_error got;
     const char *is = crew_type_name(crew_value_type(value));
-    crew_error_set(&got, status, "%s %s that is none", article(is), is);
+    crew_error_set(&got, status, "%s%s that is none", article(is), is);
     return mismatch(b, param, got.message);
 }
 
