@@ -515,6 +515,7 @@ static void on_consume(struct fake_connection *c, unsigned channel, const amqp_b
                                    .no_ack = m->no_ack,
                                    .prefetch = c->channels[channel].prefetch };
     copy_name(consumer->tag, m->consumer_tag);
+    assert_true(!is_direct || !*consumer->tag); /* LavinMQ gives answers to whoever has the tag */
     if (!*consumer->tag)
         (void)snprintf(consumer->tag, sizeof consumer->tag, "amq.ctag-%u", ++c->broker->numbers);
     while (*last)

@@ -25,6 +25,8 @@ void amqp_sizes_begin(struct amqp_sizes *sizes, size_t size)
 
 bool amqp_sizes_give_up(struct amqp_sizes *sizes, struct amqp_link *link)
 {
+    if (amqp_link_is_blocked(link)) /* which is no fault of its */
+        sizes->since_ms = crew_now_ms();
     if (!sizes->busy || crew_now_ms() - sizes->since_ms < AMQP_LARGE_MS)
         return false;
     sizes->busy = false;

@@ -19,7 +19,8 @@ static const char *option_or(const crew_transport_config *config, const char *na
 struct sending {
     uint64_t end;         /* where its bytes end in the stream */
     crew_message *ticket; /* what its confirm will be told by; NULL: it gets none */
-    bool large;           /* it is told by the channel for those */
+    bool large;           /* it is told by the channel for those, */
+    crew_peer *peer;      /* and answered there; borrowed */
 };
 
 struct caller {
@@ -36,12 +37,12 @@ struct caller {
     int64_t silence_at_ms;
     bool no_memory; /* for a request: recv says so */
     struct amqp_sizes sizes;
-    uint32_t large;     /* the correlation of the one that may be too large, */
-    bool large_is_told; /* whose being taken is told, */
-    bool large_awaits;  /* and whose answer comes over AMQP_LARGE */
-    bool stalled;       /* the next request has to wait for that one */
-    bool direct;        /* answers come over the channel that asked: */
-    size_t awaited;     /* so many of them over AMQP_LARGE, if it stays open */
+    uint32_t large;        /* the correlation of the one that may be too large, */
+    bool large_is_told;    /* whose being taken is told */
+    bool stalled;          /* the next request has to wait for that one */
+    bool direct;           /* answers come over the channel that asked: what goes over AMQP_LARGE has */
+    crew_peer *large_peer; /* this for a peer, from the channel's opening to its end; NULL: it is not open */
+    crew_peer *leaving;    /* one whose channel has ended, which is told when what ended it has been */
 };
 
 static crew_status caller_open(void *state, const crew_transport_config *config, crew_error *why)
@@ -84,7 +85,8 @@ static crew_status caller_wait(void *state, int wake_fd, int timeout_ms, const c
 {
     struct caller *c = state;
     (void)room;
-    return amqp_leave_to_recv(amqp_link_wait(c->link, wake_fd, c->events.count ? 0 : timeout_ms));
+    return amqp_leave_to_recv(
+        amqp_link_wait(c->link, wake_fd, c->events.count || c->leaving ? 0 : timeout_ms));
 }
 
 static bool publish_request(struct caller *c, const crew_message *m, bool large)
@@ -137,6 +139,9 @@ static uint64_t tag_of(const crew_message *ticket)
 /* Puts a request into the outbox; false without memory: then it is not. */
 static bool encode_one(struct caller *c, crew_message *m, bool large)
 {
+    bool answered_there = large && c->direct && !m->one_way;
+    if (answered_there && !c->large_peer && !(c->large_peer = crew_peer_new(NULL)))
+        return false;
     bool confirmed = (m->one_way ? c->confirms_one_way : c->confirms_calls) && !large;
     struct sending *sending = crew_arena_zalloc(&m->arena, sizeof *sending);
     if (sending && confirmed)
@@ -149,11 +154,10 @@ static bool encode_one(struct caller *c, crew_message *m, bool large)
     c->last_tag += confirmed;
     sending->end = amqp_link_queued(c->link);
     sending->large = large;
+    sending->peer = answered_there ? c->large_peer : NULL;
     m->mine = sending;
     if (large) {
         amqp_sizes_begin(&c->sizes, m->body.size);
-        c->large_awaits = c->direct && !m->one_way;
-        c->awaited += c->large_awaits;
         c->large = m->correlation;
         c->large_is_told = m->one_way ? c->confirms_one_way : c->confirms_calls;
     }
@@ -188,6 +192,10 @@ static void note_written(struct caller *c, uint64_t up_to)
         const struct sending *sending = m->mine;
         crew_message *ticket = sending->ticket;
         bool is_told = ticket || (sending->large && c->large_is_told);
+        if (sending->peer && sending->peer == c->large_peer) {
+            m->peer = crew_peer_hold(c->large_peer);
+            atomic_fetch_add(&c->large_peer->in_flight, 1);
+        }
         m->kind = m->one_way && !is_told ? CREW_EVENT_CONFIRMED : CREW_EVENT_WRITTEN;
         crew_list_append(&c->events, m);
         if (ticket)
@@ -267,21 +275,21 @@ static void forget_ticket(struct caller *c, uint32_t correlation)
     c->unconfirmed = earlier;
 }
 
-/* No answer will come to the one that may be too large. */
-static void await_large_no_more(struct caller *c)
+/* With the channel the answers are lost that were to come over it: their calls are told, as those of any peer
+ * that goes. */
+static void tell_leaving(struct caller *c)
 {
-    c->awaited -= c->large_awaits && c->awaited > 0;
-    c->large_awaits = false;
+    if (c->leaving)
+        crew_transport_gone(c->config, c->leaving);
+    crew_peer_release(c->leaving);
+    c->leaving = NULL;
 }
 
-/* With the channel the answers are lost that were to come over it, and which those are is not known. */
-static crew_status large_closed(struct caller *c)
+static void leave_large(struct caller *c)
 {
-    bool lost = c->awaited > 0;
-    c->awaited = 0;
-    return lost ? crew_error_set(c->config->lost, CREW_DISCONNECTED,
-                                 "the channel was closed that direct replies were to come over")
-                : CREW_OK;
+    tell_leaving(c);
+    c->leaving = c->large_peer;
+    c->large_peer = NULL;
 }
 
 /* The one that may be too large is through; false without memory. */
@@ -289,8 +297,8 @@ static bool on_large(struct caller *c, const struct amqp_event *e, const crew_er
 {
     amqp_sizes_note(&c->sizes, e, why);
     c->stalled = false;
-    if (e->kind == AMQP_EVENT_TOO_LARGE || !e->taken)
-        await_large_no_more(c);
+    if (e->kind == AMQP_EVENT_TOO_LARGE)
+        leave_large(c);
     if (e->kind == AMQP_EVENT_LARGE && e->taken && !c->large_is_told)
         return true;
     crew_message *m = crew_message_take(c->config->messages);
@@ -311,8 +319,6 @@ static bool on_return(struct caller *c, const struct amqp_event *e)
     crew_message *m = crew_message_take(c->config->messages);
     if (!m)
         return false;
-    if (e->large) /* which comes before anything else does there */
-        await_large_no_more(c);
     m->kind = CREW_EVENT_UNROUTABLE;
     m->correlation = parse_id(e->correlation_id);
     forget_ticket(c, m->correlation);
@@ -325,12 +331,13 @@ static bool on_return(struct caller *c, const struct amqp_event *e)
 static bool on_answer(struct caller *c, const struct amqp_event *e)
 {
     uint32_t id = parse_id(e->correlation_id);
-    c->awaited -= e->large && c->awaited > 0;
     crew_message *m = crew_message_take(c->config->messages);
     if (!m)
         return false;
     m->kind = id ? CREW_EVENT_REPLY : CREW_EVENT_STRAY;
     m->correlation = id;
+    if (e->large && c->large_peer)
+        m->peer = crew_peer_hold(c->large_peer);
     if (id)
         crew_buffer_append(&m->body, e->body.data, e->body.size);
     crew_list_append(&c->events, m);
@@ -362,10 +369,10 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
     crew_error why;
     crew_status status = c->no_memory ? CREW_NO_MEMORY : CREW_OK;
     bool more = true;
+    tell_leaving(c);
     if (amqp_sizes_give_up(&c->sizes, c->link)) { /* that call ends by its deadline */
         c->stalled = false;
-        await_large_no_more(c);
-        status = status == CREW_OK ? large_closed(c) : status;
+        leave_large(c);
     }
     for (int i = 0; i < AMQP_EVENTS_MOST && more && status == CREW_OK && crew_room_is_left(room); i++) {
         struct amqp_event e = amqp_link_next(c->link, &why);
@@ -376,8 +383,8 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
         case AMQP_EVENT_ACK:
         case AMQP_EVENT_NACK: on_confirm(c, &e); break;
         case AMQP_EVENT_QUEUE: on_queue(c, &e); break;
-        case AMQP_EVENT_LARGE: status = on_large(c, &e, &why) ? CREW_OK : CREW_NO_MEMORY; break;
-        case AMQP_EVENT_TOO_LARGE: status = on_large(c, &e, &why) ? large_closed(c) : CREW_NO_MEMORY; break;
+        case AMQP_EVENT_LARGE:
+        case AMQP_EVENT_TOO_LARGE: status = on_large(c, &e, &why) ? CREW_OK : CREW_NO_MEMORY; break;
         case AMQP_EVENT_LOST: amqp_sizes_note_loss(&c->sizes, why.message); /* fall through */
         case AMQP_EVENT_CANCEL: status = amqp_lost(c->config, &e, &why); break;
         case AMQP_EVENT_CANCELLED: break;
@@ -399,6 +406,8 @@ static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
     }
     crew_list_free(&c->unconfirmed);
     crew_list_free(&c->events);
+    crew_peer_release(c->leaving);
+    crew_peer_release(c->large_peer);
     amqp_link_close(c->link, linger_ms);
 }
 

@@ -155,6 +155,7 @@ static void begin_content(struct amqp_link *link, const amqp_frame_t *frame, enu
 {
     link->content = kind;
     link->content_channel = frame->channel;
+    link->content_unwanted = false;
     link->event = (struct amqp_event){ 0 };
 }
 
@@ -166,6 +167,10 @@ static void on_large(struct amqp_link *link, const amqp_frame_t *frame, struct a
     amqp_method_number_t id = frame->payload.method.id;
     if (link->large_closing) {
         link->large_closing = id != AMQP_CHANNEL_CLOSE_OK_METHOD;
+        if (id == AMQP_BASIC_RETURN_METHOD || id == AMQP_BASIC_DELIVER_METHOD) {
+            begin_content(link, frame, AMQP_EVENT_DELIVER);
+            link->content_unwanted = true;
+        }
     } else if (id == AMQP_BASIC_RETURN_METHOD || id == AMQP_BASIC_DELIVER_METHOD) {
         begin_content(link, frame, id == AMQP_BASIC_RETURN_METHOD ? AMQP_EVENT_RETURN : AMQP_EVENT_DELIVER);
         link->event.large = true;
@@ -282,6 +287,10 @@ static void on_content(struct amqp_link *link, const amqp_frame_t *frame, struct
         on_body(link, frame);
     if (link->body_left)
         return;
+    if (link->content_unwanted) {
+        link->content = AMQP_EVENT_NONE;
+        return;
+    }
     *out = link->event;
     out->kind = link->content;
     out->body = crew_buffer_string(&link->body);

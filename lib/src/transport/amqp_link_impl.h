@@ -27,6 +27,7 @@ struct amqp_link {
     /* the content being assembled */
     enum amqp_event_kind content;
     unsigned content_channel;
+    bool content_unwanted; /* it is for a channel that was given up */
     struct amqp_event event;
     uint64_t body_left;
     crew_buffer body;

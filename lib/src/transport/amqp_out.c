@@ -229,10 +229,10 @@ static bool open_large(struct amqp_link *link)
 {
     amqp_channel_open_t open = { .out_of_band = amqp_empty_bytes };
     amqp_confirm_select_t confirm = { .nowait = 1 };
+    /* the broker makes the tag: LavinMQ tells consumers of direct replies apart by nothing else */
     amqp_basic_consume_t consume = { .queue = amqp_cstring_bytes(AMQP_DIRECT_REPLY_TO),
-                                     .consumer_tag = amqp_cstring_bytes("answers"),
-                                     .no_ack = 1,
-                                     .nowait = 1 };
+                                     .consumer_tag = amqp_empty_bytes,
+                                     .no_ack = 1 };
     return amqp_link_append_method(link, AMQP_LARGE, AMQP_CHANNEL_OPEN_METHOD, &open) &&
            amqp_link_append_method(link, AMQP_LARGE, AMQP_CONFIRM_SELECT_METHOD, &confirm) &&
            (!link->large_answers ||

@@ -141,30 +141,38 @@ static void direct_replies_come_to_requests_of_any_size(void **state)
     assert_int_equal(fake_count(broker, AMQP_CONNECTION_OPEN_METHOD), connections); /* nor a connection */
 }
 
-/* The answers that were to come over it are lost with the channel: their calls end at once. */
+/* The answers that were to come over it are lost with the channel: their calls end at once, and no other. */
 static void with_the_channel_of_a_size_its_answers_are_lost(void **state)
 {
     (void)state;
-    static atomic_int other;
+    static atomic_int other, small;
     static const char padded[] = "{\"padding\":\"%0900d\"}";
     char text[1000];
     crew_arena *arena;
     const crew_value *params;
     atomic_store(&other, 0);
+    atomic_store(&small, 0);
     start_broker(&(struct fake_options){ .max_message_size = BROKER_MOST });
     serve(NULL);
     (void)snprintf(url + strlen(url), sizeof url - strlen(url), "&reply=direct");
     connect_client();
+    assert_ok_why(crew_client_start(client, "pass", note_end, &small, &why, NULL), why);
     (void)snprintf(text, sizeof text, padded, 0);
     assert_ok(crew_arena_new(&arena));
     assert_ok(crew_pack(arena, &params, "[s]", text));
     assert_ok_why(crew_client_start_value(client, "pass", params, NULL, note_end, &other, NULL, &why), why);
-    assert_true(gate_await(&gate, 1));
+    assert_true(gate_await(&gate, 2));
     assert_status(call_with("echo", BROKER_MOST, NULL), CREW_LIMIT);
     assert_int_equal(why.executed, CREW_EXECUTED_NO);
     assert_true(eventually(has_ended, &other));
     assert_int_equal(atomic_load(&other), CREW_DISCONNECTED + 1);
+    assert_ok_why(call_with("echo", BROKER_MOST / 2, NULL), why); /* over a new one */
+    assert_status(call_with("echo", BROKER_MOST, NULL), CREW_LIMIT);
+    assert_int_equal(fake_count(broker, AMQP_CHANNEL_CLOSE_OK_METHOD), 1); /* the limit is known */
+    assert_int_equal(atomic_load(&small), 0);
     gate_open(&gate);
+    assert_true(eventually(has_ended, &small));
+    assert_int_equal(atomic_load(&small), CREW_OK + 1);
     crew_arena_free(arena);
 }
 
