@@ -130,8 +130,9 @@ static crew_status ask_for_bytes(const struct cli *cli, bool *bytes, crew_error 
     *bytes = false;
     crew_status status =
         crew_client_call_value(cli->client, "rpc.discover", NULL, &cli->call, &described, why);
+    bool reserved = why->code >= CREW_CODE_RESERVED_FIRST && why->code <= CREW_CODE_RESERVED_LAST;
     bool describes_nothing =
-        status == CREW_REMOTE_ERROR && why->code != CREW_CODE_CANCELLED && why->code != CREW_CODE_REDELIVERED;
+        status == CREW_REMOTE_ERROR && (!reserved || why->code == CREW_CODE_METHOD_NOT_FOUND);
     const crew_value *methods = crew_value_get(crew_result_value(described), "methods");
     for (size_t i = 0; i < crew_value_count(methods); i++) {
         const crew_value *method = crew_value_at(methods, i);
@@ -218,7 +219,7 @@ int cli_ping(const struct cli *cli)
     clock_gettime(CLOCK_MONOTONIC, &before);
     crew_status status = no_words(cli, &why);
     if (status == CREW_OK)
-        status = crew_client_call(cli->client, "rpc.ping", NULL, &why, NULL);
+        status = crew_client_call_value(cli->client, "rpc.ping", NULL, &cli->call, NULL, &why);
     clock_gettime(CLOCK_MONOTONIC, &after);
     if (status != CREW_OK && status != CREW_REMOTE_ERROR)
         return cli_fail(&why);
@@ -236,7 +237,7 @@ int cli_probe(const struct cli *cli)
     const char *status = "serving";
     crew_status called = no_words(cli, &why);
     if (called == CREW_OK)
-        called = crew_client_call(cli->client, "rpc.health", &result, &why, NULL);
+        called = crew_client_call_value(cli->client, "rpc.health", NULL, &cli->call, &result, &why);
     if (called == CREW_OK)
         (void)!crew_unpack(crew_result_value(result), "{s:s}", "status", &status);
     bool answers =
@@ -339,7 +340,7 @@ int cli_describe(const struct cli *cli)
     crew_error why;
     crew_status status = no_words(cli, &why);
     if (status == CREW_OK)
-        status = crew_client_call(cli->client, "rpc.discover", &result, &why, NULL);
+        status = crew_client_call_value(cli->client, "rpc.discover", NULL, &cli->call, &result, &why);
     if (status != CREW_OK) {
         crew_result_free(result);
         return cli_fail(&why);

@@ -85,8 +85,8 @@ static const struct cli_option {
       CALL | BATCH | BENCH },
     { { "header", required_argument, NULL, 'H' },
       "NAME:VALUE",
-      "goes beside the request (RabbitMQ, HTTP); repeatable",
-      CALL | NOTIFY | BATCH | BENCH },
+      "goes beside the request (RabbitMQ, HTTP); more than one, each of its name",
+      ALL },
     { { "concurrency", required_argument, NULL, 'c' }, "N", "calls at a time; 64", BATCH | BENCH },
     { { "duration", required_argument, NULL, 'd' }, "SECONDS", "how long; 10", BENCH },
     { { "summary", required_argument, NULL, 's' }, "FILE", "writes the figures there, as JSON", BATCH },
@@ -215,8 +215,9 @@ static bool add_header(struct settings *s, const char *text)
     const crew_value *packed;
     if (status == CREW_OK)
         status = crew_pack(s->arena, &packed, "s", value);
-    if (status == CREW_OK)
-        status = crew_object_add(s->arena, s->headers, (crew_string){ text, (size_t)(colon - text) }, packed);
+    if (status == CREW_OK) /* of which one that is there twice is an error, later */
+        status =
+            crew_object_append(s->arena, s->headers, (crew_string){ text, (size_t)(colon - text) }, packed);
     s->cli.call.headers = s->headers;
     if (status != CREW_OK) {
         char shown[200];

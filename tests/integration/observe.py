@@ -403,7 +403,7 @@ class Logs(Case):
         for words, level, more in (("there is no such method", "WARN", "method=nope"),
                                    ("a request cannot be read", "WARN", "Invalid Request"),
                                    ("a request cannot be read", "WARN", "Parse error"),
-                                   ("a call failed", "ERROR", 'method=blob reason="the answer has more bytes than max_bytes allows"')):
+                                   ("a call failed", "ERROR", 'method=blob reason="the answer has more bytes than max_bytes allows, or stands deeper than max_depth"')):
             self.assertTrue([line for line in self.lines(worker, words) if level in line and more in line], worker.text())
 
     def test_a_flood_of_them_has_ten_and_a_number(self):

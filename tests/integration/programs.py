@@ -807,7 +807,7 @@ class Documents(Case):
         self.assertIn("cannot be a new account", rpcrew("call", url, "deposit", '"a\\u0000b"', '"1.00"').err)
         self.assertIn("the number does not fit", rpcrew("call", url, "due", "9999-12-31").err)
         described = rpcrew("describe", url).out
-        self.assertIn("due(from: date, days: int?) -> date\n", described)
+        self.assertIn("due(from: date, days: uint?) -> date\n", described)
         self.assertIn("\nerrors\n    404 NO_ACCOUNT: there is no such account\n", described)
 
     def test_the_poll_loop_example(self):

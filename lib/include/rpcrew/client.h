@@ -62,10 +62,10 @@ CREW_API const crew_value *crew_result_error_data(const crew_result *result);
 CREW_API void crew_result_free(crew_result *result);
 
 /* Fails a call as one that its handler made has failed (result may be NULL): an error of the other service's
- * own is passed on, its code, message and data; all else (no answer, no service, bad params, …) is answered
- * as code, one of your own, with the message of the service's table, and data.rpcrew.executed, which says
- * whether the other one may have run it. Where it was called, and what was wrong, is in *why, for the log,
- * and not told. As crew_fail_value. */
+ * own is passed on, its code, message (503 bytes of it) and data; all else (no answer, no service, bad
+ * params, …) is answered as code, one of your own, with the message of the service's table, and
+ * data.rpcrew.executed, which says whether the other one may have run it. Where it was called, and what was
+ * wrong, is in *why, for the log, and not told. As crew_fail_value. */
 CREW_API crew_status crew_fail_from(struct crew_call *call, int64_t code, const crew_result *result,
                                     const crew_error *why);
 
@@ -78,10 +78,11 @@ typedef struct crew_call_options {
     const struct crew_call
         *within; /* the call being handled that this one serves: its deadline bounds this */
     /* What goes beside the request, a token or a trace id: an object of strings, which crew_call_headers
-     * shows the handler. Names are those of HTTP's fields, and none that the message itself wants (content-…,
-     * host, …) or that begins with rpcrew-; values have no control characters; 32 of them, 2,048 bytes in
-     * all, at most. Copied. Where nothing travels beside a request (ZeroMQ, streams, WebSocket), such a call
-     * is CREW_UNSUPPORTED. NULL: none. */
+     * shows the handler, with names in lower case. Names are those of HTTP's fields, 128 bytes at most, each
+     * once, and none that the message itself wants (content-…, host, cc, …) or that begins with rpcrew-;
+     * values are UTF-8 without control characters or blanks around them; 32 of them, 2,048 bytes in all, at
+     * most. Copied. Where nothing travels beside a request (ZeroMQ, streams, WebSocket), such a call is
+     * CREW_UNSUPPORTED. NULL: none. */
     const crew_value *headers;
 } crew_call_options;
 

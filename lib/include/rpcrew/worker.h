@@ -73,7 +73,7 @@ typedef struct crew_worker_options {
 } crew_worker_options;
 
 /* The same with a program around it; options: NULL: none. A prepare or set_up that fails with
- * CREW_BAD_ARGUMENT is CREW_EXIT_USAGE, else CREW_EXIT_FAILED. */
+ * CREW_BAD_ARGUMENT or CREW_UNSUPPORTED is CREW_EXIT_USAGE, else CREW_EXIT_FAILED. */
 CREW_API int crew_worker_main_with(int argc, char **argv, const crew_service *service,
                                    const crew_worker_options *options);
 

@@ -199,7 +199,7 @@ static crew_status make_request(const crew_client *client, struct crew_pending *
     crew_status status = client->protocol->encode_call(crew_str(call->method), params,
                                                        call->options.one_way ? 0 : call->id, &message->body);
     if (status == CREW_OK && call->options.headers)
-        status = crew_value_copy(&message->arena, call->options.headers, &message->headers);
+        status = crew_client_copy_headers(&message->arena, call->options.headers, &message->headers);
     call->options.headers = NULL; /* they may be gone before this call is */
     call->bytes = message->body.size;
     if (status == CREW_OK && message->body.size > client->links[0].endpoint.options.limits.message_bytes)

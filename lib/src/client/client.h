@@ -76,6 +76,10 @@ struct crew_link *crew_client_choose(const crew_client *client, const struct cre
 CREW_NODISCARD crew_status crew_client_check_headers(const crew_client *client, const crew_value *headers,
                                                      const char **what);
 
+/* Of headers that are good. CREW_NO_MEMORY. */
+CREW_NODISCARD crew_status crew_client_copy_headers(crew_arena *arena, const crew_value *headers,
+                                                    const crew_value **copy);
+
 /* crew_client_start_value's, and whether what finds no room will try again: no end of a call, then. */
 struct crew_beginning {
     const char *method;

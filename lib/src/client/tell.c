@@ -37,7 +37,6 @@ static void count_call(crew_metrics *metrics, const crew_outcome *outcome)
 {
     char room[40];
     bool is_good = outcome->status == CREW_OK;
-    bool reserved = outcome->code >= CREW_CODE_RESERVED_FIRST && outcome->code <= CREW_CODE_RESERVED_LAST;
     crew_metrics_count(
         metrics, CREW_SIDE_CLIENT,
         &(struct crew_metrics_end){ .method = crew_str(outcome->method),
@@ -45,7 +44,8 @@ static void count_call(crew_metrics *metrics, const crew_outcome *outcome)
                                     .protocol = outcome->protocol,
                                     .error = is_good ? NULL : error_type(outcome->status, room, sizeof room),
                                     .code = outcome->code,
-                                    .free_code = outcome->status == CREW_REMOTE_ERROR && !reserved,
+                                    .free_code = outcome->status == CREW_REMOTE_ERROR &&
+                                                 !crew_code_text(outcome->code),
                                     .free_method = true,
                                     .total_ns = outcome->ended_ns - outcome->started_ns,
                                     .request_bytes = outcome->bytes_out,

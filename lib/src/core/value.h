@@ -73,6 +73,11 @@ crew_value *crew_value_in(crew_arena *arena, crew_value value);
 
 /* Appends a place to an array or object for the caller to fill; NULL without memory. */
 crew_value *crew_array_place(crew_arena *arena, crew_value *array);
+/* An error's data with rpcrew.KEY in it: data's members, or none of NULL, and in rpcrew those that it has,
+ * and this one. NULL: there is no place for it, since data, or its rpcrew, is no object; or no memory. */
+const crew_value *crew_value_with_ours(crew_arena *arena, const crew_value *data, const char *key,
+                                       const crew_value *value);
+
 struct crew_member *crew_object_place(crew_arena *arena, crew_value *object);
 
 /* Of members with the same string key leaves one: with the last one's value, in the first one's place. All

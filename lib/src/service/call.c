@@ -213,7 +213,8 @@ static void write_failure(struct crew_call *call, crew_status status)
 static const char *unwritable(crew_status status)
 {
     switch (status) {
-    case CREW_LIMIT: return "the answer has more bytes than max_bytes allows";
+    case CREW_LIMIT:
+        return "the answer has more bytes than max_bytes allows, or stands deeper than max_depth";
     case CREW_UNSUPPORTED:
         return "the protocol cannot carry the answer: NaN, an infinity, or a key that is no string";
     case CREW_MALFORMED: return "a text of the answer is no UTF-8";
@@ -415,32 +416,15 @@ static const crew_service_error *find_error(const crew_call *call, int64_t code)
     return row && row->name ? row : NULL;
 }
 
-/* An object with the same members; an empty one of NULL. NULL: it is no object, or there is no memory. */
-static crew_value *copy_object(crew_arena *arena, const crew_value *object)
-{
-    crew_value *copy;
-    if ((object && object->type != CREW_TYPE_OBJECT) || crew_object_new(arena, &copy) != CREW_OK)
-        return NULL;
-    for (size_t i = 0; object && i < crew_value_count(object); i++) {
-        struct crew_member *member = crew_object_place(arena, copy);
-        if (!member)
-            return NULL;
-        *member = object->members[i];
-    }
-    return copy;
-}
-
 /* The data with rpcrew.name in it, if there is a place for it: in an object, or where there was none. */
 static const crew_value *with_name(crew_call *call, const crew_value *data, const char *name)
 {
-    crew_arena *arena = &call->arena;
-    const crew_value *ours = crew_value_get(data, "rpcrew"), *text;
-    crew_value *copy = copy_object(arena, data), *own = copy_object(arena, ours);
-    bool named = copy && own && !crew_value_get(ours, "name") &&
-                 crew_pack(arena, &text, "s", name) == CREW_OK &&
-                 crew_object_add(arena, own, crew_str("name"), text) == CREW_OK &&
-                 crew_object_add(arena, copy, crew_str("rpcrew"), own) == CREW_OK;
-    return named ? copy : data;
+    const crew_value *text;
+    bool has_one = crew_value_get(crew_value_get(data, "rpcrew"), "name") != NULL;
+    if (has_one || crew_pack(&call->arena, &text, "s", name) != CREW_OK)
+        return data;
+    const crew_value *named = crew_value_with_ours(&call->arena, data, "name", text);
+    return named ? named : data;
 }
 
 static crew_status fail_by_table(crew_call *call, crew_ending ending, int64_t code, crew_string message,

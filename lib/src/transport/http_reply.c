@@ -213,7 +213,9 @@ void http_write_own(struct http_shared *shared, const struct http_asker *asker, 
         reply.more = "Cache-Control: no-store\r\n";
         if (!reply.status) {
             reply = (struct reply){ .status = 404, .type = json };
-            http_error_body(404, "the worker's URL can have this by reports=yes", &body);
+            http_error_body(
+                404, "not told here: that wants reports=yes in the worker's URL, and a server that counts",
+                &body);
         }
         reply.body = crew_buffer_string(&body);
     } else if (v->wish == HTTP_ASKS) {

@@ -227,6 +227,9 @@ static void headers_are_such_that_http_carries_them(void **state)
         { "{\"transfer-encoding\":\"chunked\"}", "the message itself uses" },
         { "{\"a\":\"x\\r\\nb: y\"}", "control character" },
         { "{\"a\":\"x\\u0000\"}", "control character" },
+        { "{\"a\":\" x\"}", "begins or ends with a blank" },
+        { "{\"Bcc\":\"x\"}", "the message itself uses" },
+        { "{\"x-a\":\"1\",\"X-A\":\"2\"}", "twice" },
     };
     assert_ok(crew_arena_new(&arena));
     crew_call_options options = { .timeout_ms = 200, .headers = parse_json(arena, "{\"a\":\"b\"}") };
@@ -239,6 +242,11 @@ static void headers_are_such_that_http_carries_them(void **state)
         assert_contains(why.message, bad[i][1]);
         assert_int_equal(why.executed, CREW_EXECUTED_NO);
     }
+    memset(long_value, 'x', 129);
+    long_value[129] = '\0';
+    assert_ok(crew_pack(arena, &options.headers, "{s:s}", long_value, "a"));
+    assert_status(crew_client_call_value(http, "m", NULL, &options, NULL, &why), CREW_BAD_ARGUMENT);
+    assert_contains(why.message, "more than 128 bytes");
     memset(long_value, 'x', sizeof long_value - 1);
     long_value[sizeof long_value - 1] = '\0';
     assert_ok(crew_pack(arena, &options.headers, "{s:s}", "a", long_value));

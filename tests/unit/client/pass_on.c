@@ -20,6 +20,11 @@ static crew_status fail_own(crew_call *call)
     return crew_fail_data(call, OWN, "none left", "{s:i}", "left", 0);
 }
 
+static crew_status fail_unrun(crew_call *call)
+{
+    return crew_fail_data(call, OWN, "not now", "{s:{s:s},s:i}", "rpcrew", "executed", "no", "left", 1);
+}
+
 static crew_status left(crew_call *call)
 {
     return crew_reply_int(call, crew_call_remaining_ms(call));
@@ -33,6 +38,7 @@ static crew_status hold(crew_call *call)
 
 static const crew_method behind_methods[] = {
     { .name = "fail_own", .handler = fail_own, .params = "" },
+    { .name = "fail_unrun", .handler = fail_unrun, .params = "" },
     { .name = "left", .handler = left, .params = "any:any?" },
     { .name = "hold", .handler = hold, .params = "" },
     { 0 },
@@ -74,7 +80,10 @@ static crew_status ask_many(crew_call *call)
     return status == CREW_OK ? crew_reply_int(call, least) : status;
 }
 
+static crew_status fail_as_sent_twice(crew_call *call);
+
 static const crew_method front_methods[] = {
+    { .name = "fail_as_sent_twice", .handler = fail_as_sent_twice, .params = "sent:bool" },
     { .name = "ask", .handler = ask, .params = "method:string" },
     { .name = "ask_many", .handler = ask_many, .params = "" },
     { 0 },
@@ -141,6 +150,30 @@ static void an_error_of_the_other_service_is_passed_on(void **state)
 {
     (void)state;
     fails_as("fail_own", OWN, "none left", "{\"left\":0}", CREW_EXECUTED_YES);
+    fails_as("fail_unrun", OWN, "not now", "{\"rpcrew\":{\"executed\":\"no\"},\"left\":1}", CREW_EXECUTED_NO);
+}
+
+static crew_status fail_as_sent_twice(crew_call *call)
+{
+    const crew_error error = {
+        .status = CREW_REMOTE_ERROR, .code = OWN, .executed = CREW_EXECUTED_UNKNOWN, .peer_message = "not now"
+    };
+    return crew_arg_bool(call, 0) ? crew_fail_from(call, NO_ANSWER, NULL, &error)
+                                  : crew_fail_from(call, NO_ANSWER, NULL, NULL);
+}
+
+/* What was learnt of the execution counts, whatever the other service said of its part. */
+static void what_is_not_known_of_the_execution_is_told(void **state)
+{
+    (void)state;
+    assert_status(crew_client_call(to_front, "fail_as_sent_twice", NULL, &why, "[b]", true),
+                  CREW_REMOTE_ERROR);
+    assert_int_equal(why.code, OWN);
+    assert_int_equal(why.executed, CREW_EXECUTED_UNKNOWN);
+    assert_status(crew_client_call(to_front, "fail_as_sent_twice", NULL, &why, "[b]", false),
+                  CREW_REMOTE_ERROR);
+    assert_int_equal(why.code, NO_ANSWER);
+    assert_int_equal(why.executed, CREW_EXECUTED_UNKNOWN);
 }
 
 static void all_else_is_one_s_own_error_and_says_what_was_executed(void **state)
@@ -170,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_error_of_the_other_service_is_passed_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_not_known_of_the_execution_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(all_else_is_one_s_own_error_and_says_what_was_executed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(the_caller_s_time_bounds_a_batch_of_calls, setup, teardown),
