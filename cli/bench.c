@@ -16,6 +16,7 @@ struct bench {
     _Atomic(int64_t) last_ns; /* when the last call had a result */
     struct latencies latencies;
     struct failures failures;
+    atomic_uint unfinished; /* that the end has cut off */
 
     pthread_mutex_t mutex; /* of all below */
     pthread_cond_t ended;
@@ -28,6 +29,7 @@ struct bench {
 struct lane {
     struct bench *bench;
     int64_t started_ns;
+    bool is_cut; /* its time ends with the bench's */
 };
 
 static void note_error(struct bench *bench, const crew_error *why)
@@ -58,6 +60,8 @@ static void on_done(void *context, crew_result *result, const crew_error *why)
         int64_t now_ns = load_now_ns();
         latencies_add(&lane->bench->latencies, (uint64_t)(now_ns - lane->started_ns) / 1000);
         atomic_store(&lane->bench->last_ns, now_ns);
+    } else if (lane->is_cut && (why->status == CREW_TIMEOUT || why->status == CREW_EXPIRED)) {
+        atomic_fetch_add(&lane->bench->unfinished, 1);
     } else {
         note_error(lane->bench, why);
     }
@@ -75,7 +79,8 @@ static void next_call(struct lane *lane)
     }
     crew_call_options options = bench->cli->call;
     int64_t left_ms = (bench->end_ns - lane->started_ns) / 1000000 + GRACE_MS;
-    if (left_ms < bench->cli->timeout_ms)
+    lane->is_cut = left_ms < bench->cli->timeout_ms;
+    if (lane->is_cut)
         options.timeout_ms = (unsigned)left_ms;
     crew_status status = crew_client_start_value(bench->cli->client, bench->method, bench->params, &options,
                                                  on_done, lane, NULL, &why);
@@ -127,6 +132,7 @@ static int run(struct bench *bench)
             until_ns = last_ns > bench->end_ns ? last_ns : bench->end_ns;
     struct load_summary summary = { .seconds = (double)(until_ns - start_ns) / 1e9,
                                     .concurrency = cli->concurrency,
+                                    .unfinished = atomic_load(&bench->unfinished),
                                     .latencies = &bench->latencies,
                                     .failures = &bench->failures };
     load_print(&summary, cli->json, stdout);

@@ -113,6 +113,8 @@ static void print_json(const struct load_summary *s, uint64_t calls, double rate
     (void)fputc('{', file);
     print_figure(file, "calls", calls);
     print_figure(file, "errors", failures_count(s->failures));
+    if (!s->stats)
+        print_figure(file, "unfinished", s->unfinished);
     (void)fprintf(file, "\"calls_per_s\":%.1f,", rate);
     print_figure(file, "p50_us", latencies_at(s->latencies, 0.5));
     print_figure(file, "p90_us", latencies_at(s->latencies, 0.9));
@@ -190,6 +192,9 @@ static void print_text(const struct load_summary *s, uint64_t calls, double rate
             (void)fprintf(file, " (code %lld)", (long long)kind->code);
         (void)fprintf(file, ": %s\n", kind->message);
     }
+    if (s->unfinished)
+        (void)fprintf(file, "%u were not answered when the time was over, and a second more\n",
+                      s->unfinished);
 }
 
 void load_print(const struct load_summary *s, bool json, FILE *file)

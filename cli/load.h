@@ -40,11 +40,13 @@ struct failures {
 void failures_add(struct failures *failures, const crew_error *why);
 uint64_t failures_count(struct failures *failures);
 
-/* calls (that had a result), errors, calls_per_s, p50_us, p90_us, p99_us, max_us, error_kinds, and for
- * batches resent and retried (stats not NULL). As one object of JSON, or for people, with a histogram. */
+/* calls (that had a result), errors, unfinished, calls_per_s, p50_us, p90_us, p99_us, max_us, error_kinds,
+ * and for batches resent and retried (stats not NULL). As one object of JSON, or for people, with a
+ * histogram. */
 struct load_summary {
     double seconds;
     unsigned concurrency;
+    unsigned unfinished;         /* neither: they were under way when the time was over */
     struct latencies *latencies; /* of calls that had a result */
     struct failures *failures;
     const crew_client_stats *stats;

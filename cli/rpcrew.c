@@ -339,6 +339,17 @@ static int help(int argc, char **argv)
     return EXIT_OK;
 }
 
+/* What a URL says of the time comes before all else. */
+static unsigned timeout_of(const char *text, unsigned otherwise_ms)
+{
+    crew_url *url;
+    if (crew_url_parse(text, &url, NULL) != CREW_OK)
+        return otherwise_ms;
+    unsigned timeout_ms = (unsigned)crew_url_number(url, "timeout_ms", otherwise_ms);
+    crew_url_free(url);
+    return timeout_ms;
+}
+
 static int run(const struct command *command, struct settings *s, int argc, char **argv)
 {
     crew_error why;
@@ -357,7 +368,7 @@ static int run(const struct command *command, struct settings *s, int argc, char
     s->cli.words = argv + optind + 1;
     s->cli.count = (size_t)(argc - optind - 1);
     s->client.brief = !command->many;
-    s->cli.timeout_ms = s->client.timeout_ms ? s->client.timeout_ms : 30000;
+    s->cli.timeout_ms = timeout_of(s->cli.url, s->client.timeout_ms ? s->client.timeout_ms : 30000);
     if (s->client.protocol && strcmp(s->client.protocol, "msgpack") == 0)
         s->cli.bytes = true; /* it has a type for them */
     if (s->text)

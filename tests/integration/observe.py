@@ -346,6 +346,29 @@ class Health(Reports):
                 worker.stop()
                 self.assertTrue(notify.recv(200).startswith(b"STOPPING=1\n"))
 
+    def test_who_listens_slowly_holds_up_nothing(self):
+        path = self.socket_path("notify")
+
+        def fill():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, self.assertRaises(BlockingIOError):
+                sender.setblocking(False)
+                while True:
+                    sender.sendto(b"others", path)
+
+        def told():
+            while (text := notify.recv(200)) == b"others":
+                pass
+            return text
+
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(path)
+            notify.settimeout(PATIENCE)
+            fill()
+            worker = self.serve("--listen", "unix://" + self.socket_path(), "--drain-ms", "500", env={"NOTIFY_SOCKET": path})
+            self.assertEqual(told(), b"READY=1")  # was tried until there was room
+            fill()
+            self.assertEqual(worker.stop(), 0)  # STOPPING=1 is not worth the drain's time
+
     def test_systemd_s_watchdog(self):
         path = self.socket_path("notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:

@@ -308,7 +308,7 @@ class CommandLine(Case):
     def test_bench_prints_its_figures(self):
         got = rpcrew("bench", self.url, "add", "1", "2", "--duration", "0.2", "--concurrency", "4", "--json")
         figures = json.loads(got.out)
-        self.assertEqual(set(figures), {"calls", "errors", "calls_per_s", "p50_us", "p90_us", "p99_us", "max_us", "error_kinds"})
+        self.assertEqual(set(figures), {"calls", "errors", "unfinished", "calls_per_s", "p50_us", "p90_us", "p99_us", "max_us", "error_kinds"})
         self.assertGreater(figures["calls"], 0)
         self.assertEqual(figures["errors"], 0)
         self.assertLessEqual(figures["p50_us"], figures["p99_us"])
@@ -337,6 +337,13 @@ class CommandLine(Case):
             figures = json.loads(bench.communicate(timeout=PATIENCE)[0])
         self.assertNotEqual(bench.returncode, 0)
         self.assertAlmostEqual(figures["calls"] / figures["calls_per_s"], 1.5, delta=0.2)  # the rate is that of the time asked for
+
+    def test_what_the_end_cuts_off_is_no_error(self):
+        got = rpcrew("bench", self.url, "sleep_ms", "2500", "-d", "2.6", "-c", "2", "-j")
+        figures = json.loads(got.out)
+        self.assertEqual((got.code, figures["calls"], figures["errors"], figures["unfinished"]), (0, 2, 0, 2), got.err)
+        got = rpcrew("bench", self.url + "?timeout_ms=150", "sleep_ms", "100", "-d", "1", "-c", "9", "-j")  # the URL's time is in force
+        self.assertGreater(json.loads(got.out)["errors"] + got.code, 0)
 
     def test_bench_counts_errors_and_says_the_first(self):
         got = rpcrew("bench", self.url, "sleep_ms", "4000", "-d", "0.1", "-c", "3", "-t", "1.5")

@@ -1,5 +1,6 @@
 #include "program/notify.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -8,13 +9,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-void program_notify(const char *format, ...)
+bool program_notify(const char *format, ...)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     char text[200];
     if (!path || (*path != '/' && *path != '@') || strlen(path) >= sizeof address.sun_path)
-        return;
+        return true;
     size_t size = strlen(path);
     memcpy(address.sun_path, path, size);
     if (*path == '@') /* an abstract name */
@@ -25,11 +26,13 @@ void program_notify(const char *format, ...)
     va_end(arguments);
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return;
-    const struct timeval patience = { .tv_sec = 1 };
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+        return false;
     socklen_t room = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size);
-    if (length > 0 && (size_t)length < sizeof text) /* of a failure nobody could be told */
-        (void)!sendto(fd, text, (size_t)length, MSG_NOSIGNAL, (const struct sockaddr *)&address, room);
+    bool sent = length > 0 && (size_t)length < sizeof text &&
+                sendto(fd, text, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT,
+                       (const struct sockaddr *)&address, room) == length;
+    int error = errno;
     close(fd);
+    errno = error;
+    return sent;
 }

@@ -4,7 +4,8 @@
 
 #include <rpcrew/base.h>
 
-/* Does nothing where nobody listens; waits a second at most for whoever reads slowly. Any thread. */
-void program_notify(const char *format, ...) CREW_PRINTF(1, 2);
+/* Whether it was sent, or nobody wants it; else errno says why (EAGAIN: whoever reads it is slow). Does not
+ * wait for whoever reads slowly. Any thread. */
+bool program_notify(const char *format, ...) CREW_PRINTF(1, 2);
 
 #endif

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { LISTEN_MOST = 64, OWN_FLAGS_MOST = 64, LARGE_BYTES = 256 << 10 };
@@ -411,6 +412,19 @@ static struct running {
     atomic_bool started, said, told; /* systemd as well */
 } running;
 
+/* READY=1 must not be lost: tried for a while. */
+static void say_ready(void)
+{
+    enum { TRIES = 100 };
+    const struct timespec pause = { .tv_nsec = 10000000 };
+    bool sent = false;
+    for (int i = 0; i < TRIES && !(sent = program_notify("READY=1")) && errno == EAGAIN; i++)
+        (void)nanosleep(&pause, NULL);
+    if (!sent)
+        crew_log(CREW_LOG_WARN, "systemd could not be told that it serves", NULL);
+    atomic_store(&running.told, sent);
+}
+
 /* Once: when it runs, and something of it listens. */
 static void say_serving(void)
 {
@@ -423,8 +437,7 @@ static void say_serving(void)
                  service->version, "pid", (int)getpid());
     else
         crew_log(CREW_LOG_INFO, "serving", "{s:s,s:i}", "service", service->name, "pid", (int)getpid());
-    program_notify("READY=1");
-    atomic_store(&running.told, true);
+    say_ready();
     if (own->serving)
         own->serving(own->context, running.server);
 }
@@ -440,7 +453,7 @@ static void on_change(void *context, crew_change change, const char *endpoint, c
         say_serving();
     if (change == CREW_SERVER_DRAINS) {
         unsigned drain_ms = s->server.drain_ms ? s->server.drain_ms : 10000;
-        program_notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu", (drain_ms + 5000) * 1000ULL);
+        (void)program_notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu", (drain_ms + 5000) * 1000ULL);
         if (s->own->draining)
             s->own->draining(s->own->context);
     }
