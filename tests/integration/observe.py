@@ -5,12 +5,16 @@ import re
 import signal
 import socket
 import subprocess
+import uuid
 
 import requests
 
 from support import PATIENCE, Case, eventually, free_port, main, program, request, rpcrew
 
 from broker import Broker  # which support has put on the path
+
+with open(os.environ["RPCREW_BROKER"], encoding="utf-8") as shared_file:
+    SHARED = shared_file.readline().strip()
 
 TOTAL = "rpc_server_call_duration_seconds"
 
@@ -84,7 +88,7 @@ class Metrics(Reports):
 
     def test_over_each_transport(self):
         for pattern in ("tcp://127.0.0.1:{}", "unix://" + self.socket_path(), "zmq+tcp://127.0.0.1:{}", "http://127.0.0.1:{}/rpc",
-                        "ws://127.0.0.1:{}/rpc"):
+                        "ws://127.0.0.1:{}/rpc", SHARED + f"?queue=observe-{uuid.uuid4()}" + "-{}"):
             for protocol in "jsonrpc", "msgpack":
                 with self.subTest(pattern, protocol=protocol):
                     url = pattern.format(free_port())
@@ -179,6 +183,26 @@ class Clients(Reports):
         error = json.loads(got.out)["error"]
         self.assertEqual((error["executed"], error["data"]), ("no", {"rpcrew": {"executed": "no", "name": "UNAVAILABLE"}}))
         self.assertEqual(gateway.stop(), 0)
+
+    def test_calls_out_are_counted_over_each_transport(self):
+        for pattern in ("tcp://127.0.0.1:{}", "unix://" + self.socket_path(), "zmq+tcp://127.0.0.1:{}", "http://127.0.0.1:{}/rpc",
+                        "ws://127.0.0.1:{}/rpc", SHARED + f"?queue=observe-{uuid.uuid4()}"):
+            with self.subTest(pattern):
+                calc, url = pattern.format(free_port()), f"tcp://127.0.0.1:{free_port()}"
+                self.admin = f"http://127.0.0.1:{free_port()}"
+                behind = self.worker("calc", "--listen", calc)
+                gateway = self.worker("gateway", "--calc", calc, "--listen", url, "--admin", self.admin)
+                for _ in range(5):
+                    self.assertEqual(rpcrew("call", url, "subtract", "5", "2").out, "3\n")
+                self.assertEqual(self.counted("rpc_client_call_duration_seconds_count", rpc_method="subtract"), 5)
+                self.assertEqual(self.counted("rpc_client_call_duration_seconds_bucket", le="+Inf"), 5)
+                self.assertGreater(self.counted("rpc_client_call_duration_seconds_sum"), 0)
+                request_bytes = len(b'{"jsonrpc":"2.0","method":"subtract","params":[5,2],"id":1}')
+                self.assertEqual(self.counted("rpcrew_client_request_bytes_total"), 5 * request_bytes)
+                self.assertEqual(self.counted("rpcrew_client_response_bytes_total"), 5 * len(b'{"jsonrpc":"2.0","result":3,"id":1}'))
+                self.assertEqual((self.counted("rpcrew_client_up"), self.counted("rpcrew_client_outstanding")), (1, 0))
+                self.assertEqual(gateway.stop(), 0)
+                self.assertEqual(behind.stop(), 0)
 
     def test_every_panel_of_the_dashboard_shows_something(self):
         calc, url = "unix://" + self.socket_path(), f"http://127.0.0.1:{free_port()}/"
