@@ -244,7 +244,8 @@ static void every_end_is_told_once(void **state)
             "in=some "
             "out=some\n");
     ENDS_SO("{\"jsonrpc\":\"2.0\",\"method\":\"blob\",\"params\":[600],\"id\":1}",
-            "blob failed code=-32603 reason=the answer has more bytes than max_bytes allows, or stands deeper than max_depth id=1 known=1 "
+            "blob failed code=-32603 reason=the answer has more bytes than max_bytes allows, or stands "
+            "deeper than max_depth id=1 known=1 "
             "jsonrpc in=some out=some\n");
     ENDS_SO("[{\"jsonrpc\":\"2.0\",\"method\":\"add\",\"params\":[1,2],\"id\":1},5,"
             "{\"jsonrpc\":\"2.0\",\"method\":\"update\"}]",
