@@ -231,10 +231,14 @@ class CommandLine(Case):
                 self.assertEqual(batch.stdout.readline(), f'{{"result":{number + 1}}}\n')
             batch.stdin.close()
 
-    def test_a_call_that_was_not_sent_says_why(self):
-        url = f"tcp://127.0.0.1:{free_port()}"
+    def test_a_call_where_nobody_listens_any_more_ends_at_once(self):
+        for pattern in "tcp://127.0.0.1:{}", "http://127.0.0.1:{}/", "ws://127.0.0.1:{}/", "unix://" + self.socket_path("away"):
+            with self.subTest(pattern):
+                self.nobody_listens_any_more(pattern.format(free_port()))
+
+    def nobody_listens_any_more(self, url):
         worker = self.worker("calc", "--listen", url)
-        with subprocess.Popen([program("rpcrew"), "batch", "-t", "1", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        with subprocess.Popen([program("rpcrew"), "batch", "-t", "20", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               text=True) as batch:
             def ask():
                 batch.stdin.write('{"method":"subtract","params":[5,2]}\n')
@@ -243,8 +247,16 @@ class CommandLine(Case):
 
             self.assertEqual(ask(), {"result": 3})
             self.assertEqual(worker.stop(), 0)
-            eventually(lambda: "Connection refused" in ask()["error"]["message"])  # the loss itself may be the first to be told
+            error = ask()["error"]
+            while error["status"] == "CREW_DISCONNECTED":  # the loss itself may be the first to be told
+                error = ask()["error"]
+            self.assertEqual((error["status"], error["executed"]), ("CREW_NO_SERVICE", "no"), error)
+            self.assertRegex(error["message"], "Connection refused|No such file")
+            self.assertLess(error["elapsed_ms"], 10000)
+            worker = self.worker("calc", "--listen", url)
+            eventually(lambda: ask() == {"result": 3})
             batch.stdin.close()
+        self.assertEqual(worker.stop(), 0)
 
     def test_batch_ends_with_its_reader(self):
         lines = '{"method":"get_data","params":null}\n' * 20000

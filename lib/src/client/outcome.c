@@ -425,6 +425,37 @@ static bool some_other_may_be_there(const struct crew_link *link)
     return may;
 }
 
+/* Whether one that was open is now where nobody listens, and no other of the client's is open. Under the
+ * lock.
+ */
+static bool is_refused(const struct crew_link *link, const crew_error *why)
+{
+    const crew_client *client = link->endpoint.options.context;
+    const struct crew_transport_ops *ops = link->endpoint.ops;
+    bool refused = link->endpoint.ever_open && !link->up && why->status == CREW_NO_SERVICE &&
+                   !ops->lazy_open && !ops->brokered;
+    for (size_t i = 0; i < client->link_count; i++)
+        refused = refused && !atomic_load(&client->links[i].endpoint.ready);
+    return refused;
+}
+
+/* Ends calls that were never sent, and do not ask to wait until somebody is there. Under the lock. */
+static struct crew_pending *settle_unsent(const struct crew_link *link)
+{
+    crew_client *client = client_of(&link->endpoint);
+    struct crew_pending *ended = NULL;
+    for (size_t i = 0; i < client->table.room; i++) {
+        struct crew_pending *call = client->table.slots[i];
+        bool waits = call && call->link == link && !call->sent_before &&
+                     (call->state == CREW_CALL_UNWRITTEN || call->state == CREW_CALL_RETRYING);
+        if (!waits || (call->options.retry & CREW_RETRY_NO_SERVICE))
+            continue;
+        take_out(client, call)->next = ended;
+        ended = call;
+    }
+    return ended;
+}
+
 /* The connection is gone. What was written may have been executed; what was not is in unsent, and stays. If
  * there has never been one, nothing serves this endpoint. Under the lock; returns the calls that have ended.
  */
@@ -463,8 +494,9 @@ static void complete_lost(const struct crew_endpoint *endpoint, struct crew_pend
     while (ended) {
         struct crew_pending *call = ended;
         ended = call->next;
-        complete_without(client_of(endpoint), call, lost ? CREW_DISCONNECTED : CREW_NO_SERVICE,
-                         executed_so_far(call), lost ? what : why);
+        bool was_sent = lost && call->state == CREW_CALL_WRITTEN;
+        complete_without(client_of(endpoint), call, was_sent ? CREW_DISCONNECTED : CREW_NO_SERVICE,
+                         executed_so_far(call), was_sent ? what : why);
     }
 }
 
@@ -484,7 +516,10 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
     if (why->status == CREW_NO_SERVICE && strcmp(crew_url_scheme(endpoint->url), "back") == 0)
         endpoint->ever_open = false; /* a peer that has gone does not come again */
     link_of(endpoint)->absent = !is_open && !endpoint->ever_open;
-    struct crew_pending *ended = is_open ? NULL : settle(link_of(endpoint), false, unsent);
+    struct crew_pending *ended = is_open ? NULL
+                                 : is_refused(link_of(endpoint), why)
+                                     ? settle_unsent(link_of(endpoint))
+                                     : settle(link_of(endpoint), false, unsent);
     pthread_mutex_unlock(&client->mutex);
     crew_change change = is_open                 ? CREW_ENDPOINT_OPENED
                          : link_of(endpoint)->up ? CREW_ENDPOINT_LOST

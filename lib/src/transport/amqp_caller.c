@@ -413,6 +413,7 @@ static void caller_close(void *state, unsigned linger_ms, crew_list *unsent)
 
 const struct crew_transport_ops crew_amqp_caller_ops = {
     .carries_headers = true,
+    .brokered = true,
     .size = sizeof(struct caller),
     .open = caller_open,
     .wait = caller_wait,

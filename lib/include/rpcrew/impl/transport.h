@@ -212,6 +212,7 @@ struct crew_transport_ops {
     bool both_call; /* client: its peer may call as well: such messages come as replies do, and their answers
                        are given to send as CREW_SETTLE_REPLY, to be written and not told of */
     bool carries_headers; /* client: what is in a message's headers goes with it */
+    bool brokered;        /* client: its peer is a broker, whose coming back is waited for */
     bool lazy_open; /* client: open returns before any peer is there; what is never written had no service */
 
     /* Connects or binds; blocks up to connect_timeout_ms (rule 1). */
