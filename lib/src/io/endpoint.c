@@ -92,6 +92,11 @@ static bool can_be_mended(crew_status status)
     return status == CREW_NO_SERVICE || status == CREW_DISCONNECTED;
 }
 
+static void log_trouble(const struct crew_endpoint *e, const char *what, const char *why)
+{
+    crew_log(CREW_LOG_WARN, what, "{s:s,s:s}", "endpoint", crew_url_text(e->url), "why", why);
+}
+
 /* Now and then, and when the reason is another one. */
 static void log_failure(struct crew_endpoint *e, const crew_error *why)
 {
@@ -101,8 +106,7 @@ static void log_failure(struct crew_endpoint *e, const crew_error *why)
         return;
     e->last_failure = *why;
     e->said_at_ms = now;
-    crew_log(CREW_LOG_WARN, "cannot open the endpoint yet", "{s:s,s:s}", "endpoint", crew_url_text(e->url),
-             "why", why->message);
+    log_trouble(e, e->options.server ? "cannot open the endpoint yet" : "cannot connect yet", why->message);
 }
 
 /* The attempt is through. */
@@ -173,8 +177,7 @@ static void lose(struct crew_endpoint *e, crew_status status)
     if (crew_now_ms() - e->opened_at_ms >= STABLE_MS) /* else it may be our own doing that it was lost */
         e->backoff_ms = BACKOFF_FIRST_MS;
     schedule_retry(e, BACKOFF_MOST_MS);
-    crew_log(CREW_LOG_WARN, "connection lost", "{s:s,s:s}", "endpoint", crew_url_text(e->url), "why",
-             why.message);
+    log_trouble(e, e->options.server ? "connection lost" : "a client's connection was lost", why.message);
     crew_list_move(&unsent, &e->outgoing);
     e->outgoing = unsent;
     e->options.owner->changed(e, &why, &e->outgoing);
