@@ -767,11 +767,11 @@ class BrokerFaults(Amqp):
     def test_what_is_given_out_again_while_it_runs_is_told(self):
         worker = self.serve()
         channel = self.connect()
-        channel.basic_publish(exchange="", routing_key=self.queue, body=request("sleep_ms", [5000]),
+        channel.basic_publish(exchange="", routing_key=self.queue, body=request("sleep_ms", [20000]),
                               properties=pika.BasicProperties(reply_to="nobody", correlation_id="1"))
         eventually(lambda: channel.queue_declare(self.queue, passive=True).method.message_count == 0)
         channel.connection.close()
-        self.broker.ctl("close_all_connections", "test")
+        self.broker.ctl("close_all_connections", "test")  # which takes seconds on a busy machine, while the handler runs
         eventually(lambda: worker.said("given out again"))
 
     def check_alarm(self):
