@@ -1,4 +1,5 @@
 /* bench: as many calls as go through in a while, so many at a time. */
+#include "colour.h"
 #include "commands.h"
 #include "load.h"
 #include "params.h"
@@ -137,6 +138,11 @@ static int run(struct bench *bench)
                                     .failures = &bench->failures };
     load_print(&summary, cli->json, stdout);
     free(lanes);
+    if (!bench->failed && summary.unfinished == cli->concurrency &&
+        last_ns < bench->end_ns - GRACE_MS * 1000000LL) {
+        cli_complain("it does not answer any more\n");
+        return EXIT_TIME;
+    }
     return bench->failed ? cli_fail(&bench->first) : EXIT_OK;
 }
 

@@ -235,10 +235,32 @@ class CommandLine(Case):
         for pattern in "tcp://127.0.0.1:{}", "http://127.0.0.1:{}/", "ws://127.0.0.1:{}/", "unix://" + self.socket_path("away"):
             with self.subTest(pattern):
                 self.nobody_listens_any_more(pattern.format(free_port()))
+        for scheme in "tcp", "http":  # one of two has never been there
+            with self.subTest(scheme, hosts=2):
+                dead, port = free_port(), free_port()
+                self.nobody_listens_any_more(f"{scheme}://127.0.0.1:{port}", f"{scheme}://127.0.0.1:{dead},127.0.0.1:{port}")
 
-    def nobody_listens_any_more(self, url):
+    def test_retry_waits_and_ends_as_the_others_do(self):
+        url = f"tcp://127.0.0.1:{free_port()}"
         worker = self.worker("calc", "--listen", url)
-        with subprocess.Popen([program("rpcrew"), "batch", "-t", "20", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        with subprocess.Popen([program("rpcrew"), "batch", "--retry", "-t", "1.5", url], stdin=subprocess.PIPE, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as batch:
+            def ask():
+                batch.stdin.write('{"method":"subtract","params":[5,2]}\n')
+                batch.stdin.flush()
+                return json.loads(batch.stdout.readline()).get("error", {}).get("status")
+
+            self.assertEqual(ask(), None)
+            self.assertEqual(worker.stop(), 0)
+            status = ask()
+            while status == "CREW_DISCONNECTED":  # the loss itself may be the first to be told
+                status = ask()
+            self.assertEqual(status, "CREW_NO_SERVICE")
+            batch.stdin.close()
+
+    def nobody_listens_any_more(self, url, called=None):
+        worker = self.worker("calc", "--listen", url)
+        with subprocess.Popen([program("rpcrew"), "batch", "-t", "20", called or url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               text=True) as batch:
             def ask():
                 batch.stdin.write('{"method":"subtract","params":[5,2]}\n')
@@ -354,6 +376,9 @@ class CommandLine(Case):
         got = rpcrew("bench", self.url, "sleep_ms", "2500", "-d", "2.6", "-c", "2", "-j")
         figures = json.loads(got.out)
         self.assertEqual((got.code, figures["calls"], figures["errors"], figures["unfinished"]), (0, 2, 0, 2), got.err)
+        got = rpcrew("bench", self.url, "sleep_ms", "4000", "-d", "2", "-c", "2", "-j")
+        self.assertEqual((got.code, json.loads(got.out)["calls"]), (4, 0))
+        self.assertIn("it does not answer any more", got.err)
         got = rpcrew("bench", self.url + "?timeout_ms=150", "sleep_ms", "100", "-d", "1", "-c", "9", "-j")  # the URL's time is in force
         self.assertGreater(json.loads(got.out)["errors"] + got.code, 0)
 

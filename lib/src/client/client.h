@@ -19,6 +19,7 @@ struct crew_link {
     struct crew_due_heap due;      /* under the client's mutex; so is what a call's link is */
     bool up;                       /* it is open; its I/O thread's, as the next is */
     size_t observers_told;         /* of that */
+    bool down;                     /* the last try to open it failed; under the mutex */
     bool absent;                   /* it has never been open, and could not be last time; under the mutex */
 };
 

@@ -425,18 +425,19 @@ static bool some_other_may_be_there(const struct crew_link *link)
     return may;
 }
 
-/* Whether one that was open is now where nobody listens, and no other of the client's is open. Under the
- * lock.
- */
-static bool is_refused(const struct crew_link *link, const crew_error *why)
+/* Whether who serves there may come by itself: then failures to open say nothing of it. */
+static bool is_waited_for(const struct crew_endpoint *endpoint)
 {
-    const crew_client *client = link->endpoint.options.context;
-    const struct crew_transport_ops *ops = link->endpoint.ops;
-    bool refused = link->endpoint.ever_open && !link->up && why->status == CREW_NO_SERVICE &&
-                   !ops->lazy_open && !ops->brokered;
+    return endpoint->ops->lazy_open || endpoint->ops->brokered;
+}
+
+/* Whether the last try of each of the client's links failed. Under the lock. */
+static bool all_are_down(const crew_client *client)
+{
+    bool down = true;
     for (size_t i = 0; i < client->link_count; i++)
-        refused = refused && !atomic_load(&client->links[i].endpoint.ready);
-    return refused;
+        down = down && client->links[i].down;
+    return down;
 }
 
 /* Ends calls that were never sent, and do not ask to wait until somebody is there. Under the lock. */
@@ -515,17 +516,20 @@ static void changed(struct crew_endpoint *endpoint, const crew_error *why, crew_
     pthread_mutex_lock(&client->mutex);
     if (why->status == CREW_NO_SERVICE && strcmp(crew_url_scheme(endpoint->url), "back") == 0)
         endpoint->ever_open = false; /* a peer that has gone does not come again */
-    link_of(endpoint)->absent = !is_open && !endpoint->ever_open;
-    struct crew_pending *ended = is_open ? NULL
-                                 : is_refused(link_of(endpoint), why)
-                                     ? settle_unsent(link_of(endpoint))
-                                     : settle(link_of(endpoint), false, unsent);
+    struct crew_link *link = link_of(endpoint);
+    struct crew_pending *ended = NULL;
+    link->absent = !is_open && !endpoint->ever_open;
+    link->down = !is_open && !link->up;
+    if (!is_open && (link->up || is_waited_for(endpoint)))
+        ended = settle(link, false, unsent);
+    else if (all_are_down(client))
+        ended = settle_unsent(link);
     pthread_mutex_unlock(&client->mutex);
-    crew_change change = is_open                 ? CREW_ENDPOINT_OPENED
-                         : link_of(endpoint)->up ? CREW_ENDPOINT_LOST
-                                                 : CREW_ENDPOINT_FAILED;
-    crew_client_tell_change(link_of(endpoint), change, is_open ? NULL : why->message);
-    count_up(link_of(endpoint), is_open);
+    crew_change change = is_open    ? CREW_ENDPOINT_OPENED
+                         : link->up ? CREW_ENDPOINT_LOST
+                                    : CREW_ENDPOINT_FAILED;
+    crew_client_tell_change(link, change, is_open ? NULL : why->message);
+    count_up(link, is_open);
     complete_lost(endpoint, ended, why->message);
 }
 
@@ -595,9 +599,10 @@ static struct crew_pending *end_or_go_on(struct crew_endpoint *endpoint, struct 
     return NULL;
 }
 
-static void complete_late(const struct crew_endpoint *endpoint, struct crew_pending *call)
+static void complete_late(struct crew_endpoint *endpoint, struct crew_pending *call)
 {
-    bool nobody = call->backoff_ms ||
+    bool down = link_of(endpoint)->down && !is_waited_for(endpoint);
+    bool nobody = call->backoff_ms || down ||
                   (endpoint->open ? endpoint->ops->lazy_open && !endpoint->was_ready : !endpoint->ever_open);
     crew_status status = CREW_TIMEOUT;
     if (call->state != CREW_CALL_WRITTEN)

@@ -370,7 +370,8 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
     crew_status status = c->no_memory ? CREW_NO_MEMORY : CREW_OK;
     bool more = true;
     tell_leaving(c);
-    if (amqp_sizes_give_up(&c->sizes, c->link)) { /* that call ends by its deadline */
+    if (amqp_sizes_give_up(&c->sizes,
+                           c->link)) { /* with direct replies its call ends now, else by its deadline */
         c->stalled = false;
         leave_large(c);
     }
