@@ -127,17 +127,16 @@ static void conclude_opening(struct crew_endpoint *e, const crew_error *result)
     } else {
         schedule_retry(e, BACKOFF_OPENING_MS);
     }
-    if (first) {
-        bool may_fail = e->options.background || (e->options.wait && can_be_mended(why.status));
-        bool failed = !e->open && !may_fail;
-        if (failed)
-            crew_endpoint_command(e, CREW_ENDPOINT_CLOSE);
-        tell_first(e, failed ? &why : &(crew_error){ .status = CREW_OK });
-    }
+    bool may_fail = !first || e->options.background || (e->options.wait && can_be_mended(why.status));
+    bool failed = !e->open && !may_fail;
+    if (failed)
+        crew_endpoint_command(e, CREW_ENDPOINT_CLOSE);
     if (!e->open && (!first || e->options.wait))
         log_failure(e, &why);
     note_ready(e);
     e->options.owner->changed(e, &why, &e->outgoing);
+    if (first) /* last: whoever waits for it finds all that it means */
+        tell_first(e, failed ? &why : &(crew_error){ .status = CREW_OK });
 }
 
 /* A server's: of all that no peer of its own has sent. NULL without memory. */
