@@ -402,37 +402,37 @@ static crew_status pack_params(crew_arena *arena, const char *method, const char
     return status;
 }
 
-crew_status crew_client_call(crew_client *client, const char *method, crew_result **result, crew_error *why,
-                             const char *format, ...)
+static crew_status call_packed(crew_client *client, const crew_call_options *options, const char *method,
+                               crew_result **result, crew_error *why, const char *format, va_list arguments)
 {
     crew_arena arena = { 0 };
     const crew_value *params;
     if (result)
         *result = NULL;
+    crew_status status = pack_params(&arena, method, format, arguments, &params, why);
+    if (status == CREW_OK)
+        status = call_and_wait(client, method, params, options, result, why);
+    crew_arena_fini(&arena);
+    return status;
+}
+
+crew_status crew_client_call(crew_client *client, const char *method, crew_result **result, crew_error *why,
+                             const char *format, ...)
+{
     va_list arguments;
     va_start(arguments, format);
-    crew_status status = pack_params(&arena, method, format, arguments, &params, why);
+    crew_status status = call_packed(client, NULL, method, result, why, format, arguments);
     va_end(arguments);
-    if (status == CREW_OK)
-        status = call_and_wait(client, method, params, NULL, result, why);
-    crew_arena_fini(&arena);
     return status;
 }
 
 crew_status crew_client_call_with(crew_client *client, const crew_call_options *options, const char *method,
                                   crew_result **result, crew_error *why, const char *format, ...)
 {
-    crew_arena arena = { 0 };
-    const crew_value *params;
-    if (result)
-        *result = NULL;
     va_list arguments;
     va_start(arguments, format);
-    crew_status status = pack_params(&arena, method, format, arguments, &params, why);
+    crew_status status = call_packed(client, options, method, result, why, format, arguments);
     va_end(arguments);
-    if (status == CREW_OK)
-        status = call_and_wait(client, method, params, options, result, why);
-    crew_arena_fini(&arena);
     return status;
 }
 

@@ -5,7 +5,6 @@
 #include "core/value.h"
 
 #include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -70,14 +69,16 @@ crew_status crew_client_check_headers(const crew_client *client, const crew_valu
     *what = "headers do not travel there";
     if (!client->links[0].endpoint.ops->carries_headers)
         return CREW_UNSUPPORTED;
+    *what = "headers are an object of strings";
+    if (crew_value_type(headers) != CREW_TYPE_OBJECT)
+        return CREW_BAD_ARGUMENT;
     *what = "more than 32 headers, or 2,048 bytes of them";
     if (count > HEADERS_MOST)
         return CREW_LIMIT;
-    for (size_t i = 0; i < count || crew_value_type(headers) != CREW_TYPE_OBJECT; i++) {
+    for (size_t i = 0; i < count; i++) {
         crew_string name, value;
         const char *wrong = NULL;
-        if (crew_value_type(headers) != CREW_TYPE_OBJECT ||
-            crew_value_string(crew_value_key_at(headers, i), &name) != CREW_OK ||
+        if (crew_value_string(crew_value_key_at(headers, i), &name) != CREW_OK ||
             crew_value_string(crew_value_at(headers, i), &value) != CREW_OK)
             wrong = "headers are an object of strings";
         else if (!is_name(name))
