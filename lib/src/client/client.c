@@ -226,7 +226,7 @@ static crew_status hand_over(crew_client *client, struct crew_pending *call, cre
         client->calls++;
         client->budget_tenths += client->budget_tenths < CREW_BUDGET_TENTHS_MOST;
         crew_client_gauge(client, CREW_CLIENT_OUTSTANDING, 1);
-        status = crew_queue_push(&call->link->endpoint.queue, &one); /* which has no limit of its own */
+        crew_endpoint_push(&call->link->endpoint, &one);
     }
     pthread_mutex_unlock(&client->mutex);
     crew_list_free(&one);

@@ -381,8 +381,7 @@ static void move_to_ready_link(struct crew_link *link, crew_list *messages)
         struct crew_pending *call = find(client, m->correlation); /* none: an answer, which stays */
         crew_list_append(call && move_call(call, other) ? &moved : messages, m);
     }
-    crew_status status = crew_queue_push(&other->endpoint.queue, &moved);
-    (void)status; /* the queue has no limit of its own */
+    crew_endpoint_push(&other->endpoint, &moved);
 }
 
 /* Drops requests whose calls have ended while they waited. */
@@ -579,8 +578,7 @@ static void try_again(struct crew_endpoint *endpoint, struct crew_pending *call)
         crew_list_move(&endpoint->outgoing, &one);
         return;
     }
-    crew_status status = crew_queue_push(&other->endpoint.queue, &one);
-    (void)status; /* the queue has no limit of its own */
+    crew_endpoint_push(&other->endpoint, &one);
 }
 
 /* A call is due. Returns it, taken out, if it has ended; else it is tried again, or asked after. Under the

@@ -22,8 +22,7 @@ static void settle(crew_message *m)
     crew_buffer_fini(&m->body); /* it may have to wait */
     crew_arena_fini(&m->arena);
     crew_list_append(&one, m);
-    crew_status status = crew_queue_push(&endpoint->queue, &one);
-    (void)status; /* the queue has no limit of its own */
+    crew_endpoint_push(endpoint, &one);
 }
 
 static void handle(const struct crew_serving *s, crew_message *m)

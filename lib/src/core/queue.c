@@ -25,33 +25,39 @@ void crew_queue_fini(crew_queue *queue)
 void crew_queue_wake(crew_queue *queue)
 {
     uint64_t one = 1;
-    ssize_t written = write(queue->fd, &one, sizeof one); /* full means readable already */
-    (void)written;
+    if (atomic_exchange(&queue->signalled, true))
+        return;
+    ssize_t written = write(queue->fd, &one, sizeof one);
+    (void)written; /* full means readable already */
+}
+
+crew_status crew_queue_add(crew_queue *queue, crew_list *list)
+{
+    pthread_mutex_lock(&queue->mutex);
+    bool fits = !queue->limit || queue->list.count + list->count <= queue->limit;
+    if (fits)
+        crew_list_move(&queue->list, list);
+    pthread_mutex_unlock(&queue->mutex);
+    return fits ? CREW_OK : CREW_OVERLOADED;
 }
 
 crew_status crew_queue_push(crew_queue *queue, crew_list *list)
 {
     if (!list->count)
         return CREW_OK;
-    pthread_mutex_lock(&queue->mutex);
-    bool fits = !queue->limit || queue->list.count + list->count <= queue->limit;
-    bool was_empty = queue->list.count == 0;
-    if (fits)
-        crew_list_move(&queue->list, list);
-    pthread_mutex_unlock(&queue->mutex);
-    if (!fits)
-        return CREW_OVERLOADED;
-    if (was_empty)
+    crew_status status = crew_queue_add(queue, list);
+    if (status == CREW_OK)
         crew_queue_wake(queue);
-    return CREW_OK;
+    return status;
 }
 
 void crew_queue_take(crew_queue *queue, crew_list *list)
 {
-    /* The fd first: what is pushed after this wakes again. */
+    /* First the fd, then its flag, then the list: what is pushed after this wakes again. Where the write that
+     * the flag announces has not come yet, the flag stays. */
     uint64_t count;
-    ssize_t got = read(queue->fd, &count, sizeof count);
-    (void)got;
+    if (atomic_load(&queue->signalled) && read(queue->fd, &count, sizeof count) > 0)
+        atomic_store(&queue->signalled, false);
     pthread_mutex_lock(&queue->mutex);
     crew_list_move(list, &queue->list);
     pthread_mutex_unlock(&queue->mutex);

@@ -5,6 +5,7 @@
 #include <rpcrew/impl/message.h>
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* Any thread pushes, one takes. The fd is an eventfd, readable while something may be there. */
 typedef struct crew_queue {
@@ -12,6 +13,7 @@ typedef struct crew_queue {
     crew_list list;
     size_t limit;
     int fd;
+    atomic_bool signalled; /* the fd is readable, or about to be */
 } crew_queue;
 
 /* limit 0: none. CREW_SYSTEM, CREW_NO_MEMORY. */
@@ -21,9 +23,11 @@ void crew_queue_fini(crew_queue *queue);
 
 /* Moves all of the list, or nothing: CREW_OVERLOADED if it would pass the limit. */
 CREW_NODISCARD crew_status crew_queue_push(crew_queue *queue, crew_list *list);
+/* The same for whoever wakes the taker itself, if it is to be woken. */
+CREW_NODISCARD crew_status crew_queue_add(crew_queue *queue, crew_list *list);
 /* Appends all there is to list; the fd is quiet afterwards. */
 void crew_queue_take(crew_queue *queue, crew_list *list);
-/* Makes the fd readable. Async-signal-safe. */
+/* Makes the fd readable, if it is not. Async-signal-safe. */
 void crew_queue_wake(crew_queue *queue);
 
 #endif

@@ -215,6 +215,7 @@ static crew_status send_all(struct crew_endpoint *e)
 {
     assert(current == e);
     crew_queue_take(&e->queue, &e->outgoing);
+    e->pushed_here = false;
     if (!e->outgoing.count)
         return CREW_OK;
     e->options.owner->sending(e, &e->outgoing);
@@ -222,6 +223,20 @@ static crew_status send_all(struct crew_endpoint *e)
         return CREW_OK;
     trace_answers(e, &e->outgoing);
     return e->ops->send(e->connection->state, &e->outgoing);
+}
+
+void crew_endpoint_push(struct crew_endpoint *endpoint, crew_list *list)
+{
+    struct crew_endpoint *e = endpoint;
+    if (!list->count)
+        return;
+    crew_status status = crew_queue_add(&e->queue, list);
+    assert(status == CREW_OK); /* it has no limit of its own */
+    (void)status;
+    if (current == e)
+        e->pushed_here = true; /* and it looks before it sleeps */
+    else
+        crew_queue_wake(&e->queue);
 }
 
 static crew_status receive_all(struct crew_endpoint *e)
@@ -247,8 +262,9 @@ static void step_open(struct crew_endpoint *e, bool no_wait)
     int due_ms = e->options.owner->due(e);
     bool sendable = e->outgoing.count && atomic_load(&e->ready);
     crew_room room = e->options.owner->room(e);
-    crew_status status =
-        e->ops->wait(e->connection->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, &room);
+    crew_status status = CREW_OK;
+    if (!e->pushed_here)
+        status = e->ops->wait(e->connection->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, &room);
     if (status == CREW_OK)
         status = send_all(e);
     /* Also after a failure: what had come by then counts, and recv is the one that tells of a loss. */
@@ -278,7 +294,7 @@ static void step_closed(struct crew_endpoint *e)
     }
     int timeout_ms = e->connection->opening || (due_ms >= 0 && due_ms < left) ? due_ms : (int)left;
     struct pollfd fd = { .fd = e->queue.fd, .events = POLLIN };
-    (void)poll(&fd, 1, timeout_ms);
+    (void)poll(&fd, 1, e->pushed_here ? 0 : timeout_ms);
     (void)send_all(e);
 }
 
@@ -324,7 +340,7 @@ static bool pause_round(struct crew_endpoint *e)
         step_open(e, nothing_to_do(e));
     } else { /* not opened again: what runs cannot be answered any more, and others have it now */
         struct pollfd fd = { .fd = e->queue.fd, .events = POLLIN };
-        (void)poll(&fd, 1, nothing_to_do(e) ? 0 : -1);
+        (void)poll(&fd, 1, nothing_to_do(e) || e->pushed_here ? 0 : -1);
         (void)send_all(e);
     }
     return !nothing_to_do(e);

@@ -79,7 +79,7 @@ struct crew_endpoint {
     struct crew_endpoint_options options;
     crew_url *url;
     const struct crew_transport_ops *ops;
-    crew_queue queue; /* to be sent: any thread pushes */
+    crew_queue queue; /* to be sent: any thread pushes, by crew_endpoint_push */
     pthread_t thread;
     atomic_int command;
     atomic_bool started;  /* it has a thread and a queue */
@@ -100,6 +100,7 @@ struct crew_endpoint {
     crew_peer *peer;              /* a server's: who sends what no peer of its own has sent */
 
     /* the I/O thread's */
+    bool pushed_here; /* it has pushed something itself */
     struct crew_connection *connection;
     crew_message_pool *messages; /* the connection's */
     crew_list outgoing;          /* taken from the queue */
@@ -139,6 +140,9 @@ CREW_NODISCARD crew_status crew_endpoint_count(const char *url, const char *cont
 
 /* Any thread; the command only ever grows. Async-signal-safe. */
 void crew_endpoint_command(struct crew_endpoint *endpoint, enum crew_endpoint_command command);
+
+/* Takes what is to be sent, all of it. Any thread. */
+void crew_endpoint_push(struct crew_endpoint *endpoint, crew_list *list);
 
 /* Waits for the thread's end, which a command must have asked for. */
 void crew_endpoint_join(struct crew_endpoint *endpoint);

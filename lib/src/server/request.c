@@ -22,9 +22,7 @@ static void push_settlement(crew_message *message, crew_message_kind kind)
     if (kind == CREW_SETTLE_REQUEUE && message->own_deadline)
         message->deadline_ms = 0; /* the next worker sets its own */
     crew_list_append(&one, message);
-    crew_status status = crew_queue_push(&endpoint->queue, &one);
-    assert(status == CREW_OK); /* the queue has no limit of its own: in_flight_max is its limit */
-    (void)status;
+    crew_endpoint_push(endpoint, &one);
     crew_server_unref(crew_server_of(endpoint));
 }
 
@@ -254,9 +252,7 @@ static void take_out_copies(struct crew_endpoint *endpoint, crew_list *messages)
 
 static void push(void *endpoint, crew_list *messages)
 {
-    struct crew_endpoint *e = endpoint;
-    crew_status status = crew_queue_push(&e->queue, messages);
-    (void)status; /* the queue has no limit of its own */
+    crew_endpoint_push(endpoint, messages);
 }
 
 static void hold(void *endpoint)
