@@ -188,6 +188,24 @@ static int watch(struct stream *s, int fd, uint32_t events, struct stream_source
     return 0;
 }
 
+static bool is_local(int fd)
+{
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+/* Whether epoll is to tell when a local socket has room; it tells at once if it has by now. */
+static void watch_room(struct stream *s, bool wanted)
+{
+    struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET | (wanted ? EPOLLOUT : 0),
+                                 .data = { .ptr = &s->input_source } };
+    if (!s->is_local || s->watches_room == wanted)
+        return;
+    s->watches_room = wanted;
+    (void)epoll_ctl(s->set->epoll, EPOLL_CTL_MOD, s->in, &event);
+}
+
 struct stream *stream_new(struct stream_set *set, int in, int out, crew_error *why)
 {
     struct stream *s = calloc(1, sizeof *s);
@@ -200,7 +218,9 @@ struct stream *stream_new(struct stream_set *set, int in, int out, crew_error *w
         s->in_is_socket = fstat(in, &file) == 0 && S_ISSOCK(file.st_mode);
         s->out_is_socket = fstat(out, &file) == 0 && S_ISSOCK(file.st_mode);
         s->framing.kind = s->writes = stream_framing_kind(set->config->url);
-        error = watch(s, in, EPOLLIN | EPOLLRDHUP | (in == out ? EPOLLOUT : 0), &s->input_source);
+        s->is_local = in == out && s->in_is_socket && is_local(in);
+        error =
+            watch(s, in, EPOLLIN | EPOLLRDHUP | (in == out && !s->is_local ? EPOLLOUT : 0), &s->input_source);
         if (!error && in != out)
             error = watch(s, out, EPOLLOUT, &s->output_source);
     }
@@ -471,6 +491,7 @@ void stream_flush(struct stream *s)
         s->written_bytes += (uint64_t)count;
         s->set->output_bytes -= (size_t)count;
     }
+    watch_room(s, !s->writable);
     if (!stream_unwritten(s) && !has_sealed(s)) {
         if (s->output.capacity)
             output_is_empty(s);

@@ -65,11 +65,13 @@ struct stream {
     struct tls *tls; /* over it; NULL: none */
     bool in_is_socket, out_is_socket;
     bool readable, writable;
-    bool hangs_up; /* its end has been told of, and may be behind what can be read */
-    bool ended;    /* nothing more will be read, */
-    bool refused;  /* since we do not want it */
-    bool gone;     /* and nothing that is written would be */
-    int error;     /* errno of what ended it; 0: the other end did */
+    bool is_local; /* a unix socket, which tells of room for more whenever its reader has taken something: */
+    bool watches_room; /* so it is asked only while something waits for that */
+    bool hangs_up;     /* its end has been told of, and may be behind what can be read */
+    bool ended;        /* nothing more will be read, */
+    bool refused;      /* since we do not want it */
+    bool gone;         /* and nothing that is written would be */
+    int error;         /* errno of what ended it; 0: the other end did */
     const struct stream_session *session;
     void *state;                   /* the session's */
     struct stream_framing framing; /* stream_plain's */

@@ -1,8 +1,9 @@
-/* The I/O thread of an endpoint whose other end never gets as far as speaking. */
+/* The I/O thread of an endpoint: how often it wakes, and when the other end never gets as far as speaking. */
 #include "support/test.h"
 
+#include "server/server.h"
+
 #include <rpcrew/client.h>
-#include <rpcrew/server.h>
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -180,6 +181,50 @@ static void a_worker_that_connects_can_be_stopped(void **state)
     crew_dispatcher_free(dispatcher);
 }
 
+static unsigned rounds_of(const crew_server *server)
+{
+    return atomic_load(&server->endpoints[0]->rounds);
+}
+
+/* One call after another: one wakes it with its request, and with its answer, and nothing else does. */
+static void expect_two_rounds_a_call(const char *at)
+{
+    enum { CALLS = 200, OTHERS = 20 };
+    crew_dispatcher *dispatcher;
+    crew_server *server;
+    crew_client *client;
+    crew_error why;
+    assert_ok(crew_dispatcher_new(&dispatcher));
+    assert_ok(crew_server_new(&server, dispatcher, NULL, &why));
+    assert_ok(crew_server_listen(server, at, &why));
+    assert_ok(crew_server_start(server, &why));
+    assert_ok(crew_client_new(&client, crew_url_text(server->endpoints[0]->url), NULL, &why));
+    assert_ok(crew_client_call(client, "rpc.ping", NULL, &why, NULL));
+    unsigned before = rounds_of(server);
+    for (int i = 0; i < CALLS; i++)
+        assert_ok(crew_client_call(client, "rpc.ping", NULL, &why, NULL));
+    assert_true(rounds_of(server) - before <= 2 * CALLS + OTHERS);
+    crew_client_free(client);
+    crew_server_free(server);
+    crew_dispatcher_free(dispatcher);
+}
+
+static void a_call_wakes_a_worker_twice(void **state)
+{
+    char unix_url[100], tcp_url[100];
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof address;
+    (void)state;
+    int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(probe, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(getsockname(probe, (struct sockaddr *)&address, &size), 0);
+    close(probe);
+    (void)snprintf(unix_url, sizeof unix_url, "unix://@rpcrew-rounds-%d", (int)getpid());
+    (void)snprintf(tcp_url, sizeof tcp_url, "tcp://127.0.0.1:%d", ntohs(address.sin_port));
+    expect_two_rounds_a_call(unix_url);
+    expect_two_rounds_a_call(tcp_url);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +235,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_thread_outlives_its_client, setup, teardown),
         cmocka_unit_test_setup_teardown(a_worker_that_connects_can_be_stopped, setup, teardown),
         cmocka_unit_test_setup_teardown(a_worker_says_what_it_waited_for, setup, teardown),
+        cmocka_unit_test(a_call_wakes_a_worker_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
