@@ -119,11 +119,21 @@ static bool slot_is_free(const struct crew_pool *pool)
     return pool->running + pool->returning < pool->slots && pool->alive - pool->blocked - pool->running > 1;
 }
 
+static bool has_call(const struct crew_pool *pool)
+{
+    return pool->jobs.first && slot_is_free(pool);
+}
+
+static bool has_message(const struct crew_pool *pool)
+{
+    return pool->messages.first && !pool->decoding;
+}
+
 /* What there is to do, of that which may be done now. */
 static bool take(struct crew_pool *pool, bool any_slot, struct work *work)
 {
-    bool call = pool->jobs.first && (any_slot || slot_is_free(pool));
-    bool message = pool->messages.first && (any_slot || !pool->decoding);
+    bool call = any_slot ? pool->jobs.first != NULL : has_call(pool);
+    bool message = any_slot ? pool->messages.first != NULL : has_message(pool);
     if (call && message)
         call = pool->turn;
     if (!call && !message)
@@ -131,6 +141,28 @@ static bool take(struct crew_pool *pool, bool any_slot, struct work *work)
     pool->turn = !call;
     *work = call ? take_call(pool) : (struct work){ .message = take_message(pool) };
     return true;
+}
+
+/* Whether one more thread is to be woken; then pool->wanted is to be signalled. */
+static bool wakes(struct crew_pool *pool)
+{
+    bool wakes = pool->idle && !pool->waking;
+    pool->waking = pool->waking || wakes;
+    return wakes;
+}
+
+static void wake(struct crew_pool *pool)
+{
+    if (wakes(pool))
+        pthread_cond_signal(&pool->wanted);
+}
+
+static void await_work(struct crew_pool *pool)
+{
+    pool->idle++;
+    pthread_cond_wait(&pool->wanted, &pool->mutex);
+    pool->idle--;
+    pool->waking = false;
 }
 
 /* Keeps the eventfd in step with the rings. */
@@ -223,7 +255,7 @@ static void begin_wait(void *context)
         pool->alive - pool->blocked < pool->slots + 1 && pool->alive < pool->most && !pool->closed;
     pool->alive += short_of;
     struct crew_pool_thread *ended = take_ended(pool);
-    pthread_cond_signal(&pool->wanted);
+    wake(pool);
     pthread_mutex_unlock(&pool->mutex);
     join_all(ended);
     if (short_of && start_thread(pool, NULL) != CREW_OK)
@@ -245,7 +277,7 @@ static void end_wait(void *context)
     pool->running++;
     pool->blocked--;
     if (is_surplus(pool))
-        pthread_cond_signal(&pool->wanted);
+        wake(pool);
     pthread_mutex_unlock(&pool->mutex);
 }
 
@@ -258,7 +290,7 @@ static void end_decoding(struct crew_pool_thread *self)
         return;
     self->decodes = pool->decoding = false;
     if (pool->messages.first)
-        pthread_cond_signal(&pool->wanted);
+        wake(pool);
 }
 
 static void *run(void *argument)
@@ -276,12 +308,15 @@ static void *run(void *argument)
         if (!take(pool, false, &work)) {
             if (is_surplus(pool))
                 break;
-            pthread_cond_wait(&pool->wanted, &pool->mutex);
+            await_work(pool);
             continue;
         }
         pool->running += self->in_slot = work.job != NULL;
         pool->decoding |= self->decodes = work.message && pool->slots == 1;
+        bool more = (has_call(pool) || has_message(pool)) && wakes(pool);
         pthread_mutex_unlock(&pool->mutex);
+        if (more)
+            pthread_cond_signal(&pool->wanted);
         perform(pool, work, &scratch);
         pthread_mutex_lock(&pool->mutex);
         if (self->in_slot)
@@ -290,6 +325,8 @@ static void *run(void *argument)
         end_decoding(self);
     }
     pool->alive--;
+    if (is_surplus(pool))
+        wake(pool);
     self->next = pool->ended;
     pool->ended = self;
     pthread_cond_signal(&pool->left);
@@ -329,16 +366,14 @@ void crew_pool_allow(struct crew_pool *pool, unsigned more)
 
 void crew_pool_submit(struct crew_pool *pool, crew_list *list)
 {
-    size_t count = list->count;
     pthread_mutex_lock(&pool->mutex);
     for (crew_message *m; (m = crew_list_take(list));)
         add_message(pool, m);
     show(pool);
+    bool more = has_message(pool) && wakes(pool);
     pthread_mutex_unlock(&pool->mutex);
-    if (count == 1)
+    if (more)
         pthread_cond_signal(&pool->wanted);
-    else if (count)
-        pthread_cond_broadcast(&pool->wanted);
 }
 
 static bool goes_back(const struct crew_pool *pool, const crew_peer *peer)
@@ -369,7 +404,7 @@ bool crew_pool_take_on(struct crew_pool *pool, struct crew_job *job, crew_peer *
         end_decoding(self);
     show(pool);
     if (!now && count > 1) /* under the lock: the pool may be freed when the job is done */
-        pthread_cond_broadcast(&pool->wanted);
+        wake(pool);
     pthread_mutex_unlock(&pool->mutex);
     for (size_t i = 0; now && i < count; i++)
         pool->work->run(job, i, scratch);

@@ -5,7 +5,10 @@
  * piece of work in its turn, so that what one peer sends delays another by no more than that. As many
  * handlers run at a time as there are slots, and there is a thread more: to decode what comes, and to answer
  * what needs no handler, whatever the handlers do. A handler that waits for a call of its own gives its slot
- * up meanwhile, and the pool a thread for it, up to a bound; it goes on when there is a slot again. */
+ * up meanwhile, and the pool a thread for it, up to a bound; it goes on when there is a slot again.
+ *
+ * However much comes at once, one thread is woken for it, which wakes the next if there is more to be done
+ * when it comes: so short calls are run by few threads, and long ones by as many as there are. */
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
 
@@ -46,6 +49,8 @@ struct crew_pool {
     unsigned blocked;        /* that wait for a call of their own, */
     unsigned returning;      /* or have, and wait for a slot again */
     unsigned alive;          /* threads */
+    unsigned idle;           /* that wait for work */
+    bool waking;             /* one of those has been woken, and has not come yet */
     unsigned most;           /* threads, however many wait */
     struct crew_pool_thread *ended; /* to be joined */
 };
