@@ -313,7 +313,10 @@ class Enemies(Http):
                 (start + b"Content-Length: +3\r\n\r\nabc", 400), (start + b"Content-Length: -3\r\n\r\nabc", 400),
                 (start + b"Content-Length: 99999999999999999999\r\n\r\n", 400),
                 (start + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+                (start + b"Transfer-Encoding: chunked\r\n\r\n3\r\n{}  \r\n0\r\n\r\n", 400),
                 (start + b"A-Field: one\r\n and two\r\nContent-Length: 2\r\n\r\n{}", 400),
+                (start + b"A-Field: one\nContent-Length: 2\r\n\r\n{}", 400),
+                (b"POST  /rpc HTTP/1.1\r\nHost: a\r\n\r\n", 400),
                 (start + b"An-Odd : field\r\nContent-Length: 2\r\n\r\n{}", 400),
                 (b"POST /rpc HTTP/2.0\r\nHost: a\r\n\r\n", 505),
                 (b"CONNECT /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: 400\r\n\r\n", 405),
@@ -324,6 +327,15 @@ class Enemies(Http):
             self.assertEqual([one[0] for one in got], [status], text)
             self.assertTrue(json.loads(got[0][2])["error"]["message"])
         self.assertEqual(self.count(), 0)
+
+    def test_trailers_and_extensions_of_chunks_are_passed_over(self):
+        self.serve()
+        call = request("add", [1, 2])
+        body = b"%x ;a=b\r\n%s\r\n0\r\nA-Trailer: of no use\r\n\r\n" % (len(call), call)
+        head = b"POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        self.assertEqual(self.exchange((head + body) * 2)[1][2], THREE)
+        head += b"0\r\nA-Trailer: " + b"x" * 20000
+        self.assertEqual(self.until_closed(head)[0][0], 431)
 
     def test_a_request_in_pieces_is_one(self):
         self.serve()

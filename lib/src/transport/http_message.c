@@ -1,9 +1,10 @@
-/* http_parser looks at each byte, and refuses two lengths that differ, a length beside chunks, and what is no
- * number. What it lets pass, since it also serves proxies, is refused here: whatever others might read in
- * another way (RFC 9112, section 11.2). */
+/* http_parser reads the head: it looks at each byte, and refuses two lengths that differ, a length beside
+ * chunks, and what is no number. What it lets pass is refused here: whatever others might read in another way
+ * (RFC 9112, section 11.2). Of bodies Debian's is not strict enough for that, so they are read here too. */
 #include "transport/http_message.h"
 
 #include <ctype.h>
+#include <string.h>
 #include <strings.h>
 
 static enum http_event bad(struct http_message *m, unsigned status, const char *why)
@@ -54,8 +55,6 @@ static void end_text(struct http_message *m)
 static int on_name(http_parser *parser, const char *text, size_t size)
 {
     struct http_message *m = of(parser);
-    if (m->has_head) /* behind a chunked body: nothing of ours */
-        return 0;
     if (!m->fields || m->in_value)
         end_text(m);
     m->in_value = false;
@@ -71,8 +70,6 @@ static int on_name(http_parser *parser, const char *text, size_t size)
 static int on_value(http_parser *parser, const char *text, size_t size)
 {
     struct http_message *m = of(parser);
-    if (m->has_head)
-        return 0;
     if (!m->in_value)
         crew_buffer_append(&m->head, "", 1);
     m->in_value = true;
@@ -134,25 +131,11 @@ static int on_head(http_parser *parser)
     m->upgrades = parser->upgrade != 0;
     if (check_head(m) != 0)
         return -1;
-    http_parser_pause(parser, 1); /* so that its owner may look at it before the body comes */
-    return 0;
-}
-
-static int on_body(http_parser *parser, const char *bytes, size_t size)
-{
-    struct http_message *m = of(parser);
-    if (size > m->body_most - m->body_bytes)
-        return fail(m, 413, "a body that is too large");
-    m->body_bytes += size;
-    if (!m->discards)
-        crew_buffer_append(&m->body, bytes, size);
-    return m->body.failed ? fail(m, 500, "no memory") : 0;
-}
-
-static int on_whole(http_parser *parser)
-{
-    of(parser)->whole = true;
-    http_parser_pause(parser, 1);
+    bool is_request = parser->type == HTTP_REQUEST;
+    bool has_none = !is_request && (m->status < 200 || m->status == 204 || m->status == 304);
+    m->chunked = m->chunked && !has_none;
+    m->left = has_none || (is_request && m->length == UINT64_MAX) ? 0 : m->length;
+    http_parser_pause(parser, 1); /* it has done its part */
     return 0;
 }
 
@@ -161,9 +144,7 @@ static const http_parser_settings settings = { .on_message_begin = on_begin,
                                                .on_status = on_target,
                                                .on_header_field = on_name,
                                                .on_header_value = on_value,
-                                               .on_headers_complete = on_head,
-                                               .on_body = on_body,
-                                               .on_message_complete = on_whole };
+                                               .on_headers_complete = on_head };
 
 /* ---- reading ---- */
 
@@ -179,61 +160,105 @@ void http_end(struct http_message *m)
     crew_buffer_fini(&m->body);
 }
 
-/* Whether some field goes on in another line: others may read that as two. */
-static bool is_folded(struct http_message *m, crew_string bytes)
+/* Whether some of the head is what others may read in another way. */
+static const char *ambiguity(struct http_message *m, crew_string bytes)
 {
+    bool is_request = m->parser.type == HTTP_REQUEST;
     for (size_t i = 0; i < bytes.size; i++) {
-        if (m->ends_line && (bytes.data[i] == ' ' || bytes.data[i] == '\t'))
-            return true;
-        const char *newline = memchr(bytes.data + i, '\n', bytes.size - i);
-        m->ends_line = newline != NULL;
-        if (!newline)
-            return false;
-        i = (size_t)(newline - bytes.data);
+        char c = bytes.data[i], before = m->last;
+        bool blank = c == ' ' || c == '\t';
+        m->last = c;
+        if (before == '\n' && blank)
+            return "a field of more than one line";
+        if (is_request && !m->has_line && blank && (before == ' ' || c == '\t'))
+            return "more than a space in the first line";
+        if (is_request && c == '\n' && before != '\r')
+            return "a line that ends in LF alone";
+        m->has_line = m->has_line || (c == '\n' && m->begun);
     }
-    return false;
+    return NULL;
 }
 
-static enum http_event read_some(struct http_message *m, crew_string bytes, size_t *taken)
+static enum http_event read_head(struct http_message *m, crew_string bytes, size_t *taken)
 {
-    bool had_head = m->has_head;
-    size_t left = m->head_most - m->head_bytes, size = bytes.size;
-    if (!had_head && size > left)
-        size = left;
+    size_t left = m->head_most - m->head_bytes;
+    if (bytes.size > left)
+        bytes.size = left;
     m->parser.data = m; /* wherever it is now */
-    if (HTTP_PARSER_ERRNO(&m->parser) == HPE_PAUSED)
-        http_parser_pause(&m->parser, 0);
-    *taken = http_parser_execute(&m->parser, &settings, bytes.data, size);
-    if (!had_head)
-        m->head_bytes += *taken;
+    *taken = http_parser_execute(&m->parser, &settings, bytes.data, bytes.size);
+    m->head_bytes += *taken;
     enum http_errno error = HTTP_PARSER_ERRNO(&m->parser);
     if (error != HPE_OK && error != HPE_PAUSED)
         return m->why ? HTTP_BAD : bad(m, 400, http_errno_description(error));
-    if (m->whole && had_head)
-        return HTTP_WHOLE;
-    if (!had_head && is_folded(m, (crew_string){ bytes.data, *taken }))
-        return bad(m, 400, "a field of more than one line");
-    if (m->has_head && !had_head)
+    const char *why = ambiguity(m, (crew_string){ bytes.data, *taken });
+    if (why)
+        return bad(m, 400, why);
+    if (m->has_head)
         return HTTP_HEAD_READ;
-    if (!m->has_head && m->head_bytes >= m->head_most)
-        return bad(m, 431, "a head that is too large");
-    return HTTP_MORE;
+    return m->head_bytes >= m->head_most ? bad(m, 431, "a head that is too large") : HTTP_MORE;
+}
+
+static enum http_event take_body(struct http_message *m, crew_string bytes)
+{
+    if (bytes.size > m->body_most - m->body_bytes)
+        return bad(m, 413, "a body that is too large");
+    m->body_bytes += bytes.size;
+    if (!m->discards)
+        crew_buffer_append(&m->body, bytes.data, bytes.size);
+    return m->body.failed ? bad(m, 500, "no memory") : HTTP_MORE;
+}
+
+static enum http_event read_chunks(struct http_message *m, crew_string bytes, size_t *taken)
+{
+    enum http_event event = HTTP_MORE;
+    while (event == HTTP_MORE && *taken < bytes.size) {
+        size_t more;
+        crew_string data, rest = { bytes.data + *taken, bytes.size - *taken };
+        enum http_chunks_event found = http_chunks_read(&m->chunks, rest, &more, &data);
+        *taken += more;
+        if (found == HTTP_CHUNKS_DATA)
+            event = take_body(m, data);
+        else if (found == HTTP_CHUNKS_END)
+            event = HTTP_WHOLE;
+        else if (found != HTTP_CHUNKS_MORE)
+            event = bad(m, found == HTTP_CHUNKS_LARGE ? 431 : 400, m->chunks.why);
+    }
+    return event;
+}
+
+static enum http_event read_body(struct http_message *m, crew_string bytes, bool ended, size_t *taken)
+{
+    if (!m->body_begun && bytes.size) { /* http_parser leaves the head's last byte, and does not look at it */
+        if (bytes.data[0] != '\n')
+            return bad(m, 400, "a head that does not end in CR LF");
+        m->body_begun = true;
+        *taken = 1;
+    }
+    if (!m->body_begun)
+        return HTTP_MORE;
+    if (m->chunked)
+        return read_chunks(m, bytes, taken);
+    bool is_bounded = m->left != UINT64_MAX;
+    size_t size = bytes.size - *taken;
+    if (is_bounded && size > m->left)
+        size = (size_t)m->left;
+    enum http_event event = take_body(m, (crew_string){ bytes.data + *taken, size });
+    *taken += size;
+    m->left -= is_bounded ? size : 0;
+    return event == HTTP_MORE && (is_bounded ? !m->left : ended) ? HTTP_WHOLE : event;
 }
 
 enum http_event http_read(struct http_message *m, crew_string bytes, bool ended, size_t *taken)
 {
+    enum http_event event = HTTP_MORE;
     *taken = 0;
-    if (bytes.size) {
-        enum http_event event = read_some(m, bytes, taken);
-        if (event != HTTP_MORE || !ended)
-            return event;
-    }
-    if (ended && m->has_head && m->parser.type == HTTP_RESPONSE && !m->whole) {
-        (void)http_parser_execute(&m->parser, &settings, NULL, 0); /* a body may end so */
-        if (m->whole)
-            return HTTP_WHOLE;
-    }
-    return ended && m->begun ? bad(m, 400, "a message that ends in the middle") : HTTP_MORE;
+    if (m->has_head)
+        event = read_body(m, bytes, ended, taken);
+    else if (bytes.size)
+        event = read_head(m, bytes, taken);
+    if (event == HTTP_MORE && ended && m->begun)
+        event = bad(m, 400, "a message that ends in the middle");
+    return event;
 }
 
 /* ---- what it says ---- */

@@ -1,7 +1,9 @@
-/* HTTP/1 messages (RFC 9112), one after another in a stream of bytes: http_parser, behind this one file. No
- * I/O, and nothing of what they mean. */
+/* HTTP/1 messages (RFC 9112), one after another in a stream of bytes. No I/O, and nothing of what they mean.
+ */
 #ifndef TRANSPORT_HTTP_MESSAGE_H
 #define TRANSPORT_HTTP_MESSAGE_H
+
+#include "transport/http_chunks.h"
 
 #include <rpcrew/impl/memory.h>
 
@@ -17,7 +19,7 @@ enum http_event {
 /* A message as far as it has come. All zero, but for what http_begin sets, at its beginning. */
 struct http_message {
     http_parser parser;
-    bool begun, has_head, whole;
+    bool begun, has_head;
     bool keeps_alive, upgrades, chunked;
     bool discards; /* the body is not kept; its owner's */
     unsigned status;
@@ -30,7 +32,11 @@ struct http_message {
                          case, and value: all with a NUL behind them */
     size_t fields;    /* where the first one's name begins */
     bool in_value;    /* the parser's last words were a value */
-    bool ends_line;   /* what was read so far does */
+    bool has_line;    /* its first one is there */
+    char last;        /* byte of the head that was read */
+    bool body_begun;  /* the head's end is behind us */
+    uint64_t left;    /* of a body that is not chunked; UINT64_MAX: all that comes */
+    struct http_chunks chunks;
     crew_buffer body;
     size_t body_bytes; /* of it that have come */
 };
