@@ -135,6 +135,13 @@ class Page(Case):
         self.assertIn("code", wrong[2])
         self.assertGreater(len(self.picture("page-light.png")), 10000)
 
+    def test_what_a_server_in_between_answers_is_a_failure(self):
+        for status, body in (503, '<!DOCTYPE HTML PUBLIC "-//X//Y">\n<p>"away"'), (502, "<html>Bad gateway</html>"), (500, ""), (200, "[]"):
+            self.browser.run(f"window.fetch = async () => new Response({json.dumps(body)}, {{ status: {status} }})")
+            kind, text = self.call("get_data")
+            self.assertEqual((kind, text.split(",")[0]), ("bad", f"HTTP {status}"))
+            self.assertIn(body, text)
+
     def test_what_is_wrong_is_told_before_anything_is_sent(self):
         self.fill("subtract", minuend="x", subtrahend="")
         self.browser.run("document.querySelector('details[name=\"subtract\"] form').requestSubmit()")

@@ -104,6 +104,9 @@ class Front(Case):
             self.assertEqual((got.status_code, got.content), (204, b""))
             got = session.post(url, data=b" " * 3000000 + request("blob", [3000000]), timeout=PATIENCE)
             self.assertEqual(len(got.json()["result"]), 3000000)
+            pieces = iter((request("add", [3, 4])[:20], request("add", [3, 4])[20:]))  # chunked
+            got = session.post(url, data=pieces, timeout=PATIENCE, headers={"Content-Type": "application/json"})
+            self.assertEqual((got.status_code, got.json().get("result")), (200, 7), place)
             got = session.post(url, data=request("headers", []), headers={"X-Tenant": "blue"}, timeout=PATIENCE)
             self.assertEqual(got.json()["result"]["x-tenant"], "blue")
             self.assertEqual(session.post(url, data=b"x", headers={"Content-Type": "text/plain"}, timeout=PATIENCE).status_code, 415)
@@ -253,6 +256,8 @@ class Records(Case):
         self.assertEqual(status(whole(1, b" " * 2000), "?max_bytes=1000"), 413)
         self.assertEqual(status(record(1, 1, b"\0\1\1" + b"\0" * 5) + record(4, 1, params(REQUEST_METHOD="POST", REQUEST_URI="/x", CONTENT_LENGTH="500")) +
                                 record(4, 1) + record(5, 1, call) + record(5, 1)), 400)
+        self.assertEqual(status(record(1, 1, b"\0\1\1" + b"\0" * 5) + record(4, 1, params(REQUEST_METHOD="POST", REQUEST_URI="/x", CONTENT_LENGTH="9" * 30)) +
+                                record(4, 1) + record(5, 1, call) + record(5, 1)), 413)
         self.assertEqual(status(record(1, 1, b"\0\1\1" + b"\0" * 5) + record(5, 1) + record(4, 1)), 400)
         self.assertEqual(status(record(1, 1, b"\0\1\1" + b"\0" * 5) + record(4, 1, b"\xff\xff\xff\xffx") + record(4, 1) + record(5, 1)), 400)
         self.assertEqual(status(record(1, 1, b"\0\1\1" + b"\0" * 5) + record(4, 1) + record(5, 1)), 400)

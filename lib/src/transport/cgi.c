@@ -99,6 +99,12 @@ static enum stream_found answer_here(struct stream *s, struct request *r)
     return STREAM_SKIPPED;
 }
 
+static enum stream_found refuse(struct stream *s, struct request *r, unsigned status, const char *words)
+{
+    r->verdict = (struct http_verdict){ .wish = HTTP_REFUSED, .status = status, .words = words };
+    return answer_here(s, r);
+}
+
 static enum stream_found find(struct stream *s, struct stream_span *span)
 {
     struct request *r = request_of(s);
@@ -111,19 +117,22 @@ static enum stream_found find(struct stream *s, struct stream_span *span)
     if (r->verdict.wish != HTTP_CALLS && r->verdict.wish != HTTP_DISCOVERS)
         return answer_here(s, r);
     crew_string bytes = stream_input(s);
-    size_t length = r->in.length == UINT64_MAX ? 0 : (size_t)r->in.length; /* else there is no body */
-    size_t missing = length - r->in.body.size;
-    size_t size = bytes.size < missing ? bytes.size : missing;
+    size_t size = bytes.size, body_most = shared_of(s)->rules.body_most;
+    bool is_over = s->ended && r->in.chunked; /* that is where such a body ends */
+    if (!r->in.chunked) {
+        size_t length = r->in.length == UINT64_MAX ? 0 : (size_t)r->in.length; /* else there is no body */
+        size_t missing = length - r->in.body.size;
+        is_over = size >= missing;
+        size = is_over ? missing : size;
+    }
+    if (size > body_most - r->in.body.size)
+        return refuse(s, r, 413, "a body that is too large");
     crew_buffer_append(&r->in.body, bytes.data, size);
     stream_skip(s, size);
     stream_keep(s, r->in.body.size);
-    s->partial = size < missing;
-    if (s->partial && s->ended) {
-        r->verdict = (struct http_verdict){ .wish = HTTP_REFUSED,
-                                            .status = s->refused ? 408 : 400,
-                                            .words = "a body that ends in the middle" };
-        return answer_here(s, r);
-    }
+    s->partial = !is_over;
+    if (s->ended && (s->partial || s->refused))
+        return refuse(s, r, s->refused ? 408 : 400, "a body that ends in the middle");
     *span = (struct stream_span){ .size = r->in.body.size };
     return s->partial ? STREAM_MORE : STREAM_MESSAGE;
 }

@@ -1,6 +1,7 @@
 #include "transport/cgi_request.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 
 /* The value of a variable, or NULL. */
@@ -77,7 +78,11 @@ bool cgi_read_request(struct http_message *m, crew_string all)
             add_field(m, one + 5, value);
         at += strlen(one) + strlen(value) + 2;
     }
+    errno = 0;
     m->length = length && *length ? strtoull(length, &end, 10) : UINT64_MAX; /* not said */
+    if (errno == ERANGE)
+        m->length = UINT64_MAX - 1;                          /* more than anybody may send */
+    m->chunked = !end && http_field(m, "transfer-encoding"); /* which is no more, but has no length either */
     if (m->head.failed)
         return false;
     if (!method)
