@@ -917,10 +917,12 @@ class OurCaller(Case):
         self.assertEqual(len(server.seen), 2)
 
     def test_one_way_calls_are_confirmed_by_their_status(self):
-        for status, code in ((204, 0), (200, 0), (202, 0), (404, 1), (500, 1)):
+        for status, code in ((204, 0), (200, 0), (202, 0), (404, 3), (500, 7), (502, 7), (400, 7), (301, 7), (408, 7)):
             server = self.service(lambda handler, _, status=status: handler.say(status))
-            got = rpcrew("notify", self.url, "update", "1")
-            self.assertEqual(got.code != 0, bool(code), (status, got.err))
+            got = rpcrew("notify", "--retry", "-t", "0.7", self.url, "update", "1") if code == 7 else rpcrew("notify", self.url, "update", "1")
+            self.assertEqual(got.code, code, (status, got.err))
+            self.assertRegex(got.err, f"HTTP {status}" if code else "^$")
+            self.assertEqual(len(server.seen), 1)  # who may have run it is not asked again
             self.assertNotIn("id", json.loads(server.seen[0][2]))
 
     def test_who_speaks_first_is_not_tried_again_and_again(self):
@@ -961,14 +963,9 @@ class OurCaller(Case):
         got = rpcrew("batch", "-c", "1", self.url, stdin='{"method":"add","params":[1,2]}\n' * 4)
         self.assertEqual(got.out.count('"result":3'), 2, got.out + got.err)
 
-    def test_a_service_of_websockets_is_called(self):
+    def websocket_service(self, handler):
         url, ends = [], []
         started = threading.Event()
-
-        async def handler(ws, *_):
-            async for text in ws:
-                call = json.loads(text)
-                await ws.send(json.dumps({"jsonrpc": "2.0", "result": sum(call["params"]), "id": call["id"]}))
 
         async def serve():
             async with websockets.serve(handler, "127.0.0.1", 0) as server:
@@ -982,10 +979,27 @@ class OurCaller(Case):
         self.addCleanup(thread.join)
         self.assertTrue(started.wait(PATIENCE))
         self.addCleanup(ends[0][0].call_soon_threadsafe, ends[0][1].set)
-        self.assertEqual(rpcrew("call", url[0], "add", "1", "2").out, "3\n")
+        return url[0]
+
+    def test_a_service_of_websockets_is_called(self):
+        async def handler(ws, *_):
+            async for text in ws:
+                call = json.loads(text)
+                await ws.send(json.dumps({"jsonrpc": "2.0", "result": sum(call["params"]), "id": call["id"]}))
+        url = self.websocket_service(handler)
+        self.assertEqual(rpcrew("call", url, "add", "1", "2").out, "3\n")
         lines = "".join(f'{{"method":"add","params":[{i},1]}}\n' for i in range(200))
-        got = rpcrew("batch", "-c", "50", url[0], stdin=lines)
+        got = rpcrew("batch", "-c", "50", url, stdin=lines)
         self.assertEqual(sorted(json.loads(line)["result"] for line in got.out.splitlines()), list(range(1, 201)))
+
+    def test_why_a_service_closes_its_websocket_is_told(self):
+        async def handler(ws, *_):
+            code = json.loads(await ws.recv())["params"][0]
+            await ws.close(code, "see the manual" if code == 1008 else "")
+        url = self.websocket_service(handler)
+        got = rpcrew("call", url, "close", "1008")
+        self.assertIn("the other end closed WebSocket with 1008: see the manual", got.err)
+        self.assertRegex(rpcrew("call", url, "close", "1013").err, "closed WebSocket with 1013,")
 
     def test_where_no_websocket_is_the_status_is_told(self):
         self.service()

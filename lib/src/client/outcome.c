@@ -219,7 +219,7 @@ static struct crew_pending *match(struct crew_link *link, const crew_message *me
         call = crew_due_first(&link->due); /* the sole one outstanding there: most likely that */
     if (call && !id && (call->state != CREW_CALL_WRITTEN || (call->peer && call->peer != message->peer)))
         call = NULL;
-    if (!call || call->options.one_way) {
+    if (!call || (call->options.one_way && reply->valid)) { /* else it says what became of that */
         crew_client_count(client, CREW_CLIENT_STRAY_REPLIES);
         return NULL;
     }

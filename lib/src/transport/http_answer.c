@@ -66,7 +66,7 @@ void http_answer_judge(const struct http_message *in, bool one_way, const crew_l
         m->kind = CREW_EVENT_REFUSED;
     else if (status == 413)
         m->kind = CREW_EVENT_TOO_LARGE;
-    else if (is_not_taken(status) || one_way)
+    else if (is_not_taken(status))
         m->kind = CREW_EVENT_UNROUTABLE;
     else
         m->kind = CREW_EVENT_REPLY; /* a bad one */

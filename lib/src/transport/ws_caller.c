@@ -50,7 +50,7 @@ static crew_status send_all(const struct hand *h, crew_string bytes, const crew_
     return CREW_OK;
 }
 
-/* Reads the head of the answer, and no byte behind it. */
+/* Reads the head of the answer, and no byte behind it: the rest is not ours. */
 static crew_status read_answer(const struct hand *h, struct http_message *m,
                                const crew_transport_config *config, crew_error *why)
 {
@@ -58,8 +58,7 @@ static crew_status read_answer(const struct hand *h, struct http_message *m,
     while (event == HTTP_MORE) {
         char byte;
         size_t taken;
-        ssize_t count =
-            h->tls ? tls_read(h->tls, &byte, 1) : recv(h->fd, &byte, 1, 0); /* the rest is not ours */
+        ssize_t count = h->tls ? tls_read(h->tls, &byte, 1) : recv(h->fd, &byte, 1, 0);
         if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
             if (!await(h->fd, POLLIN, h->until_ms))
                 return failed(config, "it took too long", why);
@@ -68,8 +67,6 @@ static crew_status read_answer(const struct hand *h, struct http_message *m,
         if (count <= 0)
             return failed(config, count ? strerror(errno) : "the other end closed the connection", why);
         event = http_read(m, (crew_string){ &byte, 1 }, false, &taken);
-        if (event == HTTP_HEAD_READ && !taken) /* the parser wants its last byte again */
-            (void)http_read(m, (crew_string){ &byte, 1 }, false, &taken);
     }
     return event == HTTP_BAD ? failed(config, m->why, why) : CREW_OK;
 }

@@ -4,6 +4,7 @@
 #include "transport/ws_session.h"
 
 #include "core/base64.h"
+#include "core/utf8.h"
 
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -29,6 +30,9 @@ struct ws {
     uint64_t given, framed, frame;
     crew_buffer found; /* messages, each behind its head, from found_at on */
     size_t found_at;
+    bool in_close;        /* the frame says goodbye, */
+    crew_buffer farewell; /* as this has it: a code and a reason, as they came, or none */
+    char why[200];        /* it was closed */
 };
 
 struct found_head {
@@ -91,6 +95,7 @@ static void on_frame(wslay_event_context_ptr context, const struct wslay_event_o
     ws->frame = length + (ws->client ? HEAD_LEAST : HEAD_LEAST + MASK_SIZE);
     ws->frame += length > UINT16_MAX ? 8 : length > 125 ? 2 : 0; /* no other way is let pass */
     ws->in_control = wslay_is_ctrl_frame(arg->opcode);
+    ws->in_close = arg->opcode == WSLAY_CONNECTION_CLOSE;
     if (ws->in_control)
         return;
     ws->joins = !arg->fin;
@@ -128,7 +133,9 @@ static void on_chunk(wslay_event_context_ptr context, const struct wslay_event_o
 {
     struct stream *s = mine;
     (void)context;
-    if (!ws_of(s)->in_control)
+    if (ws_of(s)->in_close)
+        crew_buffer_append(&ws_of(s)->farewell, arg->data, arg->data_length);
+    else if (!ws_of(s)->in_control)
         crew_buffer_append(&ws_of(s)->joined, arg->data, arg->data_length);
 }
 
@@ -174,6 +181,7 @@ static void end(struct stream *s)
     drop_context(ws);
     crew_buffer_fini(&ws->joined);
     crew_buffer_fini(&ws->found);
+    crew_buffer_fini(&ws->farewell);
     free(ws);
     s->state = NULL;
 }
@@ -292,6 +300,27 @@ static void part(struct stream *s)
         crew_transport_gone(s->set->config, s->peer);
 }
 
+/* Why it was closed: the other end's words, also where wslay knows no such code (1012 to 1014), or ours. */
+static void say_why(struct ws *ws, int error)
+{
+    enum { CODE_SIZE = 2 };
+    crew_string words = crew_buffer_string(&ws->farewell);
+    if (words.size >= CODE_SIZE) {
+        const unsigned char *code = (const unsigned char *)words.data;
+        words = (crew_string){ words.data + CODE_SIZE, words.size - CODE_SIZE };
+        if (!crew_utf8_valid(words))
+            words.size = 0;
+        (void)snprintf(ws->why, sizeof ws->why, "the other end closed WebSocket with %u%s%.*s",
+                       (unsigned)code[0] << 8 | code[1], words.size ? ": " : "", CREW_STR(words));
+        return;
+    }
+    (void)snprintf(ws->why, sizeof ws->why, "%s",
+                   ws->in_close    ? "the other end closed WebSocket"
+                   : ws->overflows ? "a message of WebSocket that is too large"
+                   : error         ? "what came is not by WebSocket's rules"
+                                   : "WebSocket was closed");
+}
+
 static void read_frames(struct stream *s)
 {
     struct ws *ws = s->state;
@@ -307,7 +336,8 @@ static void read_frames(struct stream *s)
         say_close(s, error == WSLAY_ERR_NOMEM ? WSLAY_CODE_INTERNAL_SERVER_ERROR : WSLAY_CODE_PROTOCOL_ERROR);
     good = good && !error;
     if (!let_it_speak(s) || !good || !wslay_event_want_read(ws->context)) {
-        s->why = "WebSocket was closed";
+        say_why(ws, error);
+        s->why = ws->why;
         if (!ws->found.size)
             part(s);
         return;
