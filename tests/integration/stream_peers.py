@@ -280,6 +280,21 @@ class Enemies(Streams):
                     pass
         self.assertEqual(slow, [])
         self.still_serves()
+        with self.connect() as connection:
+            connection.sendall(b'{"jsonrpc":')
+            self.assertIn(b"it took too long to come", connection.recv(1000))
+
+    def test_what_is_no_message_is_told_why(self):
+        self.serve()
+        for text, why in ((b"Content-Length: -1\r\n\r\nabc", b"no number"),
+                          (b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nabc", b"two that differ"),
+                          (b"Content-Length: 99999999999\r\n\r\n", b"too large"),
+                          (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", b"neither JSON nor MessagePack"),
+                          (b'{"jsonrpc":', b"cut short at offset 11")):
+            got = self.exchange(text)
+            self.assertIn(why, got, text)
+            self.assertIn(b"-32700", got)
+        self.still_serves()
 
     def test_who_does_not_read_loses_its_connection(self):
         worker = self.serve("?send_timeout_ms=300")

@@ -268,6 +268,7 @@ class Clients(Tls):
 class Plain(Tls):
     def test_beyond_loopback_says_so(self):
         for url, says in ((f"http://*:{free_port()}/", True), (f"tcp://0.0.0.0:{free_port()}", True),
+                          (f"zmq+tcp://*:{free_port()}", True), (f"zmq+tcp://127.0.0.1:{free_port()}", False),
                           (f"http://127.0.0.1:{free_port()}/", False), (f"tls://*:{free_port()}?{self.own()}", False)):
             self.assertEqual(self.worker("conformance", "--listen", url).said("without TLS"), says, url)
 

@@ -183,6 +183,7 @@ static void start(crew_message *message, crew_arena *scratch)
     job->group.protocol = protocol;
     job->errors = endpoint->options.errors;
     job->bytes = bytes;
+    job->wrong = message->words;
     job->arena = &message->arena;
     job->reply = &message->reply;
     job->group.deadline_ms = message->deadline_ms;

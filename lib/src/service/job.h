@@ -16,6 +16,8 @@ struct crew_job {
     const crew_limits *limits;
     crew_wire_errors errors; /* what they look like, where the protocol leaves that open */
     crew_string bytes;
+    const char
+        *wrong; /* why they are no message, as whoever cut them out has found; NULL: nothing is known */
     crew_arena *arena;                  /* the message's; read-only once decoded */
     crew_buffer *reply;                 /* gets the answer; empty: nothing to say */
     void (*done)(struct crew_job *job); /* once, on the thread that completes the last call */

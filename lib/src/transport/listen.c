@@ -46,16 +46,16 @@ static bool is_absent(int error)
     return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
 }
 
-/* What goes over a network in the clear should be meant so. */
-static void note_open(const struct stream_worker *w, const struct addrinfo *address)
+void listen_in_the_clear(const crew_url *url, const struct sockaddr *address)
 {
-    const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)address->ai_addr;
-    const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)address->ai_addr;
-    bool is_here = address->ai_family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&six->sin6_addr)
-                                                  : ntohl(four->sin_addr.s_addr) >> 24 == 127;
-    if (!is_here && !w->set.tls)
+    const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)address;
+    const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)address;
+    bool is_here = address->sa_family == AF_INET6  ? IN6_IS_ADDR_LOOPBACK(&six->sin6_addr)
+                   : address->sa_family == AF_INET ? ntohl(four->sin_addr.s_addr) >> 24 == 127
+                                                   : true;
+    if (!is_here)
         crew_log(CREW_LOG_WARN, "listens beyond this machine without TLS", "{s:s}", "endpoint",
-                 crew_url_text(w->set.config->url));
+                 crew_url_text(url));
 }
 
 crew_status listen_tcp(struct stream_worker *w, crew_error *why)
@@ -72,8 +72,8 @@ crew_status listen_tcp(struct stream_worker *w, crew_error *why)
                               error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error));
     crew_status status = CREW_OK;
     int absent = 0;
-    if (addresses)
-        note_open(w, addresses);
+    if (addresses && !w->set.tls)
+        listen_in_the_clear(url, addresses->ai_addr);
     for (const struct addrinfo *a = addresses; a && status == CREW_OK; a = a->ai_next) {
         int fd = -1;
         error = bind_address(a, &fd);
@@ -170,6 +170,8 @@ static int handed_over(void)
 /* A copy, so that it can be listened on again after it was closed. */
 static crew_status inherit(struct stream_worker *w, int fd, crew_error *why)
 {
+    struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+    socklen_t address_size = sizeof address;
     int listening = 0;
     socklen_t size = sizeof listening;
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || !listening)
@@ -179,6 +181,8 @@ static crew_status inherit(struct stream_worker *w, int fd, crew_error *why)
     if (copy < 0 || fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK) != 0)
         return failed(w, "listening", errno, why);
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    if (!w->set.tls && getsockname(fd, (struct sockaddr *)&address, &address_size) == 0)
+        listen_in_the_clear(w->set.config->url, (const struct sockaddr *)&address);
     return stream_worker_listen(w, copy, why);
 }
 

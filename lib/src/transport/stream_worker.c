@@ -224,7 +224,7 @@ static void name_peer(const struct stream *s)
 }
 
 /* Gives a request out; false: it cannot be, and has cost its connection. */
-static bool give(struct stream_worker *w, struct stream *s, const struct stream_span *span,
+static bool give(struct stream_worker *w, struct stream *s, const struct stream_span *span, const char *wrong,
                  crew_list *messages)
 {
     crew_message *m = crew_message_take(w->set.config->messages);
@@ -241,6 +241,8 @@ static bool give(struct stream_worker *w, struct stream *s, const struct stream_
     }
     memcpy(origin, &s->number, sizeof s->number);
     m->kind = CREW_MESSAGE_REQUEST;
+    if (wrong)
+        m->words = crew_arena_string(&m->arena, crew_str(wrong)).data;
     m->origin = (crew_string){ origin, sizeof s->number };
     m->peer = crew_peer_hold(s->peer);
     crew_list_append(messages, m);
@@ -310,7 +312,7 @@ static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_l
             refuse(w, s, &span);
         if (!crew_room_take(room, s->peer, span.size))
             return STAYS;
-        if (!give(w, s, &span, messages))
+        if (!give(w, s, &span, what == STREAM_RUBBISH || s->refused ? s->why : NULL, messages))
             return ENDED;
         if (what == STREAM_RUBBISH)
             stream_refuse(s);

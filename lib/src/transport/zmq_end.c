@@ -2,6 +2,7 @@
 #include "transport/zmq_end.h"
 
 #include "core/thread.h"
+#include "transport/listen.h"
 #include "transport/path.h"
 
 #include <errno.h>
@@ -311,6 +312,24 @@ static crew_status resolve(struct zmq_end *end, crew_error *why)
     return CREW_OK;
 }
 
+/* By the address that libzmq says, with its port: in numbers. */
+static void note_reach(const struct zmq_end *end)
+{
+    const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST };
+    struct addrinfo *address = NULL;
+    static const char tcp[] = "tcp://";
+    const char *from = end->address + strlen(tcp), *port = strrchr(end->address, ':');
+    char host[INET6_ADDRSTRLEN];
+    if (strncmp(end->address, tcp, strlen(tcp)) != 0 || port < from)
+        return;
+    bool bracketed = *from == '[';
+    (void)snprintf(host, sizeof host, "%.*s", (int)(port - from) - 2 * bracketed, from + bracketed);
+    if (getaddrinfo(host, NULL, &hints, &address) != 0)
+        return;
+    listen_in_the_clear(end->config->url, address->ai_addr);
+    freeaddrinfo(address);
+}
+
 crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
 {
     bool resolved = false;
@@ -334,6 +353,7 @@ crew_status zmq_end_bind(struct zmq_end *end, crew_error *why)
     size_t size = sizeof end->address;
     int result = zmq_getsockopt(end->socket, ZMQ_LAST_ENDPOINT, end->address, &size);
     (void)result;
+    note_reach(end);
     if (end->inproc)
         end->number = name_add(end->address);
     end->file = file_of(end);

@@ -38,12 +38,13 @@ typedef struct crew_message {
     struct crew_message *next; /* in the one list that it is in */
     crew_message_kind kind;
     bool one_way; /* client: nobody waits for a reply; worker: no address to reply to */
+    /* client, an event by which a call ends: what more is known of why; until the next operation. Worker: why
+     * the body is no message, for its sender to read; in the arena */
+    const char *words;
 
     /* client */
     bool unsure;          /* CREW_EVENT_REFUSED: some of those that it was for may have it */
     uint32_t correlation; /* the call that it belongs to; 0: told by the body's id */
-    const char
-        *words; /* an event by which a call ends: what more is known of why; until the next operation */
 
     /* worker */
     crew_peer *peer;     /* who sent it, with a hold of the message's; NULL: the endpoint's one */
