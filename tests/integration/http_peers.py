@@ -817,6 +817,20 @@ class OurCaller(Case):
             fields = server.seen[-1][1]
             self.assertEqual(fields.get_all("Authorization"), ["Bearer mine"])  # and not the URL's besides
             self.assertEqual(fields["X-Trace"].encode("latin-1").decode(), "é\t1")
+        with subprocess.Popen([program("rpcrew"), "batch", self.url + f"?bearer_file={token}"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True) as caller:
+            def sent():
+                caller.stdin.write('{"method":"add","params":[1,2]}\n')
+                caller.stdin.flush()
+                self.assertEqual(json.loads(caller.stdout.readline())["result"], 3)
+                return server.seen[-1][1]["Authorization"]
+            first = sent()
+            with open(token + ".new", "w", encoding="utf-8") as file:
+                file.write("renewed\n")
+            os.replace(token + ".new", token)
+            eventually(lambda: sent() == "Bearer renewed")
+            self.assertNotEqual(first, "Bearer renewed")
+            caller.stdin.close()
         got = rpcrew("call", self.url + "?bearer_file=/nowhere", "add", "1", "2")
         self.assertIn("bearer_file '/nowhere': No such file", got.err)
 

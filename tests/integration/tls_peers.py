@@ -13,7 +13,7 @@ import requests
 import websocket
 from http_peers import Proxy
 from stream_peers import read_all
-from support import PATIENCE, Case, eventually, free_port, main, request, rpcrew
+from support import PATIENCE, Case, eventually, free_port, main, program, request, rpcrew
 
 THREE = b'{"jsonrpc":"2.0","result":3,"id":1}'
 SCHEMES = "https", "wss", "tls"
@@ -165,13 +165,36 @@ class Certificates(Tls):
             alice = rpcrew("call", f"{self.url}?{self.trust()}&{self.own('alice')}", "peer")
             self.assertEqual(alice.out, '"alice@example.org"\n', alice.err)
             mallory = rpcrew("call", "-t", "5", f"{self.url}?{self.trust()}&{self.own('mallory')}", "peer")
-            self.assertNotEqual(mallory.code, 0)
+            self.assertRegex(mallory.err, "TLS: .*alert (unknown ca|bad certificate|decrypt error)")
+            self.assertEqual(mallory.code, 3)
 
     def test_are_required(self):
         for scheme in SCHEMES:
-            self.serve(scheme, f"{self.own()}&{self.trust()}&verify=verify_peer&fail_if_no_peer_cert=yes")
-            self.assertNotEqual(rpcrew("call", "-t", "5", f"{self.url}?{self.trust()}", "peer").code, 0)
+            worker = self.serve(scheme, f"{self.own()}&{self.trust()}&verify=verify_peer&fail_if_no_peer_cert=yes")
+            for more, why in ("", "certificate required"), ("&" + self.own("mallory"), "unknown ca"), ("&" + self.own("old"), "certificate expired"):
+                got = rpcrew("call", "-t", "5", f"{self.url}?{self.trust()}{more}", "peer")
+                self.assertRegex(got.err, f"TLS: .*alert {why}, after")
+                self.assertEqual(got.code, 3)  # at once, and not at its deadline
+            self.assertRegex(worker.text(), "WARN  a caller's TLS failed .* why=\"TLS: peer did not return a certificate\"")
+            self.assertRegex(worker.text(), "WARN  a caller's TLS failed .* why=\"the other end's certificate: certificate has expired\"")
             self.assertEqual(rpcrew("call", f"{self.url}?{self.trust()}&{self.own('alice')}", "peer").out, '"alice@example.org"\n')
+
+    def test_of_a_caller_are_read_again_when_they_change(self):
+        self.serve("https", f"{self.own()}&{self.trust()}&verify=verify_peer")
+        for end in "pem", "key":
+            shutil.copy(self.file(f"alice.{end}"), self.socket_path(f"mine.{end}"))
+        url = f"{self.url}?{self.trust()}&certfile={self.socket_path('mine.pem')}&keyfile={self.socket_path('mine.key')}&keep_ms=0"
+        with subprocess.Popen([program("rpcrew"), "batch", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as caller:
+            def name():
+                caller.stdin.write('{"method":"peer"}\n')
+                caller.stdin.flush()
+                return json.loads(caller.stdout.readline())["result"]
+            self.assertEqual(name(), "alice@example.org")
+            for end in "key", "pem":
+                shutil.copy(self.file(f"other.{end}"), self.socket_path(f"new.{end}"))
+                os.replace(self.socket_path(f"new.{end}"), self.socket_path(f"mine.{end}"))
+            eventually(lambda: name() == "other.example")
+            caller.stdin.close()
 
     def test_that_are_not_asked_for_name_nobody(self):
         self.serve("tls")

@@ -10,6 +10,8 @@
 #include "transport/proxy.h"
 #include "transport/stream.h"
 
+#include <rpcrew/log.h>
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -27,6 +29,7 @@ enum {
     HEAD_MOST = 64 << 10,  /* of a response */
     READS_MOST = 16,
     CONNECTING_MOST = 16,
+    RENEW_MS = 1000,
     AGAIN_MS = 1000, /* after a connection that was refused while others stand */
     BUSY_TICK_MS = 250,
 };
@@ -55,7 +58,8 @@ struct caller {
     struct sockaddr_storage address; /* that answered */
     socklen_t address_size;
     crew_buffer head;        /* of requests, behind the method */
-    crew_buffer credentials; /* behind that, if the request has none of its own */
+    crew_buffer credentials; /* behind that, if the request has none of its own, */
+    int64_t renewed_at_ms;   /* as they were then */
     size_t connections_most;
     int64_t keep_ms;
     struct connection *idle;
@@ -68,6 +72,27 @@ struct caller {
 };
 
 /* ---- requests, as bytes ---- */
+
+/* Tokens in files are renewed while they are in use; one that cannot be read leaves the one that there was.
+ */
+static void renew_credentials(struct caller *c)
+{
+    const crew_url *url = c->set.config->url;
+    crew_buffer now = { 0 };
+    crew_error why;
+    if (!crew_url_option(url, "bearer_file") || crew_now_ms() - c->renewed_at_ms < RENEW_MS)
+        return;
+    c->renewed_at_ms = crew_now_ms();
+    if (http_write_credentials(url, &now, &why) == CREW_OK) {
+        crew_buffer old = c->credentials;
+        c->credentials = now;
+        now = old;
+    } else {
+        crew_log(CREW_LOG_WARN, "a token cannot be read again; the old one stays", "{s:s}", "why",
+                 why.message);
+    }
+    crew_buffer_fini(&now);
+}
 
 static void write_request(const struct caller *c, const crew_message *m, crew_buffer *out)
 {
@@ -310,6 +335,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
                           .connections_most = crew_url_number(config->url, "connections", CONNECTIONS) };
     http_write_head(config->url, config->host, &c->head);
     crew_status status = http_write_credentials(config->url, &c->credentials, why);
+    c->renewed_at_ms = crew_now_ms();
     if (status == CREW_OK && c->head.failed)
         status = crew_error_set(why, CREW_NO_MEMORY, "no memory");
     int fd = -1;
@@ -402,13 +428,14 @@ static crew_status caller_send(void *state, crew_list *messages)
 {
     struct caller *c = state;
     crew_status status = CREW_OK;
+    renew_credentials(c);
     while (messages->head && c->idle && status == CREW_OK) {
         struct connection *k = c->idle;
         c->idle = k->next;
         if (send_over(k, messages, &status))
             continue;
         if (!k->used)
-            give_up(c, "it speaks, or closes, before it is asked");
+            give_up(c, k->stream->refused ? k->stream->why : "it speaks, or closes, before it is asked");
         close_connection(k); /* it had closed */
         c->refused = c->refused || (c->in_vain && !c->set.count);
     }

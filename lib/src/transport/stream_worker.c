@@ -1,5 +1,7 @@
 #include "transport/stream_worker.h"
 
+#include "core/log.h"
+
 #include <rpcrew/log.h>
 
 #include <errno.h>
@@ -330,11 +332,27 @@ static void tell_written(struct stream_worker *w, struct stream *s)
     }
 }
 
+/* A caller that cannot come in is told so by TLS, and whoever looks after the worker here. */
+static void note_refused(const struct stream_worker *w, const struct stream *s)
+{
+    static struct crew_rate rate;
+    struct crew_line line = { 0 };
+    unsigned left_out;
+    if (!s->tls || tls_is_up(s->tls) || !tls_was_refused(s->tls) || !crew_rate_allows(&rate, &left_out))
+        return;
+    crew_line_text(&line, "endpoint", crew_str(crew_url_text(w->set.config->url)));
+    crew_line_text(&line, "why", crew_str(tls_why(s->tls)));
+    if (left_out)
+        crew_line_number(&line, "left_out", left_out);
+    crew_line_log(&line, CREW_LOG_WARN, "a caller's TLS failed");
+}
+
 /* Throws away what still comes, until the other end closes or has had its time. */
 static enum turn finish(struct stream_worker *w, struct stream *s)
 {
     char nothing[4096];
     if (!s->closing) {
+        note_refused(w, s);
         stream_shut(s);
         s->close_by_ms = crew_now_ms() + LINGER_MS;
     }

@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { RECORD_MOST = 16 << 10, LOOK_AGAIN_MS = 1000, WORDS_MOST = 200 };
+enum { RECORD_MOST = 16 << 10, LOOK_AGAIN_MS = 1000, WORDS_MOST = 200, WORD_MS = 100 };
 
 enum { CERT, KEY, CA, FILES };
 static const char *const file_options[FILES] = { "certfile", "keyfile", "cacertfile" };
@@ -28,7 +28,8 @@ struct tls_context {
     const crew_url *url; /* borrowed */
     bool worker;
     char host[256];
-    struct timespec changed[FILES]; /* a worker's files, when they were read */
+    const char *alpn;               /* what a caller offers; NULL: nothing */
+    struct timespec changed[FILES]; /* the files, when they were read */
     int64_t looked_at_ms;
 };
 
@@ -38,6 +39,8 @@ struct tls {
     char *sealed; /* bytes that OpenSSL has and the socket has not; NULL: none */
     size_t sealed_size;
     bool failed;
+    bool asked;   /* for our certificate */
+    bool refused; /* by either end's rules */
     char why[WORDS_MOST];
 };
 
@@ -99,14 +102,22 @@ static int no_passphrase(char *room, int size, int writes, void *mine)
     return 0;
 }
 
+/* The worker wants to know who we are; it has said whether that will do only some time after we are through.
+ */
+static int on_request(SSL *ssl, void *mine)
+{
+    struct tls *tls = BIO_get_data(SSL_get_rbio(ssl));
+    (void)mine;
+    tls->asked = true;
+    return 1;
+}
+
 static SSL_CTX *new_context(const struct tls_context *c, crew_error *why)
 {
     const crew_url *url = c->url;
     bool verifies = c->worker ? crew_url_option_is(url, "verify", "verify_peer")
                               : !crew_url_option_is(url, "verify", "verify_none");
-    bool
-        requires
-    = crew_url_option_is(url, "fail_if_no_peer_cert", "yes");
+    bool demands = crew_url_option_is(url, "fail_if_no_peer_cert", "yes");
     SSL_CTX *context = SSL_CTX_new(c->worker ? TLS_server_method() : TLS_client_method());
     if (!context || SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1) {
         SSL_CTX_free(context);
@@ -120,13 +131,17 @@ static SSL_CTX *new_context(const struct tls_context *c, crew_error *why)
         (void)SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_default_passwd_cb(context, no_passphrase);
     SSL_CTX_set_verify(context,
-                       !verifies  ? SSL_VERIFY_NONE
-                       : requires ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
-                                  : SSL_VERIFY_PEER,
+                       !verifies ? SSL_VERIFY_NONE
+                       : demands ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+                                 : SSL_VERIFY_PEER,
                        NULL);
     if (c->worker) {
         (void)SSL_CTX_set_session_id_context(context, (const unsigned char *)"rpcrew", 6);
         SSL_CTX_set_alpn_select_cb(context, choose_alpn, NULL);
+    } else {
+        SSL_CTX_set_cert_cb(context, on_request, NULL);
+        if (c->alpn)
+            (void)SSL_CTX_set_alpn_protos(context, (const unsigned char *)c->alpn, (unsigned)strlen(c->alpn));
     }
     if (load_files(context, url, verifies, why) == CREW_OK)
         return context;
@@ -167,12 +182,9 @@ struct tls_context *tls_worker_new(const crew_url *url, crew_error *why)
 
 struct tls_context *tls_caller_new(const crew_url *url, const char *host, const char *alpn, crew_error *why)
 {
-    struct tls_context like = { .url = url };
+    struct tls_context like = { .url = url, .alpn = alpn, .looked_at_ms = crew_now_ms() };
     (void)snprintf(like.host, sizeof like.host, "%s", host);
-    struct tls_context *c = make(&like, why);
-    if (c && alpn)
-        (void)SSL_CTX_set_alpn_protos(c->context, (const unsigned char *)alpn, (unsigned)strlen(alpn));
-    return c;
+    return make(&like, why);
 }
 
 void tls_context_free(struct tls_context *context)
@@ -182,12 +194,12 @@ void tls_context_free(struct tls_context *context)
     free(context);
 }
 
-/* A worker's certificates are renewed while it runs; what cannot be read leaves those that there are. */
+/* Certificates are renewed while they are in use; what cannot be read leaves those that there are. */
 static void refresh(struct tls_context *c)
 {
     struct timespec now[FILES];
     crew_error why;
-    if (!c->worker || crew_now_ms() - c->looked_at_ms < LOOK_AGAIN_MS)
+    if (crew_now_ms() - c->looked_at_ms < LOOK_AGAIN_MS)
         return;
     c->looked_at_ms = crew_now_ms();
     look(c, now);
@@ -320,6 +332,7 @@ static int explain(struct tls *tls, int result)
     if (kind == SSL_ERROR_WANT_READ || kind == SSL_ERROR_WANT_WRITE)
         return EAGAIN;
     tls->failed = true;
+    tls->refused = kind == SSL_ERROR_SSL;
     unsigned long code = ERR_peek_last_error();
     long verified = SSL_get_verify_result(tls->ssl);
     const char *reason = ERR_reason_error_string(code);
@@ -351,21 +364,68 @@ bool tls_is_up(const struct tls *tls)
     return SSL_is_init_finished(tls->ssl);
 }
 
+bool tls_was_refused(const struct tls *tls)
+{
+    return tls->refused;
+}
+
+/* Whether it is our certificate, or that there is none, that the other end does not like. */
+static bool dislikes_us(void)
+{
+    static const int alerts[] = { SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED,
+                                  SSL_R_TLSV1_ALERT_ACCESS_DENIED,
+                                  SSL_R_TLSV1_ALERT_UNKNOWN_CA,
+                                  SSL_R_SSLV3_ALERT_BAD_CERTIFICATE,
+                                  SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED,
+                                  SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED,
+                                  SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN,
+                                  SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE };
+    unsigned long code = ERR_peek_last_error();
+    for (size_t i = 0; i < sizeof alerts / sizeof *alerts; i++)
+        if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == alerts[i])
+            return true;
+    return false;
+}
+
+static crew_status refused(const struct tls *tls, const char *url, crew_error *why)
+{
+    bool wants_another = SSL_get_verify_result(tls->ssl) != X509_V_OK || dislikes_us();
+    return crew_error_set(why, wants_another ? CREW_BAD_ARGUMENT : CREW_NO_SERVICE, "%s: %s", url,
+                          tls_why(tls) ? tls_why(tls) : strerror(errno));
+}
+
+/* In TLS 1.3 a caller is through before the worker has looked at its certificate: its word on that is waited
+ * for, about as long as it should take to come. */
+static crew_status await_word(struct tls *tls, const char *url, int64_t took_ms, crew_error *why)
+{
+    struct pollfd item = { .fd = tls->fd, .events = POLLIN };
+    char byte;
+    size_t count;
+    if (!tls->asked || SSL_version(tls->ssl) < TLS1_3_VERSION ||
+        poll(&item, 1, (int)(2 * took_ms + WORD_MS)) <= 0)
+        return CREW_OK;
+    ERR_clear_error();
+    errno = 0;
+    int result = SSL_peek_ex(tls->ssl, &byte, 1, &count);
+    if (result == 1 || explain(tls, result) == EAGAIN) /* something else, which was none against us */
+        return CREW_OK;
+    return refused(tls, url, why);
+}
+
 crew_status tls_connect(struct tls *tls, const crew_transport_config *config, int64_t until_ms,
                         crew_error *why)
 {
     const char *url = crew_url_text(config->url);
+    int64_t begun_ms = crew_now_ms();
     for (int how; (how = tls_shake_hands(tls)) != 1;) {
         struct pollfd item = { .fd = tls->fd, .events = SSL_want_write(tls->ssl) ? POLLOUT : POLLIN };
         int64_t left = until_ms - crew_now_ms();
-        bool untrusted = how < 0 && SSL_get_verify_result(tls->ssl) != X509_V_OK;
         if (how < 0)
-            return crew_error_set(why, untrusted ? CREW_BAD_ARGUMENT : CREW_NO_SERVICE, "%s: %s", url,
-                                  tls_why(tls) ? tls_why(tls) : strerror(errno));
+            return refused(tls, url, why);
         if (left <= 0 || poll(&item, 1, (int)left) == 0)
             return crew_error_set(why, CREW_NO_SERVICE, "%s: TLS took too long", url);
     }
-    return CREW_OK;
+    return await_word(tls, url, crew_now_ms() - begun_ms, why);
 }
 
 int tls_dial(const crew_transport_config *config, unsigned port, const char *alpn, struct tls **out,

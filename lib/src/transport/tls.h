@@ -49,6 +49,8 @@ void tls_shut(struct tls *tls);
 
 /* Why it failed, in words; NULL: it did not, or errno says all. */
 const char *tls_why(const struct tls *tls);
+/* Whether it failed by what TLS says of the other end, or the other end of us: it was not just left. */
+bool tls_was_refused(const struct tls *tls);
 /* Who the other end is by its certificate, which was verified: its first DNS or mail name, else its common
  * name; false: it has shown none. */
 bool tls_peer_name(const struct tls *tls, char *name, size_t room);
