@@ -7,13 +7,14 @@ import resource
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import termios
 import time
 
 import msgpack
-from support import PATIENCE, Case, eventually, main, program, request, rpcrew
+from support import PATIENCE, Case, eventually, free_port, main, program, request, rpcrew
 
 
 def cpu_of(pid):
@@ -260,6 +261,62 @@ class Programs(Streams):
         name = "@" + os.path.basename(self.directory)
         self.worker("conformance", "--listen", f"unix://{name}")
         self.adds(f"unix://{name}")
+
+
+def loopback(is_up):
+    """Of this process's own network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x1 if is_up else 0))  # SIOCSIFFLAGS, IFF_UP
+
+
+def connections_at(port):
+    """How many are established there, as the kernel sees it."""
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        rows = [row.split() for row in file.readlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
+
+
+class Alone(Case):
+    """In a network of its own, whose one cable can be drawn."""
+    def setUp(self):
+        if not os.environ.get("RPCREW_ALONE"):
+            words = ["unshare", "--map-root-user", "--net"]
+            if subprocess.run(words + ["true"], stderr=subprocess.DEVNULL, check=False).returncode:
+                self.skipTest("no network of its own can be had")
+            name = ".".join(self.id().split(".")[1:])
+            got = subprocess.run(words + [sys.executable, __file__, name], env={**os.environ, "RPCREW_ALONE": "1"},
+                                 capture_output=True, text=True, check=False)
+            self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
+            self.alone = False
+            return
+        self.alone = True
+        super().setUp()
+        loopback(True)
+
+    def test_a_host_that_goes_without_a_word_is_noticed(self):
+        for scheme in ("tcp", "ws") if self.alone else ():
+            port = free_port()
+            url = f"{scheme}://127.0.0.1:{port}/?keepalive_ms=2000"
+            worker = self.worker("conformance", "--listen", url + ("&idle_timeout_ms=3600000" if scheme == "ws" else ""))
+            with subprocess.Popen([program("rpcrew"), "batch", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True) as caller:
+                def call():
+                    caller.stdin.write('{"method":"add","params":[1,2]}\n')
+                    caller.stdin.flush()
+                    return json.loads(caller.stdout.readline())
+                self.assertEqual(call()["result"], 3)
+                loopback(False)
+                ended = call()["error"]  # long before its deadline
+                self.assertIn("the other end's host has confirmed nothing for 2000 ms", ended["message"])
+                eventually(lambda: connections_at(port) == 0, 30)  # the worker has noticed too
+                loopback(True)
+                eventually(lambda: call().get("result") == 3)
+                loopback(False)  # with nothing under way
+                eventually(lambda: connections_at(port) == 0, 30)
+                loopback(True)
+                eventually(lambda: call().get("result") == 3)
+                caller.stdin.close()
+            worker.stop()
 
 
 class Enemies(Streams):

@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { KEEPALIVE_MS = 20000 };
+
 /* 0, or errno. */
 static int await_connection(int fd, int64_t until_ms)
 {
@@ -25,6 +27,24 @@ static int await_connection(int fd, int64_t until_ms)
             return errno;
     }
     return ETIMEDOUT;
+}
+
+unsigned dial_keepalive_ms(const crew_url *url)
+{
+    return (unsigned)crew_url_number(url, "keepalive_ms", KEEPALIVE_MS);
+}
+
+void dial_keep_alive(int fd, unsigned ms, bool bounded)
+{
+    enum { PROBES = 3 };
+    const int yes = 1, probes = PROBES, idle_s = (int)(ms / 2000), interval_s = (int)(ms / 2000 / PROBES);
+    const int after_s = interval_s ? interval_s : 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes); /* of no use to unix sockets */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &after_s, sizeof after_s);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    if (bounded)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 }
 
 bool dial_met_itself(int fd)
@@ -51,7 +71,7 @@ static int connect_address(const struct addrinfo *address, int64_t until_ms, cre
     if (fd < 0)
         return errno;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+    dial_keep_alive(fd, KEEPALIVE_MS, false);
     int error = connect(fd, address->ai_addr, address->ai_addrlen) == 0 ? 0 : errno;
     *wanted = crew_opening_waits_for(opening, fd);
     if (error == EINPROGRESS && *wanted)

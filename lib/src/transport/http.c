@@ -1,5 +1,6 @@
 /* http://host:port/path and ws://host:port/path, and https and wss: JSON-RPC and MessagePack-RPC by POST and
  * over WebSocket. A worker serves both at one port, whichever its URL names. */
+#include "transport/dial.h"
 #include "transport/http_caller.h"
 #include "transport/http_head.h"
 #include "transport/http_session.h"
@@ -63,9 +64,9 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
     return status == CREW_OK && http_is_secure(url) ? tls_check(url, server, why) : status;
 }
 
-#define OPTIONS                                                                     \
-    STREAM_WORKER_OPTIONS, HTTP_RULES_OPTIONS, HTTP_CALLER_OPTIONS, LISTEN_OPTIONS, \
-        { "idle_timeout_ms", NULL, 1, 86400000,                                     \
+#define OPTIONS                                                                                       \
+    STREAM_WORKER_OPTIONS, HTTP_RULES_OPTIONS, HTTP_CALLER_OPTIONS, LISTEN_OPTIONS, KEEPALIVE_OPTION, \
+        { "idle_timeout_ms", NULL, 1, 86400000,                                                       \
           "worker: how long nothing may be said over a connection; a WebSocket is asked by a ping" }
 
 static const crew_url_option_spec options[] = {

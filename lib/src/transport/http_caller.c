@@ -260,7 +260,7 @@ static bool connect_one(struct caller *c)
         return false;
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+    dial_keep_alive(fd, dial_keepalive_ms(c->set.config->url), false);
     int error = connect(fd, (const struct sockaddr *)&c->address, c->address_size) == 0 ? 0 : errno;
     if (error && error != EINPROGRESS) {
         close(fd);
@@ -356,6 +356,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     }
     c->set.session = &stream_http_caller;
     c->set.idle_ms = (unsigned)c->keep_ms;
+    dial_keep_alive(fd, dial_keepalive_ms(config->url), false);
     c->address_size = sizeof c->address;
     (void)getpeername(fd, (struct sockaddr *)&c->address, &c->address_size);
     if (tls) /* for further connections */

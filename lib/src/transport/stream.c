@@ -140,7 +140,7 @@ struct stream *stream_set_turn(struct stream_set *set)
     return s;
 }
 
-static void want_tick_within(struct stream_set *set, unsigned ms)
+void stream_set_tick_within(struct stream_set *set, unsigned ms)
 {
     int64_t at = crew_now_ms() + ms;
     if (!set->tick_at_ms || at < set->tick_at_ms)
@@ -149,14 +149,14 @@ static void want_tick_within(struct stream_set *set, unsigned ms)
 
 static void want_tick(struct stream_set *set)
 {
-    want_tick_within(set, STREAM_TICK_MS);
+    stream_set_tick_within(set, STREAM_TICK_MS);
 }
 
 /* Idle ones are looked at a few times in their time: a thousand of them then cost nothing. */
 static void want_idle_tick(struct stream_set *set)
 {
     if (set->idle_ms && set->streams)
-        want_tick_within(set, set->idle_ms / 4 + 1);
+        stream_set_tick_within(set, set->idle_ms / 4 + 1);
 }
 
 bool stream_set_ticks(struct stream_set *set)
@@ -550,6 +550,22 @@ int stream_unconfirmed(const struct stream *s)
     int bytes = 0;
     bool known = s->out_is_socket && ioctl(s->out, SIOCOUTQ, &bytes) == 0;
     return known && bytes && !is_reset(s->out) ? bytes : 0;
+}
+
+bool stream_is_unheard(const struct stream *s, unsigned most_ms, int64_t *since_ms)
+{
+    enum { TRIES = 3 };
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    int64_t now = crew_now_ms();
+    bool silent = getsockopt(s->out, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+                  (info.tcpi_retransmits >= TRIES || info.tcpi_probes >= TRIES) &&
+                  (!*since_ms || info.tcpi_last_ack_recv >= now - *since_ms);
+    if (!silent)
+        *since_ms = 0;
+    else if (!*since_ms)
+        *since_ms = now;
+    return silent && now - *since_ms >= most_ms;
 }
 
 const char *stream_words(const struct stream *s, char words[200])

@@ -135,6 +135,8 @@ void stream_set_unwatch(struct stream_set *set, int fd);
 /* Waits as a transport's wait does, at most until the next tick. */
 crew_status stream_set_wait(struct stream_set *set, int wake_fd, int timeout_ms);
 
+/* There is to be a tick within so long. */
+void stream_set_tick_within(struct stream_set *set, unsigned ms);
 /* Whether it is time to look at all streams for what takes too long. */
 bool stream_set_ticks(struct stream_set *set);
 
@@ -204,6 +206,10 @@ static inline size_t stream_owed(const struct stream *stream)
 void stream_shut(struct stream *stream);
 /* Throws away what comes: unread, it would make closing a reset, which takes what is on its way with it. */
 void stream_discard(const struct stream *stream);
+/* Whether the other end's kernel has confirmed nothing at all of what it was sent, and was sent again, for so
+ * long. To be asked each second or so, while there is something unconfirmed: *since_ms, 0 at first, is the
+ * stream's. */
+bool stream_is_unheard(const struct stream *stream, unsigned most_ms, int64_t *since_ms);
 /* Bytes that the other end's kernel has not confirmed; 0 if that is not known. */
 int stream_unconfirmed(const struct stream *stream);
 

@@ -2,15 +2,18 @@
  * back when its first byte is: if the connection is lost then, its call may be tried again. */
 #include "transport/stream_caller.h"
 
+#include "transport/dial.h"
+
 #include <poll.h>
 #include <unistd.h>
 
-enum { BATCH_BYTES = 64 << 10, READS_MOST = 16, CLOSE_TICK_MS = 10 };
+enum { BATCH_BYTES = 64 << 10, READS_MOST = 16, CLOSE_TICK_MS = 10, HEARD_TICK_MS = 1000 };
 
 crew_status stream_caller_open(struct stream_caller *c, const crew_transport_config *config, int in, int out,
                                struct tls *tls, crew_error *why)
 {
-    *c = (struct stream_caller){ .stream = NULL };
+    *c = (struct stream_caller){ .keepalive_ms = dial_keepalive_ms(config->url) };
+    dial_keep_alive(out, c->keepalive_ms, false);
     crew_status status = stream_set_open(&c->set, config, why);
     if (status != CREW_OK) {
         tls_free(tls);
@@ -98,6 +101,7 @@ crew_status stream_caller_send(void *state, crew_list *messages)
     crew_status status = CREW_OK;
     while (messages->head && status == CREW_OK && stream_caller_ready(c))
         status = write_some(c, messages);
+    stream_set_tick_within(&c->set, HEARD_TICK_MS);
     return status;
 }
 
@@ -165,12 +169,21 @@ static crew_status take_replies(struct stream_caller *c, crew_list *messages, cr
     return CREW_OK;
 }
 
+/* Whether what was sent goes nowhere. A worker that does not read confirms that it is there. */
+static bool is_unheard(struct stream_caller *c)
+{
+    if (!stream_unconfirmed(c->stream))
+        return false;
+    stream_set_tick_within(&c->set, HEARD_TICK_MS);
+    return stream_is_unheard(c->stream, c->keepalive_ms, &c->unheard_since_ms);
+}
+
 crew_status stream_caller_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct stream_caller *c = state;
     struct stream *s = c->stream;
     enum left left;
-    (void)stream_set_ticks(&c->set);
+    bool unheard = stream_set_ticks(&c->set) && is_unheard(c);
     (void)stream_set_turn(&c->set);
     stream_flush(s);
     tell_confirmed(c);
@@ -178,6 +191,9 @@ crew_status stream_caller_recv(void *state, crew_list *messages, crew_room *room
     crew_status status = take_replies(c, messages, room, &left);
     if (status != CREW_OK)
         return status;
+    if (unheard)
+        return crew_error_set(c->set.config->lost, CREW_DISCONNECTED,
+                              "the other end's host has confirmed nothing for %u ms", c->keepalive_ms);
     if (left == MORE)
         stream_wants_a_turn(s);
     if (left != NOTHING_EVER)

@@ -8,8 +8,10 @@
 struct stream_caller {
     struct stream_set set;
     struct stream *stream;
-    crew_list events;      /* requests that have been written, for recv to tell of */
-    crew_list unconfirmed; /* news of one-way ones that have begun, for when they are out: number */
+    unsigned keepalive_ms;
+    int64_t unheard_since_ms; /* stream_is_unheard's */
+    crew_list events;         /* requests that have been written, for recv to tell of */
+    crew_list unconfirmed;    /* news of one-way ones that have begun, for when they are out: number */
 };
 
 /* Begins with the connection of stream_new, and TLS on it (NULL: none), which is the caller's from then on.

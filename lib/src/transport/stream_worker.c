@@ -1,6 +1,7 @@
 #include "transport/stream_worker.h"
 
 #include "core/log.h"
+#include "transport/dial.h"
 
 #include <rpcrew/log.h>
 
@@ -130,11 +131,12 @@ static void accept_again(struct stream_worker *w)
             hold_off(w, "no memory");
 }
 
-static void set_up(int fd)
+static void set_up(const struct stream_worker *w, int fd)
 {
     const int yes = 1;
+    unsigned keepalive_ms = dial_keepalive_ms(w->set.config->url);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* of no use to unix sockets */
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+    dial_keep_alive(fd, keepalive_ms > w->send_timeout_ms ? keepalive_ms : w->send_timeout_ms, true);
 }
 
 /* That it was somebody else's error, who has gone; or nobody's. */
@@ -163,7 +165,7 @@ static bool accept_one(struct stream_worker *w, int listener)
             hold_off(w, strerror(errno));
         return false;
     }
-    set_up(fd);
+    set_up(w, fd);
     crew_error why;
     if (stream_worker_adopt(w, fd, fd, &why) != CREW_OK)
         hold_off(w, why.message);
