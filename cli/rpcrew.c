@@ -404,11 +404,28 @@ static void unmark_numbers(int argc, char **argv)
         argv[i] += argv[i][0] == mark;
 }
 
+/* What is for the program, and not for everybody who looks at the list of processes: headers among that. */
+static char **hide_words(int argc, char **argv)
+{
+    static const char *const flags[] = { "-H", "--header" };
+    char **words = crew_hide_words(argc, argv);
+    for (int i = 1; words && i < argc; i++)
+        for (size_t j = 0; j < sizeof flags / sizeof *flags; j++) {
+            size_t size = strlen(flags[j]);
+            if (strncmp(words[i], flags[j], size) == 0)
+                memset(argv[i] + size, '*', strlen(argv[i] + size));
+            if (strcmp(words[i - 1], flags[j]) == 0)
+                memset(argv[i], '*', strlen(argv[i]));
+        }
+    return words ? words : argv;
+}
+
 /* Options may stand before the command, too. */
 int main(int argc, char **argv)
 {
     struct settings settings = { .cli = { .concurrency = 64, .duration_s = 10 } };
     opterr = 0; /* getopt would show what should not be seen */
+    argv = hide_words(argc, argv);
     settings.cli.pretty = isatty(STDOUT_FILENO) != 0;
     int code = read_options(&settings, argc, argv, NULL);
     if (code >= 0)

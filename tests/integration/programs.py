@@ -75,6 +75,26 @@ class CommandLine(Case):
                 self.assertNotEqual(got.returncode, 0)
                 self.assertNotRegex(got.stdout + got.stderr, "S3C|R3T", (words, url))
 
+    def test_no_secret_is_in_the_list_of_processes(self):
+        port = free_port()
+        worker = self.worker("calc", "--listen", f"http://127.0.0.1:{port}/?reports=no")
+        secret = f"http://me:S3CR3T@127.0.0.1:{port}/?query=S3CR3T"
+        with subprocess.Popen([program("rpcrew"), "batch", "-H", "authorization: S3CR3T", "--header=x: S3CR3T", "-Hy: S3CR3T", secret],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as caller:
+            caller.stdin.write('{"method":"subtract","params":[5,2]}\n')
+            caller.stdin.flush()
+            self.assertEqual(json.loads(caller.stdout.readline())["result"], 3)
+            with open(f"/proc/{caller.pid}/cmdline", encoding="utf-8") as file:
+                words = file.read()
+            self.assertNotIn("S3CR3T", words)
+            self.assertIn(f"http://me:***@127.0.0.1:{port}/", words)
+            caller.stdin.close()
+        worker.stop()
+        away = self.worker("calc", "--wait", "--listen", f"amqp://me:S3CR3T@127.0.0.1:{free_port()}/", wait=False)
+        eventually(lambda: "cannot open" in away.text())
+        with open(f"/proc/{away.process.pid}/cmdline", encoding="utf-8") as file:
+            self.assertIn("--listen\0amqp://me:***@127.0.0.1", file.read())
+
     def test_nothing_of_a_peer_controls_the_terminal(self):
         bad = "\x1b[2J\x7f\x9bm\r\n."
         got = self.call("fail", "7", json.dumps(bad), json.dumps([bad]))

@@ -280,6 +280,46 @@ const char *crew_redact(const char *text, char *out, size_t room)
     return out;
 }
 
+/* As it may be shown, in its place. */
+static void hide(char *text)
+{
+    size_t room = strlen(text);
+    char *shown = strchr(text, ':') || strchr(text, '=') ? malloc(room + SHOWN_MAX) : NULL;
+    crew_url *url = NULL;
+    if (!shown)
+        return;
+    const char *safe = crew_url_parse(text, &url, NULL) == CREW_OK
+                           ? crew_url_text(url)
+                           : crew_redact(text, shown, room + SHOWN_MAX);
+    size_t size = strlen(safe);
+    memcpy(text, safe, size < room ? size : room);
+    memset(text + (size < room ? size : room), '\0', size < room ? room - size : 0);
+    crew_url_free(url);
+    free(shown);
+}
+
+char **crew_hide_words(int argc, char **argv)
+{
+    static char **copy; /* so that it is found where leaks are looked for */
+    size_t size = 0;
+    for (int i = 0; i < argc; i++)
+        size += strlen(argv[i]) + 1;
+    size_t table = ((size_t)argc + 1) * sizeof *copy;
+    char **words = malloc(table + size);
+    if (!words)
+        return NULL;
+    char *at = (char *)words + table;
+    for (int i = 0; i < argc; i++) {
+        size_t length = strlen(argv[i]) + 1;
+        words[i] = memcpy(at, argv[i], length);
+        at += length;
+        hide(argv[i]);
+    }
+    words[argc] = NULL;
+    copy = words;
+    return words;
+}
+
 static bool options_look_right(const crew_url *url)
 {
     bool right = true;

@@ -588,7 +588,8 @@ int crew_worker_main_with(int argc, char **argv, const crew_service *service,
     struct settings settings = { .own = options ? options : &none };
     settings.server = settings.own->server;
     int code = CREW_EXIT_OK;
-    enum outcome outcome = read_settings(&settings, argc, argv, service);
+    char **words = crew_hide_words(argc, argv);
+    enum outcome outcome = read_settings(&settings, argc, words ? words : argv, service);
     if (outcome == WRONG)
         code = CREW_EXIT_USAGE;
     if (outcome == SERVE) {
