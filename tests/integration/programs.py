@@ -90,7 +90,7 @@ class CommandLine(Case):
             self.assertIn(f"http://me:***@127.0.0.1:{port}/", words)
             caller.stdin.close()
         worker.stop()
-        away = self.worker("calc", "--wait", "--listen", f"amqp://me:S3CR3T@127.0.0.1:{free_port()}/", wait=False)
+        away = self.worker("calc", "--wait", "--listen", f"amqp://me:S3CR3T@127.0.0.1:{free_port()}/?queue=q", wait=False)
         eventually(lambda: "cannot open" in away.text())
         with open(f"/proc/{away.process.pid}/cmdline", encoding="utf-8") as file:
             self.assertIn("--listen\0amqp://me:***@127.0.0.1", file.read())
