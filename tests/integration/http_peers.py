@@ -1006,6 +1006,25 @@ class OurCaller(Case):
         got = rpcrew("batch", "-c", "50", url, stdin=lines)
         self.assertEqual(sorted(json.loads(line)["result"] for line in got.out.splitlines()), list(range(1, 201)))
 
+    def test_deadlines_go_over_websocket_to_workers_of_ours(self):
+        url = f"ws://127.0.0.1:{free_port()}/"
+        worker = self.worker("conformance", "--listen", url, "--threads", "1", "--access-log")
+        slow = websocket.create_connection(url, timeout=PATIENCE)
+        slow.send(request("sleep_ms", [1500], 1))
+        slow.send(request("rpc.ping", [], 2))
+        self.assertEqual(json.loads(slow.recv())["id"], 2)  # it is busy with the first by now
+        self.assertEqual(rpcrew("call", "-t", "0.3", url, "update", "1").code, 4)
+        self.assertEqual(json.loads(slow.recv())["id"], 1)
+        slow.close()
+        eventually(lambda: "method=update ending=" in worker.text())
+        self.assertIn("method=update ending=expired", worker.text())
+        self.assertEqual(rpcrew("call", "-H", "X: y", url + "?peer=rpcrew", "headers").out, '{"x":"y"}\n')
+
+        async def handler(ws, *_):  # and not to others
+            call = json.loads(await ws.recv())
+            await ws.send(json.dumps({"jsonrpc": "2.0", "result": call["method"], "id": call["id"]}))
+        self.assertEqual(rpcrew("call", "-t", "9", self.websocket_service(handler), "m").out, '"m"\n')
+
     def test_why_a_service_closes_its_websocket_is_told(self):
         async def handler(ws, *_):
             code = json.loads(await ws.recv())["params"][0]

@@ -9,6 +9,7 @@ import re
 import resource
 import select
 import signal
+import socket
 import subprocess
 import threading
 import zlib
@@ -349,14 +350,16 @@ class CommandLine(Case):
         self.assertEqual((rpcrew("probe", self.url).code, rpcrew("probe", self.url).out), (0, "serving\n"))
         self.assertEqual(rpcrew("probe", "unix://" + self.socket_path("none")).code, 3)
         url = "zmq+ipc://" + self.socket_path("draining")
-        worker = self.worker("conformance", "--listen", url)
-        caller = subprocess.Popen([program("rpcrew"), "call", url, "sleep_ms", "1500"], stdout=subprocess.DEVNULL)
-        self.addCleanup(caller.wait)
-        eventually(lambda: rpcrew("probe", url).code == 0)
-        worker.process.send_signal(signal.SIGTERM)
-        eventually(lambda: worker.said("draining"))
-        got = rpcrew("probe", "-t", "5", url)
-        self.assertEqual((got.code, got.out), (1, "draining\n"))
+        worker = self.worker("conformance", "--listen", url, "--listen", "unix://" + self.socket_path("busy"), "--threads", "1")
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(self.socket_path("busy"))
+            caller.sendall(request("sleep_ms", [3000], 1) + request("rpc.ping", [], 2))
+            self.assertIn(b'"id":2', caller.recv(100))  # it is busy with the first by now
+            worker.process.send_signal(signal.SIGTERM)
+            eventually(lambda: worker.said("draining"))
+            got = rpcrew("probe", "-t", "5", url)
+            self.assertEqual((got.code, got.out), (1, "draining\n"))
+            self.assertIn(b'"id":1', caller.recv(100))
         self.assertEqual(worker.process.wait(PATIENCE), 0)
 
     def test_bench_prints_its_figures(self):

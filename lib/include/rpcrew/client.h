@@ -81,8 +81,8 @@ typedef struct crew_call_options {
      * shows the handler, with names in lower case. Names are those of HTTP's fields, 128 bytes at most, each
      * once, and none that the message itself wants (content-…, host, cc, …) or that begins with rpcrew-;
      * values are UTF-8 without control characters or blanks around them; 32 of them, 2,048 bytes in all, at
-     * most. Copied. Where nothing travels beside a request (ZeroMQ, streams, WebSocket), such a call is
-     * CREW_UNSUPPORTED. NULL: none. */
+     * most. Copied. Where nothing travels beside a request (ZeroMQ; streams and WebSocket without peer=rpcrew
+     * in the URL), such a call is CREW_UNSUPPORTED. NULL: none. */
     const crew_value *headers;
 } crew_call_options;
 

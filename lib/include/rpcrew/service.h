@@ -86,7 +86,8 @@ CREW_API bool crew_call_cancelled(const crew_call *call);
 CREW_API int crew_call_cancel_fd(crew_call *call);
 /* What came beside the message: an object, or NULL. The headers of an AMQP message, without those that begin
  * with rpcrew- (a timestamp is its seconds since 1970, a decimal a double, text that is no UTF-8 is bytes;
- * 1,000 entries at most, and no names that are no UTF-8); those of a crew_request. Read it with
+ * 1,000 entries at most, and no names that are no UTF-8); an HTTP request's fields; what rpc.with said, over
+ * streams and WebSocket; those of a crew_request. Read it with
  * crew_value_get; the type is whatever the caller chose. */
 CREW_API const crew_value *crew_call_headers(const crew_call *call);
 /* Who sent it, where that is sure, else "": over TLS the first DNS or mail name of the certificate that was

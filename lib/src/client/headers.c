@@ -67,7 +67,8 @@ crew_status crew_client_check_headers(const crew_client *client, const crew_valu
 {
     size_t bytes = 0, count = crew_value_count(headers);
     *what = "headers do not travel there";
-    if (!client->links[0].endpoint.ops->carries_headers)
+    const struct crew_endpoint *endpoint = &client->links[0].endpoint;
+    if (!endpoint->ops->carries_headers && !endpoint->expects_ours)
         return CREW_UNSUPPORTED;
     *what = "headers are an object of strings";
     if (crew_value_type(headers) != CREW_TYPE_OBJECT)
@@ -96,6 +97,27 @@ crew_status crew_client_check_headers(const crew_client *client, const crew_valu
         bytes += name.size + value.size;
     }
     return bytes > BYTES_MOST ? CREW_LIMIT : CREW_OK;
+}
+
+/* rpc.with: what HTTP has in its fields and RabbitMQ in its headers, as a notification before the request. */
+bool crew_client_write_with(const crew_client *client, crew_message *m)
+{
+    crew_arena arena = { 0 };
+    crew_value *params;
+    const crew_value *left;
+    int64_t left_ms = m->deadline_ms - crew_now_ms();
+    crew_status status = crew_object_new(&arena, &params);
+    if (status == CREW_OK)
+        status = crew_pack(&arena, &left, "I", left_ms > 0 ? left_ms : 0);
+    if (status == CREW_OK)
+        status = crew_object_append(&arena, params, crew_str("timeout_ms"), left);
+    if (status == CREW_OK && m->headers)
+        status = crew_object_append(&arena, params, crew_str("headers"), m->headers);
+    crew_buffer_clear(&m->reply);
+    if (status == CREW_OK)
+        status = client->protocol->encode_call(crew_str("rpc.with"), params, 0, &m->reply);
+    crew_arena_fini(&arena);
+    return status == CREW_OK && !m->reply.failed;
 }
 
 /* Names in lower case, as HTTP's workers show them. */

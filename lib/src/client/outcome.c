@@ -384,6 +384,20 @@ static void move_to_ready_link(struct crew_link *link, crew_list *messages)
     crew_endpoint_push(&other->endpoint, &moved);
 }
 
+/* One for which there is no memory is not sent, and its call left to its deadline: without what goes before
+ * it it would be another. */
+static void write_withs(struct crew_endpoint *endpoint, crew_list *messages)
+{
+    crew_list all = { 0 };
+    crew_list_move(&all, messages);
+    for (crew_message *m; (m = crew_list_take(&all));) {
+        if (m->kind != CREW_MESSAGE_REQUEST || crew_client_write_with(client_of(endpoint), m))
+            crew_list_append(messages, m);
+        else
+            crew_message_give(endpoint->messages, m);
+    }
+}
+
 /* Drops requests whose calls have ended while they waited. */
 static void sending(struct crew_endpoint *endpoint, crew_list *messages)
 {
@@ -403,6 +417,8 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
     if (client->link_count > 1 && messages->count && !atomic_load(&endpoint->ready))
         move_to_ready_link(link_of(endpoint), messages);
     pthread_mutex_unlock(&client->mutex);
+    if (endpoint->says_with)
+        write_withs(endpoint, messages);
 }
 
 /* The other links may have something waiting for this one. */

@@ -1,5 +1,5 @@
 /* Peers are counted by who holds them; all else about them is their transport's and the pool's. */
-#include <rpcrew/impl/peer.h>
+#include <rpcrew/impl/message.h>
 #include <stdlib.h>
 
 crew_peer *crew_peer_new(void *mine)
@@ -23,6 +23,7 @@ void crew_peer_release(crew_peer *peer)
 {
     if (!peer || atomic_fetch_sub(&peer->holds, 1) > 1)
         return;
+    crew_message_free(peer->with);
     free(peer->name);
     free(peer);
 }

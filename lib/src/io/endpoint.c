@@ -83,6 +83,7 @@ static void note_ready(struct crew_endpoint *e)
     bool before = atomic_exchange(&e->ready, ready);
     e->was_ready = e->open && (e->was_ready || ready);
     e->ever_open = e->ever_open || ready;
+    e->says_with = e->expects_ours || (e->open && e->ops->is_ours && e->ops->is_ours(e->connection->state));
     if (ready && !before && e->options.owner->ready)
         e->options.owner->ready(e);
 }
@@ -199,6 +200,8 @@ static void trace_received(const struct crew_endpoint *e, const crew_list *list)
 {
     for (const crew_message *m = list->head; e->options.trace && m; m = m->next) {
         bool written = (m->kind == CREW_EVENT_WRITTEN || m->kind == CREW_EVENT_CONFIRMED) && m->body.size;
+        if (written && m->reply.size)
+            trace(e, m, false, &m->reply);
         if (written || m->kind == CREW_MESSAGE_REQUEST || m->kind == CREW_EVENT_REPLY)
             trace(e, m, !written, &m->body);
     }
@@ -477,6 +480,7 @@ static crew_status prepare(struct crew_endpoint *e, const char *url, crew_error 
         o->errors = CREW_ERRORS_NVIM;
     e->reports_only = crew_url_option_is(e->url, "reports", "only");
     e->ops = o->server ? transport->server : transport->client;
+    e->expects_ours = e->ops->has_with && crew_url_option_is(e->url, "peer", "rpcrew");
     e->requeue = e->ops->requeue ? e->ops->requeue(e->url) : CREW_REQUEUE_NEVER;
     const crew_transport_config config = { .host = o->host,
                                            .answered = o->owner->answered ? answered : NULL,

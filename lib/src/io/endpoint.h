@@ -91,6 +91,7 @@ struct crew_endpoint {
     /* the owner's: what it is called, the same for those whose URLs have the same text; NULL: it has not said
      */
     _Atomic(const char *) label;
+    bool expects_ours;              /* a client's: its URL says that the worker is one of ours */
     bool reports_only;              /* it is for those who ask how the others are */
     _Atomic(int64_t) away_since_ms; /* the owner's: not open since then; 0: it is, or was not tried */
     atomic_bool ever_listened;      /* the owner's: it has been open */
@@ -101,6 +102,7 @@ struct crew_endpoint {
 
     /* the I/O thread's */
     bool pushed_here; /* it has pushed something itself */
+    bool says_with;   /* a client's: what goes beside a request goes before it: the worker is one of ours */
     struct crew_connection *connection;
     crew_message_pool *messages; /* the connection's */
     crew_list outgoing;          /* taken from the queue */

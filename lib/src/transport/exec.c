@@ -79,12 +79,14 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
 
 static const crew_url_option_spec options[] = {
     STREAM_FRAMING_OPTION,
+    STREAM_CALLER_OPTIONS,
     { "arg", NULL, 0, 0, "an argument of the program's; can be repeated", true },
     { NULL, NULL, 0, 0, NULL },
 };
 
 static const struct crew_transport_ops caller_ops = { .size = sizeof(struct caller),
                                                       .both_call = true,
+                                                      .has_with = true,
                                                       .open = caller_open,
                                                       .wait = stream_caller_wait,
                                                       .send = stream_caller_send,

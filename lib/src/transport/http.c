@@ -64,9 +64,10 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
     return status == CREW_OK && http_is_secure(url) ? tls_check(url, server, why) : status;
 }
 
-#define OPTIONS                                                                                       \
-    STREAM_WORKER_OPTIONS, HTTP_RULES_OPTIONS, HTTP_CALLER_OPTIONS, LISTEN_OPTIONS, KEEPALIVE_OPTION, \
-        { "idle_timeout_ms", NULL, 1, 86400000,                                                       \
+#define OPTIONS                                                                                            \
+    STREAM_WORKER_OPTIONS, HTTP_RULES_OPTIONS, HTTP_CALLER_OPTIONS, STREAM_CALLER_OPTIONS, LISTEN_OPTIONS, \
+        KEEPALIVE_OPTION,                                                                                  \
+        { "idle_timeout_ms", NULL, 1, 86400000,                                                            \
           "worker: how long nothing may be said over a connection; a WebSocket is asked by a ping" }
 
 static const crew_url_option_spec options[] = {

@@ -73,9 +73,14 @@ static crew_status write_some(struct stream_caller *c, crew_list *messages)
         crew_message *m = messages->head;
         bool answers = m->kind == CREW_SETTLE_REPLY; /* a call of the peer's */
         uint64_t begins = s->queued_bytes;
-        status = stream_queue(s, m->content_type, crew_buffer_string(answers ? &m->reply : &m->body));
-        if (status != CREW_OK)
+        if (m->reply.size)
+            status = stream_queue(s, m->content_type, crew_buffer_string(&m->reply));
+        if (status == CREW_OK && !answers)
+            status = stream_queue(s, m->content_type, crew_buffer_string(&m->body));
+        if (status != CREW_OK) { /* what goes before a request would be taken for the next one's */
+            stream_unqueue(s, begins);
             break;
+        }
         m->number = begins;
         crew_list_append(&queued, crew_list_take(messages));
     }
@@ -109,6 +114,11 @@ bool stream_caller_ready(const void *state)
 {
     const struct stream *s = ((const struct stream_caller *)state)->stream;
     return s->writable && !stream_owed(s) && !s->gone;
+}
+
+bool stream_caller_is_ours(const void *state)
+{
+    return ((const struct stream_caller *)state)->is_ours;
 }
 
 crew_status stream_caller_wait(void *state, int wake_fd, int timeout_ms, const crew_room *room)

@@ -8,6 +8,7 @@
 struct stream_caller {
     struct stream_set set;
     struct stream *stream;
+    bool is_ours; /* the worker has said that it is rpcrew's */
     unsigned keepalive_ms;
     int64_t unheard_since_ms; /* stream_is_unheard's */
     crew_list events;         /* requests that have been written, for recv to tell of */
@@ -24,16 +25,23 @@ crew_status stream_caller_wait(void *state, int wake_fd, int timeout_ms, const c
 crew_status stream_caller_send(void *state, crew_list *messages);
 crew_status stream_caller_recv(void *state, crew_list *messages, crew_room *room);
 bool stream_caller_ready(const void *state);
+bool stream_caller_is_ours(const void *state);
 void stream_caller_close(void *state, unsigned linger_ms, crew_list *unsent);
+
+#define STREAM_CALLER_OPTIONS     \
+    { "peer", "rpcrew|any", 0, 0, \
+      "caller: rpcrew: the worker is one of ours, and is told deadlines and headers (rpc.with)" }
 
 #define STREAM_CALLER_OPS(opener)           \
     { .size = sizeof(struct stream_caller), \
       .both_call = true,                    \
+      .has_with = true,                     \
       .open = (opener),                     \
       .wait = stream_caller_wait,           \
       .send = stream_caller_send,           \
       .recv = stream_caller_recv,           \
       .ready = stream_caller_ready,         \
+      .is_ours = stream_caller_is_ours,     \
       .close = stream_caller_close }
 
 #endif

@@ -55,7 +55,8 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
     return is_secure(url) ? tls_check(url, server, why) : CREW_OK;
 }
 
-#define OPTIONS STREAM_FRAMING_OPTION, STREAM_WORKER_OPTIONS, LISTEN_OPTIONS, KEEPALIVE_OPTION
+#define OPTIONS \
+    STREAM_FRAMING_OPTION, STREAM_WORKER_OPTIONS, STREAM_CALLER_OPTIONS, LISTEN_OPTIONS, KEEPALIVE_OPTION
 
 static const crew_url_option_spec options[] = {
     OPTIONS,

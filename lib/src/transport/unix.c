@@ -65,6 +65,7 @@ static crew_status check(const crew_url *url, bool server, crew_error *why)
 static const crew_url_option_spec options[] = {
     STREAM_FRAMING_OPTION,
     STREAM_WORKER_OPTIONS,
+    STREAM_CALLER_OPTIONS,
     LISTEN_OPTIONS,
     { "mode", NULL, 0, 0, "worker: who may connect, as three octal digits; else by the umask" },
     { NULL, NULL, 0, 0, NULL },

@@ -87,7 +87,9 @@ static crew_status check_answer(const struct http_message *m, const char *key,
     return CREW_OK;
 }
 
-static crew_status shake_hands(const struct hand *h, const crew_transport_config *config, crew_error *why)
+/* ours: whether it is a worker of ours that answers, as it says. */
+static crew_status shake_hands(const struct hand *h, const crew_transport_config *config, bool *ours,
+                               crew_error *why)
 {
     char key[WS_KEY_SIZE + 1];
     crew_buffer request = { 0 };
@@ -110,6 +112,7 @@ static crew_status shake_hands(const struct hand *h, const crew_transport_config
         status = read_answer(h, &answer, config, why);
     if (status == CREW_OK)
         status = check_answer(&answer, key, config, why);
+    *ours = status == CREW_OK && http_field(&answer, "rpcrew");
     http_end(&answer);
     crew_buffer_fini(&request);
     return status;
@@ -124,7 +127,8 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
                                        : proxy_dial(config, port, why);
     if (h.fd < 0)
         return why->status;
-    crew_status status = shake_hands(&h, config, why);
+    bool ours = false;
+    crew_status status = shake_hands(&h, config, &ours, why);
     if (status != CREW_OK) {
         (void)crew_opening_waits_for(config->opening, -1);
         tls_free(h.tls);
@@ -132,6 +136,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
         return status;
     }
     status = stream_caller_open(c, config, h.fd, h.fd, h.tls, why);
+    c->is_ours = ours;
     if (status != CREW_OK || ws_begin(c->stream, true) == CREW_OK)
         return status;
     stream_caller_close(c, 0, NULL);

@@ -444,10 +444,11 @@ enum stream_found ws_accept(struct stream *s, const struct http_message *request
     crew_string chosen = choose_subprotocol(http_field(request, "sec-websocket-protocol"));
     ws_accept_key(http_field(request, "sec-websocket-key"), accept);
     crew_buffer *out = stream_output(s);
-    crew_buffer_printf(out,
-                       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                       "Sec-WebSocket-Accept: %s\r\n",
-                       accept);
+    crew_buffer_printf(
+        out,
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nRpcrew: 1\r\n"
+        "Sec-WebSocket-Accept: %s\r\n",
+        accept);
     if (chosen.size)
         crew_buffer_printf(out, "Sec-WebSocket-Protocol: %.*s\r\n", CREW_STR(chosen));
     crew_buffer_text(out, "\r\n");

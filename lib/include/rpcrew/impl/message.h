@@ -77,7 +77,8 @@ typedef struct crew_message {
     uint64_t number;           /* the transport's own, */
     void *mine;                /* too, in the arena: a worker's, where the answer goes */
     crew_buffer body;
-    crew_buffer reply; /* worker: the answer, in the request's content type */
+    crew_buffer reply; /* worker: the answer, in the request's content type; client: what goes before a
+                          request, a message of its own, where ops->has_with */
     crew_arena arena;
 } crew_message;
 

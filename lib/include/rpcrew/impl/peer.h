@@ -42,6 +42,7 @@ typedef struct crew_peer {
     void *endpoint;               /* and where */
     uint32_t last_id;             /* of calls to it */
     bool told;                    /* of having come */
+    struct crew_message *with;    /* what it has said of its next request; NULL: nothing. The I/O thread's */
     crew_requeue requeue;         /* what it sent, when the worker stops; the core's */
     bool shared;                  /* many callers are behind it, who are not told apart; the core's */
     struct crew_turn turn;

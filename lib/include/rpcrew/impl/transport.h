@@ -212,7 +212,8 @@ struct crew_transport_ops {
     bool both_call; /* client: its peer may call as well: such messages come as replies do, and their answers
                        are given to send as CREW_SETTLE_REPLY, to be written and not told of */
     bool carries_headers; /* client: what is in a message's headers goes with it */
-    bool brokered;        /* client: its peer is a broker, whose coming back is waited for */
+    bool has_with;  /* client: a request may have another message before it, in reply, which goes with it */
+    bool brokered;  /* client: its peer is a broker, whose coming back is waited for */
     bool lazy_open; /* client: open returns before any peer is there; what is never written had no service */
 
     /* Connects or binds; blocks up to connect_timeout_ms (rule 1). */
@@ -257,6 +258,9 @@ struct crew_transport_ops {
     /* Client: whether there is a peer that takes requests now; until then, send is not called. NULL: always.
      */
     bool (*ready)(const void *state);
+
+    /* Client, with has_with: whether the worker has shown itself to be one of ours. NULL: it never does. */
+    bool (*is_ours)(const void *state);
 
     /* Client: why calls may go unanswered, in words that live until the next operation, or NULL: nothing is
      * known. Asks the peer anew, too, so that the next time it is known: called some time before the deadline
