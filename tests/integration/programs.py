@@ -9,7 +9,6 @@ import re
 import resource
 import select
 import signal
-import socket
 import subprocess
 import threading
 import zlib
@@ -350,16 +349,19 @@ class CommandLine(Case):
         self.assertEqual((rpcrew("probe", self.url).code, rpcrew("probe", self.url).out), (0, "serving\n"))
         self.assertEqual(rpcrew("probe", "unix://" + self.socket_path("none")).code, 3)
         url = "zmq+ipc://" + self.socket_path("draining")
-        worker = self.worker("conformance", "--listen", url, "--listen", "unix://" + self.socket_path("busy"), "--threads", "1")
-        with socket.socket(socket.AF_UNIX) as caller:
-            caller.connect(self.socket_path("busy"))
-            caller.sendall(request("sleep_ms", [3000], 1) + request("rpc.ping", [], 2))
-            self.assertIn(b'"id":2', caller.recv(100))  # it is busy with the first by now
+        worker = self.worker("conformance", "--listen", url, "--threads", "1")
+        with zmq.Context() as context, context.socket(zmq.DEALER) as caller:
+            caller.setsockopt(zmq.LINGER, 0)
+            caller.setsockopt(zmq.RCVTIMEO, PATIENCE * 1000)
+            caller.connect(url[4:])
+            for call in request("sleep_ms", [3000], 1), request("rpc.ping", [], 2):
+                caller.send_multipart([b"", call])
+            self.assertIn(b'"id":2', caller.recv_multipart()[1])  # it is busy with the first by now
             worker.process.send_signal(signal.SIGTERM)
             eventually(lambda: worker.said("draining"))
             got = rpcrew("probe", "-t", "5", url)
             self.assertEqual((got.code, got.out), (1, "draining\n"))
-            self.assertIn(b'"id":1', caller.recv(100))
+            self.assertIn(b'"id":1', caller.recv_multipart()[1])
         self.assertEqual(worker.process.wait(PATIENCE), 0)
 
     def test_bench_prints_its_figures(self):
