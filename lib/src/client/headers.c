@@ -10,6 +10,9 @@
 
 enum { HEADERS_MOST = 32, BYTES_MOST = 2048, NAME_MOST = 128 };
 
+/* A worker has a bound of its own, 30 s: what is hardly less is not worth a message. */
+enum { WORTH_MS = 27000 };
+
 /* RFC 9110, section 5.6.2: a token. */
 static bool is_name(crew_string text)
 {
@@ -106,6 +109,9 @@ bool crew_client_write_with(const crew_client *client, crew_message *m)
     crew_value *params;
     const crew_value *left;
     int64_t left_ms = m->deadline_ms - crew_now_ms();
+    crew_buffer_clear(&m->reply);
+    if (!m->headers && left_ms >= WORTH_MS)
+        return true;
     crew_status status = crew_object_new(&arena, &params);
     if (status == CREW_OK)
         status = crew_pack(&arena, &left, "I", left_ms > 0 ? left_ms : 0);
@@ -113,7 +119,6 @@ bool crew_client_write_with(const crew_client *client, crew_message *m)
         status = crew_object_append(&arena, params, crew_str("timeout_ms"), left);
     if (status == CREW_OK && m->headers)
         status = crew_object_append(&arena, params, crew_str("headers"), m->headers);
-    crew_buffer_clear(&m->reply);
     if (status == CREW_OK)
         status = client->protocol->encode_call(crew_str("rpc.with"), params, 0, &m->reply);
     crew_arena_fini(&arena);
