@@ -495,6 +495,25 @@ class Logs(Case):
                     self.assertRegex(added, r"method=add ending=result id=7 us=\d+ wait_us=\d+ in=\d+ out=35 protocol=jsonrpc")
                 os.remove(path)
 
+    def test_who_called_is_where_that_is_known(self):
+        path = self.socket_path("access")
+        tcp, zmq, http = (f"{scheme}://127.0.0.1:{free_port()}" for scheme in ("tcp", "zmq+tcp", "http"))
+        worker = self.worker("conformance", "--access-log=" + path, "--log-format", "json",
+                             *(word for url in (tcp, zmq, http) for word in ("--listen", url)))
+        with socket.create_connection(("127.0.0.1", int(tcp.rpartition(":")[2])), PATIENCE) as connection:
+            connection.sendall(request("add", [1, 2]) + request("nope", []))
+            connection.recv(1000)
+            here = "{}:{}".format(*connection.getsockname())
+            rpcrew("call", zmq, "add", "3", "4")
+            rpcrew("call", http, "add", "5", "6")
+        self.assertEqual(worker.stop(), 0)
+        with open(path, encoding="utf-8") as log:
+            lines = list(map(json.loads, log))
+        self.assertEqual([line["address"] for line in lines if line["endpoint"] == tcp], [here, here])
+        self.assertEqual([line["address"] for line in lines if line["endpoint"] == zmq], ["127.0.0.1"])
+        self.assertRegex(next(line["address"] for line in lines if line["endpoint"] == http), r"^127\.0\.0\.1:\d+$")
+        self.assertRegex(worker.text(), f'"method":"nope".*"address":"{here}"')
+
     def test_ids_of_messagepack_are_numbers(self):
         path, url = self.socket_path("access"), "unix://" + self.socket_path()
         worker = self.worker("conformance", "--listen", url, "--access-log=" + path, "--log-format", "json")

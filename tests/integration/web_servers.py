@@ -187,6 +187,18 @@ def read_records(data):
     return records
 
 
+class Environment(Case):
+    """CGI's, without any server."""
+    def test_whom_the_server_has_let_in_is_the_caller(self):
+        call = request("peer", [])
+        env = {**os.environ, "REQUEST_METHOD": "POST", "CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(call)),
+               "REMOTE_USER": "ann", "REMOTE_ADDR": "192.0.2.7"}
+        got = subprocess.run([program("conformance"), "--listen", "cgi://", "--access-log"], input=call, env=env, capture_output=True,
+                             timeout=PATIENCE, check=False)
+        self.assertTrue(got.stdout.endswith(b'"result":"ann","id":1}'), got.stdout)
+        self.assertIn(b" peer=ann address=192.0.2.7 endpoint=cgi://", got.stderr)
+
+
 class Records(Case):
     def exchange(self, text, options="", half=True):
         port = free_port()

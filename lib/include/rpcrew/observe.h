@@ -37,6 +37,7 @@ typedef struct crew_call_end {
     const char *reason;   /* of FAILED, SHED, EXPIRED and CANCELLED, in a word or a few; else NULL */
     crew_string id;       /* as it is on the wire; empty: none */
     const char *peer;     /* crew_call_peer_name; "" */
+    const char *address;  /* crew_call_peer_address; "" */
     const char *endpoint; /* its URL, without password */
     const char *protocol; /* "jsonrpc", "msgpack" */
     bool one_way;         /* nobody is answered */

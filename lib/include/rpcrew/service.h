@@ -93,6 +93,10 @@ CREW_API const crew_value *crew_call_headers(const crew_call *call);
 /* Who sent it, where that is sure, else "": over TLS the first DNS or mail name of the certificate that was
  * asked for and verified, or its common name; over a unix socket "uid:1000". Borrowed for the call's life. */
 CREW_API const char *crew_call_peer_name(const crew_call *call);
+/* Where it is: "127.0.0.1:51234", "[::1]:51234"; over ZeroMQ without its port; behind a proxy, the proxy's;
+ * "" over a broker, a unix socket or a pipe. Of CGI what the server says (REMOTE_ADDR). Borrowed for the
+ * call's life. */
+CREW_API const char *crew_call_peer_address(const crew_call *call);
 /* The params as they came: an array, an object, or NULL. */
 CREW_API const crew_value *crew_call_params(const crew_call *call);
 /* For values of a reply that are built by hand; freed with the call. */

@@ -25,5 +25,6 @@ void crew_peer_release(crew_peer *peer)
         return;
     crew_message_free(peer->with);
     free(peer->name);
+    free(peer->address);
     free(peer);
 }

@@ -26,6 +26,7 @@ static void on_call(void *context, const crew_call_end *end)
     crew_line_number(&line, "out", (int64_t)end->bytes_out);
     crew_line_text(&line, "protocol", crew_str(end->protocol));
     crew_line_text(&line, "peer", crew_str(end->peer));
+    crew_line_text(&line, "address", crew_str(end->address));
     crew_line_text(&line, "endpoint", crew_str(end->endpoint));
     crew_line_write(&line, fd, &log->sink, CREW_LOG_INFO, "call");
 }

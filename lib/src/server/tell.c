@@ -73,6 +73,7 @@ void crew_tell_message(const crew_message *message, const crew_protocol *protoco
                           .code = ending == CREW_ENDED_FAILED ? CREW_CODE_INTERNAL_ERROR : 0,
                           .reason = reason,
                           .peer = message->peer && message->peer->name ? message->peer->name : "",
+                          .address = message->peer && message->peer->address ? message->peer->address : "",
                           .endpoint = crew_label_of(endpoint),
                           .protocol = protocol ? protocol->name : "",
                           .one_way = message->one_way,

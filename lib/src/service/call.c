@@ -73,6 +73,12 @@ const char *crew_call_peer_name(const crew_call *call)
     return peer && peer->name ? peer->name : "";
 }
 
+const char *crew_call_peer_address(const crew_call *call)
+{
+    const crew_peer *peer = call->group->peer;
+    return peer && peer->address ? peer->address : "";
+}
+
 const crew_value *crew_call_headers(const crew_call *call)
 {
     return call->group->headers;

@@ -54,6 +54,7 @@ void crew_ending_of(const crew_call *call, crew_call_end *end, char id[CREW_ID_T
                             .message = call->message,
                             .reason = call->reason,
                             .peer = crew_call_peer_name(call),
+                            .address = crew_call_peer_address(call),
                             .endpoint = "",
                             .one_way = crew_call_is_one_way(call),
                             .deferred = call->deferred,
@@ -69,6 +70,7 @@ static void begin_line(struct crew_line *line, const crew_call_end *end)
     crew_line_text(line, "reason", crew_str(end->reason));
     crew_line_text(line, "error", end->message);
     crew_line_text(line, "peer", crew_str(end->peer));
+    crew_line_text(line, "address", crew_str(end->address));
     crew_line_text(line, "endpoint", crew_str(end->endpoint));
 }
 
@@ -120,7 +122,7 @@ void crew_ending_log_twice(const crew_call *call)
 {
     static struct crew_rate twice;
     const crew_call_end end = {
-        .method = call->wire->method, .reason = "completed twice", .peer = "", .endpoint = ""
+        .method = call->wire->method, .reason = "completed twice", .peer = "", .address = "", .endpoint = ""
     };
     log_rated(&twice, CREW_LOG_ERROR, "a handler completes its call once more", &end);
 }

@@ -140,8 +140,13 @@ static enum stream_found find(struct stream *s, struct stream_span *span)
 static crew_status take(struct stream *s, const struct stream_span *span, crew_message *m)
 {
     struct request *r = s->state;
+    const char *user = getenv("REMOTE_USER"), *address = getenv("REMOTE_ADDR");
     (void)span;
     r->taken = true;
+    if (user && *user) /* whom the server in front has let in */
+        s->peer->name = strdup(user);
+    if (address && *address)
+        s->peer->address = strdup(address);
     if (r->in.body.failed || !http_ask(&r->asker, &r->in, &r->verdict))
         return CREW_NO_MEMORY;
     crew_status status = http_give(&r->asker, &r->verdict, &r->in, m);

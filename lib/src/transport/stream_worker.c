@@ -6,6 +6,8 @@
 #include <rpcrew/log.h>
 
 #include <errno.h>
+#include <net/if.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -214,14 +216,33 @@ static bool may_take(const struct stream *s, const crew_room *room)
            (room->reserve && fits && atomic_load(&s->peer->in_flight) < room->each);
 }
 
+/* NULL: it has none, or there is no memory. */
+static char *address_of(int fd)
+{
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof peer;
+    char host[INET6_ADDRSTRLEN + IF_NAMESIZE + 1], port[8], text[sizeof host + sizeof port + 3];
+    if (getpeername(fd, (struct sockaddr *)&peer, &size) != 0 ||
+        (peer.ss_family != AF_INET && peer.ss_family != AF_INET6) ||
+        getnameinfo((struct sockaddr *)&peer, size, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return NULL;
+    (void)snprintf(text, sizeof text, peer.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+    return strdup(text);
+}
+
 /* Who the other end is, as far as that is sure, before its first message is given. */
 static void name_peer(const struct stream *s)
 {
     char name[256];
     struct ucred who;
     socklen_t size = sizeof who;
+    if (s->peer->name || s->peer->address) /* its session knows better */
+        return;
     if (s->tls && tls_peer_name(s->tls, name, sizeof name))
         s->peer->name = strdup(name);
+    if (s->in_is_socket && !s->is_local)
+        s->peer->address = address_of(s->in);
     if (s->in_is_socket && !s->tls && getsockopt(s->in, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 &&
         who.pid && snprintf(name, sizeof name, "uid:%u", who.uid) > 0)
         s->peer->name = strdup(name);

@@ -39,6 +39,7 @@ enum {
 };
 
 struct route {
+    const char *address; /* whom libzmq has it from; NULL: it does not say */
     size_t count;
     crew_string frames[];
 };
@@ -197,6 +198,7 @@ static crew_message *receive_request(struct worker *w, bool *again)
     crew_string frames[ZMQ_END_ENVELOPE_MOST];
     crew_message *m = crew_message_take(w->end.config->messages);
     size_t count = 0, bytes = 0;
+    const char *address = NULL;
     int connection = -1;
     bool good = m != NULL;
     zmq_msg_t part;
@@ -212,8 +214,11 @@ static crew_message *receive_request(struct worker *w, bool *again)
         crew_string frame = { zmq_msg_data(&part), zmq_msg_size(&part) };
         if (!more && count && is_chosen(frames[0]))
             connection = zmq_msg_get(&part, ZMQ_END_SOURCE);
+        const char *from = more ? NULL : zmq_msg_gets(&part, "Peer-Address");
         if (!more && good)
             crew_buffer_append(&m->body, frame.data, frame.size);
+        if (from && *from && good)
+            address = crew_arena_string(&m->arena, crew_str(from)).data;
         bytes += more ? frame.size : 0;
         good = good && (!more || (count < ZMQ_END_ENVELOPE_MOST && bytes <= ENVELOPE_BYTES));
         if (more && good)
@@ -228,8 +233,10 @@ static crew_message *receive_request(struct worker *w, bool *again)
         if (!frames[i].data)
             route = NULL;
     }
-    if (route)
+    if (route) {
         route->count = count;
+        route->address = address;
+    }
     /* An empty message without an envelope is what ZMQ_PROBE_ROUTER sends first, and no request. */
     if (!route || (count == 1 && !m->body.size) || !keep_origin(m, route)) {
         crew_message_give(w->end.config->messages, m);
@@ -488,6 +495,9 @@ static void place(struct worker *w, crew_message *m, int64_t now_ms, crew_list *
         return;
     }
     peer->connection = m->number;
+    const char *address = ((const struct route *)m->mine)->address;
+    if (address && !peer->core->address && atomic_load(&peer->core->holds) == 1) /* nobody looks at it yet */
+        peer->core->address = strdup(address);
     m->peer = crew_peer_hold(peer->core);
     peer->last_ms = now_ms;
     read_frame(w, m, now_ms);

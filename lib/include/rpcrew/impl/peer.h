@@ -33,6 +33,7 @@ typedef struct crew_peer {
     void *mine;       /* the transport's */
     char *name;       /* who it is, where that is sure; NULL: not known. From malloc; set by its transport
                          before its first message is given, and then the same */
+    char *address;    /* where it is, "127.0.0.1:51234", or without a port; NULL: not known. As name is */
     atomic_size_t in_flight; /* calls taken from it and not settled; the core's */
     bool takes_calls;        /* its transport carries calls to it: send takes CREW_MESSAGE_REQUEST */
     atomic_size_t expects;   /* answers of it that somebody here waits for: they are taken without room */
