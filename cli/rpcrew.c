@@ -252,6 +252,36 @@ static const char *wrong_option(const char *word, char *shown, size_t room)
     return letter && strncmp(word, "--", 2) != 0 ? shown : crew_redact(word, shown, room);
 }
 
+/* The program's own words, and the copy of them that is read: getopt moves what these point to. */
+static struct {
+    int count;
+    char **own, **copy;
+} words;
+
+/* What is for the program is not for everybody who looks at the list of processes. */
+static char **hide_words(int argc, char **argv)
+{
+    char **copy = crew_hide_words(argc, argv);
+    char **places = copy ? calloc((size_t)argc, sizeof *places) : NULL;
+    if (places) {
+        memcpy(places, copy, (size_t)argc * sizeof *places);
+        words.own = argv;
+        words.copy = places;
+        words.count = argc;
+    }
+    return copy ? copy : argv;
+}
+
+/* A part of a word that crew_hide_words cannot know. */
+static void hide(const char *part)
+{
+    for (int i = 0; i < words.count; i++) {
+        const char *word = words.copy[i];
+        if (part >= word && part <= word + strlen(word))
+            memset(words.own[i] + (part - word), '*', strlen(part));
+    }
+}
+
 /* -1 to go on, else the exit status. command: whose options they are; NULL: those before it. */
 static int read_options(struct settings *s, int argc, char **argv, const struct command *command)
 {
@@ -284,6 +314,7 @@ static int read_options(struct settings *s, int argc, char **argv, const struct 
         case OPTION_TEXT: s->text = true; break;
         case 'i': s->cli.call.idempotent = true; break;
         case 'H':
+            hide(argument);
             if (!add_header(s, argument))
                 return EXIT_USAGE;
             break;
@@ -402,22 +433,6 @@ static void unmark_numbers(int argc, char **argv)
 {
     for (int i = 0; i < argc; i++)
         argv[i] += argv[i][0] == mark;
-}
-
-/* What is for the program, and not for everybody who looks at the list of processes: headers among that. */
-static char **hide_words(int argc, char **argv)
-{
-    static const char *const flags[] = { "-H", "--header" };
-    char **words = crew_hide_words(argc, argv);
-    for (int i = 1; words && i < argc; i++)
-        for (size_t j = 0; j < sizeof flags / sizeof *flags; j++) {
-            size_t size = strlen(flags[j]);
-            if (strncmp(words[i], flags[j], size) == 0)
-                memset(argv[i] + size, '*', strlen(argv[i] + size));
-            if (strcmp(words[i - 1], flags[j]) == 0)
-                memset(argv[i], '*', strlen(argv[i]));
-        }
-    return words ? words : argv;
 }
 
 /* Options may stand before the command, too. */

@@ -79,7 +79,8 @@ class CommandLine(Case):
         port = free_port()
         worker = self.worker("calc", "--listen", f"http://127.0.0.1:{port}/?reports=no")
         secret = f"http://me:S3CR3T@127.0.0.1:{port}/?query=S3CR3T"
-        with subprocess.Popen([program("rpcrew"), "batch", "-H", "authorization: S3CR3T", "--header=x: S3CR3T", "-Hy: S3CR3T", secret],
+        with subprocess.Popen([program("rpcrew"), "batch", "-H", "authorization: S3CR3T", "--header=x: S3CR3T", "-Hy: S3CR3T",
+                               "-iH", "z: S3CR3T", "-iHa: S3CR3T", "--head", "b: S3CR3T", "--heade=c: S3CR3T", secret],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as caller:
             caller.stdin.write('{"method":"subtract","params":[5,2]}\n')
             caller.stdin.flush()

@@ -39,8 +39,9 @@ enum {
  *   --help, --version
  *
  * Logs go to standard error. Where systemd started it (NOTIFY_SOCKET), it says when it is ready and when it
- * stops. Returns what main should. Handles SIGTERM, SIGINT and SIGUSR1 and ignores SIGPIPE from then on; on
- * CREW_EXIT_UNDRAINED it ends the process itself, since handlers may still run. Once a process. */
+ * stops. Passwords in argv's words are overwritten, lest others read them (crew_hide_words). Returns what
+ * main should. Handles SIGTERM, SIGINT and SIGUSR1 and ignores SIGPIPE from then on; on CREW_EXIT_UNDRAINED
+ * it ends the process itself, since handlers may still run. Once a process. */
 CREW_API int crew_worker_main(int argc, char **argv, const crew_service *service);
 
 /* A flag of the program's own: --name, or --name VALUE. */

@@ -298,6 +298,27 @@ static void hide(char *text)
     free(shown);
 }
 
+/* Where the kernel shows the program's words from (proc(5), /proc/PID/stat); others may be anybody's, and not
+ * be written to. */
+static bool shown_area(const char **from, const char **to)
+{
+    enum { ARG_START = 48 };
+    char text[2048];
+    FILE *file = fopen("/proc/self/stat", "re");
+    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (file)
+        (void)fclose(file);
+    text[size] = '\0';
+    char *at = strrchr(text, ')'); /* behind the second field, which may hold anything */
+    for (int field = 2; at && field < ARG_START; field++)
+        at = strchr(at + 1, ' ');
+    if (!at)
+        return false;
+    *from = (const char *)strtoull(at, &at, 10); /* NOLINT(performance-no-int-to-ptr) */
+    *to = (const char *)strtoull(at, &at, 10);   /* NOLINT(performance-no-int-to-ptr) */
+    return *from < *to;
+}
+
 char **crew_hide_words(int argc, char **argv)
 {
     static char **copy; /* so that it is found where leaks are looked for */
@@ -309,11 +330,14 @@ char **crew_hide_words(int argc, char **argv)
     if (!words)
         return NULL;
     char *at = (char *)words + table;
+    const char *from, *to;
+    bool known = shown_area(&from, &to);
     for (int i = 0; i < argc; i++) {
         size_t length = strlen(argv[i]) + 1;
         words[i] = memcpy(at, argv[i], length);
         at += length;
-        hide(argv[i]);
+        if (known && argv[i] >= from && argv[i] < to)
+            hide(argv[i]);
     }
     words[argc] = NULL;
     copy = words;

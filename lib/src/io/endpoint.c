@@ -263,11 +263,10 @@ static crew_status receive_all(struct crew_endpoint *e)
 static void step_open(struct crew_endpoint *e, bool no_wait)
 {
     int due_ms = e->options.owner->due(e);
-    bool sendable = e->outgoing.count && atomic_load(&e->ready);
+    bool sendable = e->pushed_here || (e->outgoing.count && atomic_load(&e->ready));
     crew_room room = e->options.owner->room(e);
-    crew_status status = CREW_OK;
-    if (!e->pushed_here)
-        status = e->ops->wait(e->connection->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, &room);
+    crew_status status =
+        e->ops->wait(e->connection->state, e->queue.fd, no_wait || sendable ? 0 : due_ms, &room);
     if (status == CREW_OK)
         status = send_all(e);
     /* Also after a failure: what had come by then counts, and recv is the one that tells of a loss. */

@@ -100,7 +100,8 @@ crew_status crew_job_decode(struct crew_job *job)
         return status;
     size_t count = job->wire.count;
     if (job->wrong && job->wire.malformed &&
-        (status = crew_pack(job->arena, &job->wire.items[0].data, "{s:s}", "reason", job->wrong)) != CREW_OK)
+        (status = crew_pack(job->arena, &job->wire.items[count - 1].data, "{s:s}", "reason", job->wrong)) !=
+            CREW_OK)
         return status;
     job->calls = crew_arena_zalloc(job->arena, count * sizeof *job->calls);
     if (!job->calls)

@@ -34,7 +34,7 @@ unsigned dial_keepalive_ms(const crew_url *url)
     return (unsigned)crew_url_number(url, "keepalive_ms", KEEPALIVE_MS);
 }
 
-void dial_keep_alive(int fd, unsigned ms, bool bounded)
+void dial_keep_alive(int fd, unsigned ms)
 {
     enum { PROBES = 3 };
     const int yes = 1, probes = PROBES, idle_s = (int)(ms / 2000), interval_s = (int)(ms / 2000 / PROBES);
@@ -43,8 +43,6 @@ void dial_keep_alive(int fd, unsigned ms, bool bounded)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &after_s, sizeof after_s);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
-    if (bounded)
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 }
 
 bool dial_met_itself(int fd)
@@ -71,7 +69,7 @@ static int connect_address(const struct addrinfo *address, int64_t until_ms, cre
     if (fd < 0)
         return errno;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    dial_keep_alive(fd, KEEPALIVE_MS, false);
+    dial_keep_alive(fd, KEEPALIVE_MS);
     int error = connect(fd, address->ai_addr, address->ai_addrlen) == 0 ? 0 : errno;
     *wanted = crew_opening_waits_for(opening, fd);
     if (error == EINPROGRESS && *wanted)

@@ -13,13 +13,12 @@ int dial_tcp(const char *host, unsigned port, unsigned timeout_ms, crew_opening 
 /* How long the other end's host may confirm nothing, until the connection counts as lost: it has lost its
  * power, or the way to it is cut, and no word of that comes. By the URL's keepalive_ms. */
 unsigned dial_keepalive_ms(const crew_url *url);
-/* Asks it now and then while nothing is said, which notices that. What has been sent is sent again for a
- * quarter of an hour, whatever is asked: unless bounded, which closes the connection also when the other end
- * reads nothing. */
-void dial_keep_alive(int fd, unsigned ms, bool bounded);
+/* Asks it now and then while nothing is said, which notices that; of what has been sent stream_is_unheard
+ * does. */
+void dial_keep_alive(int fd, unsigned ms);
 
 #define KEEPALIVE_OPTION                    \
-    { "keepalive_ms", NULL, 2000, 86400000, \
+    { "keepalive_ms", NULL, 2000, 65000000, \
       "how long the other end's host may confirm nothing, until the connection is lost" }
 
 /* Where nobody listens on an ephemeral port, a connection to it can meet itself. One that has ends without a

@@ -59,9 +59,11 @@ struct caller {
     socklen_t address_size;
     crew_buffer head;        /* of requests, behind the method */
     crew_buffer credentials; /* behind that, if the request has none of its own, */
-    int64_t renewed_at_ms;   /* as they were then */
+    int64_t renewed_at_ms;   /* when their file was last looked at, */
+    struct timespec renewed; /* and its time then */
     size_t connections_most;
     int64_t keep_ms;
+    unsigned keepalive_ms;
     struct connection *idle;
     size_t connecting, busy;
     int64_t again_at_ms; /* no connection is tried before */
@@ -80,9 +82,13 @@ static void renew_credentials(struct caller *c)
     const crew_url *url = c->set.config->url;
     crew_buffer now = { 0 };
     crew_error why;
+    struct timespec changed;
     if (!crew_url_option(url, "bearer_file") || crew_now_ms() - c->renewed_at_ms < RENEW_MS)
         return;
     c->renewed_at_ms = crew_now_ms();
+    if (!http_credentials_changed(url, &changed) || memcmp(&changed, &c->renewed, sizeof changed) == 0)
+        return;
+    c->renewed = changed;
     if (http_write_credentials(url, &now, &why) == CREW_OK) {
         crew_buffer old = c->credentials;
         c->credentials = now;
@@ -260,7 +266,7 @@ static bool connect_one(struct caller *c)
         return false;
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    dial_keep_alive(fd, dial_keepalive_ms(c->set.config->url), false);
+    dial_keep_alive(fd, c->keepalive_ms);
     int error = connect(fd, (const struct sockaddr *)&c->address, c->address_size) == 0 ? 0 : errno;
     if (error && error != EINPROGRESS) {
         close(fd);
@@ -332,8 +338,10 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     unsigned port = http_port(config->url, config->host);
     struct tls *tls = NULL;
     *c = (struct caller){ .keep_ms = (int64_t)crew_url_number(config->url, "keep_ms", KEEP_MS),
+                          .keepalive_ms = dial_keepalive_ms(config->url),
                           .connections_most = crew_url_number(config->url, "connections", CONNECTIONS) };
     http_write_head(config->url, config->host, &c->head);
+    (void)http_credentials_changed(config->url, &c->renewed);
     crew_status status = http_write_credentials(config->url, &c->credentials, why);
     c->renewed_at_ms = crew_now_ms();
     if (status == CREW_OK && c->head.failed)
@@ -356,7 +364,7 @@ static crew_status caller_open(void *state, const crew_transport_config *config,
     }
     c->set.session = &stream_http_caller;
     c->set.idle_ms = (unsigned)c->keep_ms;
-    dial_keep_alive(fd, dial_keepalive_ms(config->url), false);
+    dial_keep_alive(fd, c->keepalive_ms);
     c->address_size = sizeof c->address;
     (void)getpeername(fd, (struct sockaddr *)&c->address, &c->address_size);
     if (tls) /* for further connections */
@@ -528,7 +536,7 @@ static crew_status take_turn(struct connection *k, crew_list *messages, crew_roo
 }
 
 /* Closes those that nobody needs, and those whose calls have ended unanswered. */
-static void tick(struct caller *c)
+static void tick(struct caller *c, bool ticks)
 {
     int64_t now = crew_now_ms();
     for (struct stream *s = c->set.streams, *next; s; s = next) {
@@ -538,7 +546,7 @@ static void tick(struct caller *c)
         int64_t keep_ms = k->used || k->keep_ms > UNUSED_KEEP_MS ? k->keep_ms : UNUSED_KEEP_MS;
         bool unused = !k->busy && !k->connecting && now - k->idle_at_ms >= keep_ms;
         bool in_vain = k->connecting && now - k->idle_at_ms >= c->set.config->connect_timeout_ms;
-        if (waited || unused || in_vain)
+        if (waited || unused || in_vain || (ticks && stream_is_unheard(s, c->keepalive_ms)))
             close_connection(k);
         if (!in_vain)
             continue;
@@ -555,8 +563,7 @@ static crew_status caller_recv(void *state, crew_list *messages, crew_room *room
     size_t turns = c->set.round_count;
     for (struct stream *s; turns && status == CREW_OK && (s = stream_set_turn(&c->set)); turns--)
         status = take_turn(s->state, messages, room);
-    (void)stream_set_ticks(&c->set);
-    tick(c);
+    tick(c, stream_set_ticks(&c->set));
     if (status != CREW_OK || !c->refused)
         return status;
     return crew_error_set(c->set.config->lost, CREW_DISCONNECTED, "connecting: %s", c->why);

@@ -1,5 +1,7 @@
 #include "transport/http_chunks.h"
 
+#include <string.h>
+
 enum { DIGITS_MOST = 15, LINE_MOST = 1024, TRAILERS_MOST = 16 << 10 };
 
 /* What comes next. BEGUN is where a body begins, which is at a size. */
@@ -12,6 +14,7 @@ enum {
     AT_DATA_CR,
     AT_DATA_END,
     AT_TRAILER,
+    AT_TRAILER_TEXT,
     AT_TRAILER_END,
     AT_LAST_END
 };
@@ -30,6 +33,13 @@ static int digit_of(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* RFC 9110, section 5.6.2. */
+static bool is_token(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
 /* A line's end is CR LF. True: this byte is its second. */
 static bool ends(char byte)
 {
@@ -40,12 +50,13 @@ static enum http_chunks_event take_size(struct http_chunks *c, char byte)
 {
     int digit = digit_of(byte);
     if (digit >= 0) {
-        if (c->digits++ == DIGITS_MOST)
+        if (c->left >> (4 * DIGITS_MOST - 4))
             return bad(c, "a chunk's size that is too large");
         c->left = c->left << 4 | (unsigned)digit;
+        c->has_size = true;
         return HTTP_CHUNKS_MORE;
     }
-    if (!c->digits)
+    if (!c->has_size)
         return bad(c, "a chunk without a size");
     c->at = byte == '\r' ? AT_LINE_END : byte == ';' ? AT_EXTENSION : AT_PADDING;
     return byte == '\r' || byte == ';' || byte == ' ' || byte == '\t'
@@ -66,22 +77,23 @@ static enum http_chunks_event take_text(struct http_chunks *c, char byte, int th
 {
     if (byte == '\r')
         c->at = then;
-    else if ((unsigned char)byte < ' ' && byte != '\t')
+    else if (((unsigned char)byte < ' ' && byte != '\t') || byte == 127)
         return bad(c, "a control where a chunk's line goes on");
     return HTTP_CHUNKS_MORE;
 }
 
+/* A trailer's name, or the empty line behind the last. */
 static enum http_chunks_event take_trailer(struct http_chunks *c, char byte)
 {
     bool first = c->is_first;
     c->is_first = false;
-    if (first && byte == '\r') {
+    if (first && byte == '\r')
         c->at = AT_LAST_END;
-        return HTTP_CHUNKS_MORE;
-    }
-    if (first && (byte == ' ' || byte == '\t'))
-        return bad(c, "a trailer of more than one line");
-    return take_text(c, byte, AT_TRAILER_END);
+    else if (!first && byte == ':')
+        c->at = AT_TRAILER_TEXT;
+    else if (!is_token(byte))
+        return bad(c, "a trailer that is no field");
+    return HTTP_CHUNKS_MORE;
 }
 
 static enum http_chunks_event take_line_end(struct http_chunks *c, char byte)
@@ -89,7 +101,7 @@ static enum http_chunks_event take_line_end(struct http_chunks *c, char byte)
     bool last = !c->left;
     if (!ends(byte))
         return bad(c, "a chunk's line that does not end in CR LF");
-    c->digits = 0;
+    c->has_size = false;
     c->line_bytes = 0;
     c->is_first = last;
     c->at = last ? AT_TRAILER : AT_DATA;
@@ -112,6 +124,7 @@ static enum http_chunks_event take_byte(struct http_chunks *c, char byte)
     case AT_DATA_CR: return expect(c, byte == '\r', AT_DATA_END);
     case AT_DATA_END: return expect(c, ends(byte), AT_SIZE);
     case AT_TRAILER: return take_trailer(c, byte);
+    case AT_TRAILER_TEXT: return take_text(c, byte, AT_TRAILER_END);
     case AT_TRAILER_END:
         c->is_first = true;
         c->at = AT_TRAILER;

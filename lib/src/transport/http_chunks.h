@@ -1,5 +1,5 @@
-/* The chunked coding of a body (RFC 9112, section 7.1). It is read by the letter: where a chunk ends is where
- * a server in front, or behind, must find the next request as well. */
+/* The chunked coding of a body (RFC 9112, section 7.1). Where it ends is where a server in front, or behind,
+ * must find the next request as well: so lines' ends and trailers are looked at closely. */
 #ifndef TRANSPORT_HTTP_CHUNKS_H
 #define TRANSPORT_HTTP_CHUNKS_H
 
@@ -16,7 +16,7 @@ enum http_chunks_event {
 /* All zero at the beginning of a body. */
 struct http_chunks {
     int at; /* in the grammar */
-    unsigned digits;
+    bool has_size;
     uint64_t left;     /* of the chunk */
     size_t line_bytes; /* of the line, or of all trailers */
     bool is_first;     /* in a trailer's line */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { BEARER_MOST = 16 << 10 };
@@ -45,6 +46,15 @@ static crew_status write_bearer(const crew_url *url, const char *path, crew_buff
     crew_buffer_append(out, token, (size_t)size);
     crew_buffer_text(out, "\r\n");
     return CREW_OK;
+}
+
+bool http_credentials_changed(const crew_url *url, struct timespec *when)
+{
+    const char *path = crew_url_option(url, "bearer_file");
+    struct stat file;
+    bool known = path && stat(path, &file) == 0 && S_ISREG(file.st_mode);
+    *when = known ? file.st_mtim : (struct timespec){ 0 };
+    return known;
 }
 
 bool http_is_secure(const crew_url *url)

@@ -174,7 +174,8 @@ static const char *ambiguity(struct http_message *m, crew_string bytes)
             return "more than a space in the first line";
         if (is_request && c == '\n' && before != '\r')
             return "a line that ends in LF alone";
-        m->has_line = m->has_line || (c == '\n' && m->begun);
+        m->in_line = m->in_line || (c != '\r' && c != '\n'); /* before the first there may be empty ones */
+        m->has_line = m->has_line || (c == '\n' && m->in_line);
     }
     return NULL;
 }
@@ -229,7 +230,7 @@ static enum http_event read_chunks(struct http_message *m, crew_string bytes, si
 static enum http_event read_body(struct http_message *m, crew_string bytes, bool ended, size_t *taken)
 {
     if (!m->body_begun && bytes.size) { /* http_parser leaves the head's last byte, and does not look at it */
-        if (bytes.data[0] != '\n')
+        if (bytes.data[0] != '\n' || (m->parser.type == HTTP_REQUEST && m->last != '\r'))
             return bad(m, 400, "a head that does not end in CR LF");
         m->body_begun = true;
         *taken = 1;

@@ -32,7 +32,8 @@ struct http_message {
                          case, and value: all with a NUL behind them */
     size_t fields;    /* where the first one's name begins */
     bool in_value;    /* the parser's last words were a value */
-    bool has_line;    /* its first one is there */
+    bool in_line;     /* its first one has begun, */
+    bool has_line;    /* and is there */
     char last;        /* byte of the head that was read */
     bool body_begun;  /* the head's end is behind us */
     uint64_t left;    /* of a body that is not chunked; UINT64_MAX: all that comes */

@@ -305,10 +305,12 @@ static crew_status client_send(void *state, crew_list *messages)
 static crew_status client_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct end *c = state;
+    crew_queue_take(&c->inbox, &c->events); /* first, since that takes the wake-up too, */
     pthread_mutex_lock(&c->hub->mutex);
-    bool lost = c->lost; /* before the inbox: what came by then is in it */
+    bool lost = c->lost;
     pthread_mutex_unlock(&c->hub->mutex);
-    crew_queue_take(&c->inbox, &c->events);
+    if (lost) /* and once more: what came by then is in it */
+        crew_queue_take(&c->inbox, &c->events);
     while (c->events.head && (c->events.head->kind != CREW_EVENT_REPLY ||
                               crew_room_take(room, NULL, c->events.head->body.size)))
         crew_list_append(messages, crew_list_take(&c->events));

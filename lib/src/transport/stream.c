@@ -14,6 +14,7 @@
 
 enum {
     EVENTS = 64,
+    HEARD_TICK_MS = 1000,
     DISCARDS_MOST = 64,
     COMPACT_BYTES = 64 << 10 /* taken or written, before what is behind is moved to the front */
 };
@@ -140,7 +141,7 @@ struct stream *stream_set_turn(struct stream_set *set)
     return s;
 }
 
-void stream_set_tick_within(struct stream_set *set, unsigned ms)
+static void want_tick_within(struct stream_set *set, unsigned ms)
 {
     int64_t at = crew_now_ms() + ms;
     if (!set->tick_at_ms || at < set->tick_at_ms)
@@ -149,14 +150,14 @@ void stream_set_tick_within(struct stream_set *set, unsigned ms)
 
 static void want_tick(struct stream_set *set)
 {
-    stream_set_tick_within(set, STREAM_TICK_MS);
+    want_tick_within(set, STREAM_TICK_MS);
 }
 
 /* Idle ones are looked at a few times in their time: a thousand of them then cost nothing. */
 static void want_idle_tick(struct stream_set *set)
 {
     if (set->idle_ms && set->streams)
-        stream_set_tick_within(set, set->idle_ms / 4 + 1);
+        want_tick_within(set, set->idle_ms / 4 + 1);
 }
 
 bool stream_set_ticks(struct stream_set *set)
@@ -170,6 +171,8 @@ bool stream_set_ticks(struct stream_set *set)
         wanted = s->begun_at_ms || s->stuck_at_ms || s->closing;
         if (wanted)
             want_tick(set);
+        else if (s->unconfirmed)
+            want_tick_within(set, HEARD_TICK_MS);
     }
     return true;
 }
@@ -487,6 +490,10 @@ void stream_flush(struct stream *s)
             break;
         }
         progress = true;
+        if (!s->unconfirmed && s->out_is_socket && !s->is_local) {
+            s->unconfirmed = true;
+            want_tick_within(s->set, HEARD_TICK_MS);
+        }
         s->written += (size_t)count;
         s->written_bytes += (uint64_t)count;
         s->set->output_bytes -= (size_t)count;
@@ -552,20 +559,22 @@ int stream_unconfirmed(const struct stream *s)
     return known && bytes && !is_reset(s->out) ? bytes : 0;
 }
 
-bool stream_is_unheard(const struct stream *s, unsigned most_ms, int64_t *since_ms)
+bool stream_is_unheard(struct stream *s, unsigned most_ms)
 {
     enum { TRIES = 3 };
     struct tcp_info info;
     socklen_t size = sizeof info;
     int64_t now = crew_now_ms();
-    bool silent = getsockopt(s->out, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+    if (s->unconfirmed && !stream_unconfirmed(s))
+        s->unconfirmed = false;
+    bool silent = s->unconfirmed && getsockopt(s->out, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
                   (info.tcpi_retransmits >= TRIES || info.tcpi_probes >= TRIES) &&
-                  (!*since_ms || info.tcpi_last_ack_recv >= now - *since_ms);
+                  (!s->unheard_since_ms || info.tcpi_last_ack_recv >= now - s->unheard_since_ms);
     if (!silent)
-        *since_ms = 0;
-    else if (!*since_ms)
-        *since_ms = now;
-    return silent && now - *since_ms >= most_ms;
+        s->unheard_since_ms = 0;
+    else if (!s->unheard_since_ms)
+        s->unheard_since_ms = now;
+    return silent && now - s->unheard_since_ms >= most_ms;
 }
 
 const char *stream_words(const struct stream *s, char words[200])

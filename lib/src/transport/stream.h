@@ -76,6 +76,7 @@ struct stream {
     void *state;                   /* the session's */
     struct stream_framing framing; /* stream_plain's */
     enum stream_kind writes;       /* too: that of what we write; UNKNOWN: by what is read, then by type */
+    bool late;                     /* the message has taken too long to come */
     bool partial;                  /* a message has begun and not ended */
     bool waits;                    /* for answers, before more is found: they are owed in order */
     const char *why;               /* of rubbish: in words */
@@ -91,7 +92,9 @@ struct stream {
     size_t written;
     size_t output_before;                 /* stream_output */
     uint64_t queued_bytes, written_bytes; /* ever */
-    int64_t stuck_at_ms;                  /* since when nothing could be written; 0: nothing waits */
+    bool unconfirmed;                     /* something was written, and may not have arrived; of TCP */
+    int64_t unheard_since_ms; /* when that was first found to be sent again and again; 0: it is not */
+    int64_t stuck_at_ms;      /* since when nothing could be written; 0: nothing waits */
     crew_list messages; /* that are told of when they are written; number: where, of queued_bytes, they begin,
                            or, of answers, end */
     /* the worker's */
@@ -135,8 +138,6 @@ void stream_set_unwatch(struct stream_set *set, int fd);
 /* Waits as a transport's wait does, at most until the next tick. */
 crew_status stream_set_wait(struct stream_set *set, int wake_fd, int timeout_ms);
 
-/* There is to be a tick within so long. */
-void stream_set_tick_within(struct stream_set *set, unsigned ms);
 /* Whether it is time to look at all streams for what takes too long. */
 bool stream_set_ticks(struct stream_set *set);
 
@@ -206,10 +207,9 @@ static inline size_t stream_owed(const struct stream *stream)
 void stream_shut(struct stream *stream);
 /* Throws away what comes: unread, it would make closing a reset, which takes what is on its way with it. */
 void stream_discard(const struct stream *stream);
-/* Whether the other end's kernel has confirmed nothing at all of what it was sent, and was sent again, for so
- * long. To be asked each second or so, while there is something unconfirmed: *since_ms, 0 at first, is the
- * stream's. */
-bool stream_is_unheard(const struct stream *stream, unsigned most_ms, int64_t *since_ms);
+/* For each tick: whether the other end's kernel has confirmed nothing at all, for so long, of what it was
+ * sent and was sent again. One that only does not read confirms that it is there. */
+bool stream_is_unheard(struct stream *stream, unsigned most_ms);
 /* Bytes that the other end's kernel has not confirmed; 0 if that is not known. */
 int stream_unconfirmed(const struct stream *stream);
 

@@ -7,13 +7,13 @@
 #include <poll.h>
 #include <unistd.h>
 
-enum { BATCH_BYTES = 64 << 10, READS_MOST = 16, CLOSE_TICK_MS = 10, HEARD_TICK_MS = 1000 };
+enum { BATCH_BYTES = 64 << 10, READS_MOST = 16, CLOSE_TICK_MS = 10 };
 
 crew_status stream_caller_open(struct stream_caller *c, const crew_transport_config *config, int in, int out,
                                struct tls *tls, crew_error *why)
 {
     *c = (struct stream_caller){ .keepalive_ms = dial_keepalive_ms(config->url) };
-    dial_keep_alive(out, c->keepalive_ms, false);
+    dial_keep_alive(out, c->keepalive_ms);
     crew_status status = stream_set_open(&c->set, config, why);
     if (status != CREW_OK) {
         tls_free(tls);
@@ -106,7 +106,6 @@ crew_status stream_caller_send(void *state, crew_list *messages)
     crew_status status = CREW_OK;
     while (messages->head && status == CREW_OK && stream_caller_ready(c))
         status = write_some(c, messages);
-    stream_set_tick_within(&c->set, HEARD_TICK_MS);
     return status;
 }
 
@@ -179,21 +178,12 @@ static crew_status take_replies(struct stream_caller *c, crew_list *messages, cr
     return CREW_OK;
 }
 
-/* Whether what was sent goes nowhere. A worker that does not read confirms that it is there. */
-static bool is_unheard(struct stream_caller *c)
-{
-    if (!stream_unconfirmed(c->stream))
-        return false;
-    stream_set_tick_within(&c->set, HEARD_TICK_MS);
-    return stream_is_unheard(c->stream, c->keepalive_ms, &c->unheard_since_ms);
-}
-
 crew_status stream_caller_recv(void *state, crew_list *messages, crew_room *room)
 {
     struct stream_caller *c = state;
     struct stream *s = c->stream;
     enum left left;
-    bool unheard = stream_set_ticks(&c->set) && is_unheard(c);
+    bool unheard = stream_set_ticks(&c->set) && stream_is_unheard(s, c->keepalive_ms);
     (void)stream_set_turn(&c->set);
     stream_flush(s);
     tell_confirmed(c);

@@ -10,9 +10,8 @@ struct stream_caller {
     struct stream *stream;
     bool is_ours; /* the worker has said that it is rpcrew's */
     unsigned keepalive_ms;
-    int64_t unheard_since_ms; /* stream_is_unheard's */
-    crew_list events;         /* requests that have been written, for recv to tell of */
-    crew_list unconfirmed;    /* news of one-way ones that have begun, for when they are out: number */
+    crew_list events;      /* requests that have been written, for recv to tell of */
+    crew_list unconfirmed; /* news of one-way ones that have begun, for when they are out: number */
 };
 
 /* Begins with the connection of stream_new, and TLS on it (NULL: none), which is the caller's from then on.

@@ -13,7 +13,8 @@ static enum stream_found find(struct stream *s, struct stream_span *span)
         s->taken += span->body;
         s->partial = stream_has_input(s);
     }
-    s->why = s->refused ? "it took too long to come" : s->framing.why;
+    if (!s->refused || s->late) /* else TLS has said why */
+        s->why = s->late ? "it took too long to come" : s->framing.why;
     return what;
 }
 

@@ -38,6 +38,7 @@ crew_status stream_worker_open(struct stream_worker *w, const crew_transport_con
 {
     *w = (struct stream_worker){ .connections = crew_url_number(config->url, "connections", CONNECTIONS),
                                  .send_bytes = crew_url_number(config->url, "send_bytes", SEND_BYTES) };
+    w->keepalive_ms = dial_keepalive_ms(config->url);
     w->send_timeout_ms = (unsigned)crew_url_number(config->url, "send_timeout_ms", SEND_TIMEOUT_MS);
     w->receive_timeout_ms = (unsigned)crew_url_number(config->url, "receive_timeout_ms", RECEIVE_TIMEOUT_MS);
     return stream_set_open(&w->set, config, why);
@@ -136,9 +137,8 @@ static void accept_again(struct stream_worker *w)
 static void set_up(const struct stream_worker *w, int fd)
 {
     const int yes = 1;
-    unsigned keepalive_ms = dial_keepalive_ms(w->set.config->url);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* of no use to unix sockets */
-    dial_keep_alive(fd, keepalive_ms > w->send_timeout_ms ? keepalive_ms : w->send_timeout_ms, true);
+    dial_keep_alive(fd, w->keepalive_ms);
 }
 
 /* That it was somebody else's error, who has gone; or nobody's. */
@@ -337,7 +337,9 @@ static enum turn take_requests(struct stream_worker *w, struct stream *s, crew_l
             refuse(w, s, &span);
         if (!crew_room_take(room, s->peer, span.size))
             return STAYS;
-        if (!give(w, s, &span, what == STREAM_RUBBISH || s->refused ? s->why : NULL, messages))
+        bool has_words =
+            (what == STREAM_RUBBISH || s->late) && span.size <= w->set.config->limits.message_bytes;
+        if (!give(w, s, &span, has_words ? s->why : NULL, messages))
             return ENDED;
         if (what == STREAM_RUBBISH)
             stream_refuse(s);
@@ -436,11 +438,13 @@ static void tick(struct stream_worker *w)
         next = s->next;
         if (s->stuck_at_ms && now - s->stuck_at_ms >= w->send_timeout_ms) {
             cut(w, s, CREW_TIMEOUT, "it does not read its answers");
+        } else if (stream_is_unheard(s, w->keepalive_ms)) {
+            cut(w, s, CREW_DISCONNECTED, "its host confirms nothing");
         } else if (s->closing) {
             stream_wants_a_turn(s);
         } else if (s->begun_at_ms && !s->ended && now - s->begun_at_ms >= w->receive_timeout_ms) {
             s->begun_at_ms = 0;
-            s->ended = s->refused = true; /* as if that were all */
+            s->ended = s->refused = s->late = true; /* as if that were all */
             stream_wants_a_turn(s);
         } else if (is_idle(w, s, now)) {
             if (!s->session->stays || !s->session->stays(s))

@@ -20,7 +20,7 @@ struct stream_worker {
     ino_t inode;
     unsigned default_port;
     bool sole; /* it has one connection, whose end is its own */
-    unsigned send_timeout_ms, receive_timeout_ms;
+    unsigned send_timeout_ms, receive_timeout_ms, keepalive_ms;
     size_t connections, send_bytes;
     crew_list fresh; /* answers that were queued and not looked after yet */
 };

@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -18,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { RECORD_MOST = 16 << 10, LOOK_AGAIN_MS = 1000, WORDS_MOST = 200, WORD_MS = 100 };
+enum { RECORD_MOST = 16 << 10, LOOK_AGAIN_MS = 1000, WORDS_MOST = 200, WORD_MS = 50 };
 
 enum { CERT, KEY, CA, FILES };
 static const char *const file_options[FILES] = { "certfile", "keyfile", "cacertfile" };
@@ -370,7 +371,7 @@ bool tls_was_refused(const struct tls *tls)
 }
 
 /* Whether it is our certificate, or that there is none, that the other end does not like. */
-static bool dislikes_us(void)
+static bool dislikes_us(const struct tls *tls)
 {
     static const int alerts[] = { SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED,
                                   SSL_R_TLSV1_ALERT_ACCESS_DENIED,
@@ -381,6 +382,11 @@ static bool dislikes_us(void)
                                   SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN,
                                   SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE };
     unsigned long code = ERR_peek_last_error();
+    bool has_none =
+        tls->asked && !SSL_get_certificate(tls->ssl); /* before TLS 1.3 there is no word for that */
+    if (has_none && ERR_GET_LIB(code) == ERR_LIB_SSL &&
+        ERR_GET_REASON(code) == SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE)
+        return true;
     for (size_t i = 0; i < sizeof alerts / sizeof *alerts; i++)
         if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == alerts[i])
             return true;
@@ -389,20 +395,28 @@ static bool dislikes_us(void)
 
 static crew_status refused(const struct tls *tls, const char *url, crew_error *why)
 {
-    bool wants_another = SSL_get_verify_result(tls->ssl) != X509_V_OK || dislikes_us();
+    bool wants_another = SSL_get_verify_result(tls->ssl) != X509_V_OK || dislikes_us(tls);
     return crew_error_set(why, wants_another ? CREW_BAD_ARGUMENT : CREW_NO_SERVICE, "%s: %s", url,
                           tls_why(tls) ? tls_why(tls) : strerror(errno));
 }
 
 /* In TLS 1.3 a caller is through before the worker has looked at its certificate: its word on that is waited
- * for, about as long as it should take to come. */
-static crew_status await_word(struct tls *tls, const char *url, int64_t took_ms, crew_error *why)
+ * for, about as long as it should take to come. Most send a ticket then; of those that send nothing it costs
+ * that. */
+static crew_status await_word(struct tls *tls, const char *url, int64_t until_ms, crew_error *why)
 {
     struct pollfd item = { .fd = tls->fd, .events = POLLIN };
+    struct tcp_info info = { .tcpi_rtt = 0 };
+    socklen_t size = sizeof info;
     char byte;
     size_t count;
-    if (!tls->asked || SSL_version(tls->ssl) < TLS1_3_VERSION ||
-        poll(&item, 1, (int)(2 * took_ms + WORD_MS)) <= 0)
+    if (!tls->asked || SSL_version(tls->ssl) < TLS1_3_VERSION)
+        return CREW_OK;
+    (void)getsockopt(tls->fd, IPPROTO_TCP, TCP_INFO, &info, &size);
+    int64_t left_ms = until_ms - crew_now_ms(), wait_ms = WORD_MS + 4 * (int64_t)info.tcpi_rtt / 1000;
+    if (wait_ms > left_ms)
+        wait_ms = left_ms > 0 ? left_ms : 0;
+    if (poll(&item, 1, (int)wait_ms) <= 0)
         return CREW_OK;
     ERR_clear_error();
     errno = 0;
@@ -416,7 +430,6 @@ crew_status tls_connect(struct tls *tls, const crew_transport_config *config, in
                         crew_error *why)
 {
     const char *url = crew_url_text(config->url);
-    int64_t begun_ms = crew_now_ms();
     for (int how; (how = tls_shake_hands(tls)) != 1;) {
         struct pollfd item = { .fd = tls->fd, .events = SSL_want_write(tls->ssl) ? POLLOUT : POLLIN };
         int64_t left = until_ms - crew_now_ms();
@@ -425,7 +438,7 @@ crew_status tls_connect(struct tls *tls, const crew_transport_config *config, in
         if (left <= 0 || poll(&item, 1, (int)left) == 0)
             return crew_error_set(why, CREW_NO_SERVICE, "%s: TLS took too long", url);
     }
-    return await_word(tls, url, crew_now_ms() - begun_ms, why);
+    return await_word(tls, url, until_ms, why);
 }
 
 int tls_dial(const crew_transport_config *config, unsigned port, const char *alpn, struct tls **out,

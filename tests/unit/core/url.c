@@ -194,6 +194,19 @@ static void nothing_that_may_be_a_password_is_shown(void **state)
     crew_url_free(url);
 }
 
+static void words_that_are_not_the_process_s_are_left_alone(void **state)
+{
+    (void)state;
+    char secret[] = "amqp://me:secret@host";
+    char *argv[] = { (char *)(uintptr_t)"a literal, which cannot be written to: a=b", secret, NULL };
+    char **copy = crew_hide_words(2, argv);
+    assert_non_null(copy);
+    assert_string_equal(copy[0], argv[0]);
+    assert_string_equal(copy[1], "amqp://me:secret@host");
+    assert_null(copy[2]);
+    assert_string_equal(secret, "amqp://me:secret@host");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +219,7 @@ int main(void)
         cmocka_unit_test(options_are_checked_against_what_a_transport_knows),
         cmocka_unit_test(no_url_is_no_good_one),
         cmocka_unit_test(urls_are_not_endless),
+        cmocka_unit_test(words_that_are_not_the_process_s_are_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { LONG_MS = 600000 };
@@ -186,43 +187,94 @@ static unsigned rounds_of(const crew_server *server)
     return atomic_load(&server->endpoints[0]->rounds);
 }
 
-/* One call after another: one wakes it with its request, and with its answer, and nothing else does. */
-static void expect_two_rounds_a_call(const char *at)
+static void tcp_url(char *text, size_t room)
 {
-    enum { CALLS = 200, OTHERS = 20 };
-    crew_dispatcher *dispatcher;
-    crew_server *server;
-    crew_client *client;
-    crew_error why;
-    assert_ok(crew_dispatcher_new(&dispatcher));
-    assert_ok(crew_server_new(&server, dispatcher, NULL, &why));
-    assert_ok(crew_server_listen(server, at, &why));
-    assert_ok(crew_server_start(server, &why));
-    assert_ok(crew_client_new(&client, crew_url_text(server->endpoints[0]->url), NULL, &why));
-    assert_ok(crew_client_call(client, "rpc.ping", NULL, &why, NULL));
-    unsigned before = rounds_of(server);
-    for (int i = 0; i < CALLS; i++)
-        assert_ok(crew_client_call(client, "rpc.ping", NULL, &why, NULL));
-    assert_true(rounds_of(server) - before <= 2 * CALLS + OTHERS);
-    crew_client_free(client);
-    crew_server_free(server);
-    crew_dispatcher_free(dispatcher);
-}
-
-static void a_call_wakes_a_worker_twice(void **state)
-{
-    char unix_url[100], tcp_url[100];
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t size = sizeof address;
-    (void)state;
     int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(probe, (struct sockaddr *)&address, size), 0);
     assert_int_equal(getsockname(probe, (struct sockaddr *)&address, &size), 0);
     close(probe);
-    (void)snprintf(unix_url, sizeof unix_url, "unix://@rpcrew-rounds-%d", (int)getpid());
-    (void)snprintf(tcp_url, sizeof tcp_url, "tcp://127.0.0.1:%d", ntohs(address.sin_port));
-    expect_two_rounds_a_call(unix_url);
-    expect_two_rounds_a_call(tcp_url);
+    (void)snprintf(text, room, "tcp://127.0.0.1:%d", ntohs(address.sin_port));
+}
+
+/* A worker and its client. */
+struct pair {
+    crew_dispatcher *dispatcher;
+    crew_server *server;
+    crew_client *client;
+};
+
+static struct pair start_pair(const char *at)
+{
+    struct pair pair;
+    crew_error why;
+    assert_ok(crew_dispatcher_new(&pair.dispatcher));
+    assert_ok(crew_server_new(&pair.server, pair.dispatcher, NULL, &why));
+    assert_ok(crew_server_listen(pair.server, at, &why));
+    assert_ok(crew_server_start(pair.server, &why));
+    assert_ok(crew_client_new(&pair.client, at, NULL, &why));
+    assert_ok(crew_client_call(pair.client, "rpc.ping", NULL, &why, NULL));
+    return pair;
+}
+
+static void end_pair(const struct pair *pair)
+{
+    crew_client_free(pair->client);
+    crew_server_free(pair->server);
+    crew_dispatcher_free(pair->dispatcher);
+}
+
+static atomic_bool pumps;
+
+/* Each one-way call that is done starts the next, slowly enough that the worker keeps up: else they would
+ * wait for room, and answers be read meanwhile. */
+static void pump(void *context, crew_result *result, const crew_error *why)
+{
+    const crew_call_options options = { .one_way = true };
+    crew_result_free(result);
+    (void)nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+    if (atomic_load(&pumps) && (!why || why->status == CREW_OK))
+        assert_ok(crew_client_start_value(context, "rpc.ping", NULL, &options, pump, context, NULL, NULL));
+}
+
+static void calls_that_start_one_another_hold_up_no_answers(void **state)
+{
+    (void)state;
+    char at[100];
+    tcp_url(at, sizeof at);
+    const struct pair pair = start_pair(at);
+    const crew_call_options options = { .timeout_ms = 5000 };
+    crew_error why;
+    atomic_store(&pumps, true);
+    pump(pair.client, NULL, NULL);
+    for (int i = 0; i < 20; i++)
+        assert_ok_why(crew_client_call_value(pair.client, "rpc.ping", NULL, &options, NULL, &why), why);
+    atomic_store(&pumps, false);
+    end_pair(&pair);
+}
+
+/* One call after another: one wakes it with its request, and with its answer, and nothing else does. */
+static void expect_two_rounds_a_call(const char *at)
+{
+    enum { CALLS = 200, OTHERS = 20 };
+    const struct pair pair = start_pair(at);
+    crew_error why;
+    unsigned before = rounds_of(pair.server);
+    for (int i = 0; i < CALLS; i++)
+        assert_ok(crew_client_call(pair.client, "rpc.ping", NULL, &why, NULL));
+    assert_true(rounds_of(pair.server) - before <= 2 * CALLS + OTHERS);
+    end_pair(&pair);
+}
+
+static void a_call_wakes_a_worker_twice(void **state)
+{
+    char at[100];
+    (void)state;
+    (void)snprintf(at, sizeof at, "unix://@rpcrew-rounds-%d", (int)getpid());
+    expect_two_rounds_a_call(at);
+    tcp_url(at, sizeof at);
+    expect_two_rounds_a_call(at);
 }
 
 int main(void)
@@ -236,6 +288,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_worker_that_connects_can_be_stopped, setup, teardown),
         cmocka_unit_test_setup_teardown(a_worker_says_what_it_waited_for, setup, teardown),
         cmocka_unit_test(a_call_wakes_a_worker_twice),
+        cmocka_unit_test(calls_that_start_one_another_hold_up_no_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

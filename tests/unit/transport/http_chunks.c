@@ -63,6 +63,7 @@ static void a_body_is_what_its_chunks_have(void **state)
     expect_body("3\r\nabc\r\n00a\r\n0123456789\r\n000\r\n\r\n", "abc0123456789", 0);
     expect_body("B\r\nline\r\nlines\r\nb\r\nHello world\r\n0\r\n\r\n", "line\r\nlinesHello world", 0);
     expect_body("1;name;other=\"a value\"\r\na\r\n1 \t; x\r\nb\r\n1  \r\nc\r\n0;last\r\n\r\n", "abc", 0);
+    expect_body("0000000000000000000001\r\na\r\n00000000000000000000\r\n\r\n", "a", 0);
     expect_body("1\r\na\r\n0\r\nA-Trailer: x\r\nAnother:\r\n\r\n", "a", 0);
     expect_body("1\r\na\r\n0\r\n\r\nPOST", "a", 4); /* what is behind it is the next message's */
 }
@@ -97,6 +98,11 @@ static void whatever_others_might_read_in_another_way_is_refused(void **state)
         "0\r\n\r \n",
         "0\r\nA: b\n\r\n",
         "0\r\nA: b\r\n and more\r\n\r\n",
+        "0\r\nwords\r\n\r\n",
+        "0\r\nmore words: x\r\n\r\n",
+        "0\r\nA : b\r\n\r\n",
+        "0\r\n: b\r\n\r\n",
+        "1;a\x7f\r\na\r\n",
         "1000000000000000\r\n", /* of 2^60 bytes */
         "fffffffffffffffffffffff\r\n",
     };
