@@ -85,7 +85,7 @@ class With(Streams):
 
     def test_what_is_said_wrongly_is_a_notification_as_others_are(self):
         self.serve()
-        for params in ({"timeout_ms": -1}, {"timeout_ms": "9"}, {"timeout_ms": 1 << 40}, {"headers": ["a"]}, {"headers": {"a": 1}}, [1, 2], []):
+        for params in ({"timeout_ms": -1}, {"timeout_ms": "9"}, {"timeout_ms": 1 << 40}, {"headers": ["a"]}, {"headers": {"a": 1}}, {"headers": {"a": "x" * 20000}}, [1, 2], []):
             lines = {"jsonrpc": "2.0", "method": "rpc.with", "params": params}, {"jsonrpc": "2.0", "method": "headers", "id": 1}
             got = self.exchange(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
             self.assertIsNone(json.loads(got)["result"], params)

@@ -288,9 +288,8 @@ static void hide(char *text)
     crew_url *url = NULL;
     if (!shown)
         return;
-    const char *safe = crew_url_parse(text, &url, NULL) == CREW_OK
-                           ? crew_url_text(url)
-                           : crew_redact(text, shown, room + SHOWN_MAX);
+    bool parsed = crew_url_parse(text, &url, NULL) == CREW_OK && url;
+    const char *safe = parsed ? crew_url_text(url) : crew_redact(text, shown, room + SHOWN_MAX);
     size_t size = strlen(safe);
     memcpy(text, safe, size < room ? size : room);
     memset(text + (size < room ? size : room), '\0', size < room ? room - size : 0);

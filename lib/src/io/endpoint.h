@@ -93,29 +93,29 @@ struct crew_endpoint {
     _Atomic(const char *) label;
     bool expects_ours;              /* a client's: its URL says that the worker is one of ours */
     bool reports_only;              /* it is for those who ask how the others are */
-    _Atomic(int64_t) away_since_ms; /* the owner's: not open since then; 0: it is, or was not tried */
     atomic_bool ever_listened;      /* the owner's: it has been open */
+    _Atomic(int64_t) away_since_ms; /* the owner's: not open since then; 0: it is, or was not tried */
     _Atomic(int64_t) close_by_ms; /* how long the last answers may linger, where a drain bounds it; 0: none */
     atomic_size_t in_flight;      /* messages taken and not settled; the owner's, as the next two are */
     atomic_size_t calls, bytes;   /* what those count for */
     crew_peer *peer;              /* a server's: who sends what no peer of its own has sent */
 
     /* the I/O thread's */
-    bool pushed_here; /* it has pushed something itself */
-    bool says_with;   /* a client's: what goes beside a request goes before it: the worker is one of ours */
     struct crew_connection *connection;
     crew_message_pool *messages; /* the connection's */
     crew_list outgoing;          /* taken from the queue */
     size_t passed_bytes;         /* the owner's: since memory was last tidied, and when it is to be; 0: not */
     int64_t tidy_at_ms, tidy_by_ms;
-    bool tidy_again;      /* when something more has passed */
     uint32_t epoch;       /* counts openings: settlements of an earlier one are stale */
     crew_requeue requeue; /* the transport's */
     bool open, paused, ever_open;
-    bool tells_open;         /* the owner's: it has told of that */
+    bool pushed_here; /* it has pushed something itself */
+    bool says_with;   /* a client's: what goes beside a request goes before it: the worker is one of ours */
+    bool tells_open;  /* the owner's: it has told of that */
+    bool was_ready;   /* since it was opened */
+    bool tidy_again;  /* the owner's: when something more has passed */
     crew_error last_failure; /* to open, that has been told of; no message: none since it was open */
     int64_t said_at_ms;
-    bool was_ready; /* since it was opened */
     int64_t opened_at_ms;
     unsigned backoff_ms;
     int64_t retry_at_ms;

@@ -3,9 +3,9 @@
 #include "core/back.h"
 #include "server/intake.h"
 #include "server/tell.h"
+#include "server/with.h"
 
 #include <assert.h>
-#include <string.h>
 
 /* One message in flight; lives in its arena. */
 struct request {
@@ -307,90 +307,11 @@ static void take_out_replies(struct crew_endpoint *endpoint, crew_list *messages
     }
 }
 
-/* ---- rpc.with: what a caller of ours says of its next request ---- */
-
-static bool are_texts(const crew_value *headers)
-{
-    bool good = crew_value_type(headers) == CREW_TYPE_OBJECT;
-    for (size_t i = 0; good && i < crew_value_count(headers); i++)
-        good = crew_value_type(crew_value_at(headers, i)) == CREW_TYPE_STRING;
-    return good;
-}
-
-/* What a notification rpc.with {"timeout_ms": milliseconds left, "headers": {name: text}} has, either of
- * them, as a message; NULL: it is none, or not as it should be, and goes the way of all messages. */
-static crew_message *read_with(const struct crew_endpoint *endpoint, crew_message *m)
-{
-    enum { BYTES_MOST = 16 << 10, LOOK_BYTES = 64 };
-    static const char name[] = "rpc.with";
-    crew_string bytes = crew_buffer_string(&m->body);
-    size_t look = bytes.size < LOOK_BYTES ? bytes.size : LOOK_BYTES;
-    const crew_protocol *protocol = NULL;
-    crew_wire_calls calls = { 0 };
-    int64_t left_ms;
-    if (bytes.size <= BYTES_MOST && memmem(bytes.data, look, name, strlen(name)))
-        protocol = crew_protocol_of(m->content_type, bytes);
-    if (!protocol || protocol->decode_calls(bytes, &endpoint->options.limits, &m->arena, &calls) != CREW_OK ||
-        calls.count != 1 || calls.items[0].code || !calls.items[0].one_way ||
-        !crew_string_equal(calls.items[0].method, crew_str(name)))
-        return NULL;
-    const crew_value *params = calls.items[0].params;
-    if (crew_value_type(params) == CREW_TYPE_ARRAY &&
-        crew_value_count(params) == 1) /* named, in MessagePack */
-        params = crew_value_at(params, 0);
-    const crew_value *timeout = crew_value_get(params, "timeout_ms"),
-                     *headers = crew_value_get(params, "headers");
-    if ((timeout && (crew_value_int(timeout, &left_ms) != CREW_OK || left_ms < 0 || left_ms > UINT32_MAX)) ||
-        (headers && !are_texts(headers)))
-        return NULL;
-    crew_message *with = crew_message_new(); /* small, since it may be kept for long */
-    if (with && headers && crew_value_copy(&with->arena, headers, &with->headers) != CREW_OK) {
-        crew_message_free(with);
-        with = NULL;
-    }
-    if (with)
-        with->deadline_ms = timeout ? crew_now_ms() + left_ms : 0;
-    return with;
-}
-
-/* A peer's next request gets what it has said of it. */
-static void apply_with(crew_message *m)
-{
-    crew_message *with = m->peer->with;
-    m->peer->with = NULL;
-    m->deadline_ms = with->deadline_ms;
-    if (with->headers && crew_value_copy(&m->arena, with->headers, &m->headers) != CREW_OK)
-        m->headers = NULL;
-    crew_message_free(with);
-}
-
-/* Takes out what is said of requests that come. */
-static void take_in_withs(struct crew_endpoint *endpoint, crew_list *messages)
-{
-    crew_list all = { 0 };
-    crew_list_move(&all, messages);
-    for (crew_message *m; (m = crew_list_take(&all));) {
-        crew_peer *peer = m->peer;
-        crew_message *with = peer && peer->takes_calls ? read_with(endpoint, m) : NULL;
-        if (!with) {
-            if (peer && peer->with)
-                apply_with(m);
-            crew_list_append(messages, m);
-            continue;
-        }
-        atomic_fetch_sub(&peer->in_flight, 1); /* it is no call */
-        crew_intake_passed(endpoint, m->body.size);
-        crew_message_free(peer->with); /* one behind another: the last counts */
-        peer->with = with;
-        crew_message_give(endpoint->messages, m);
-    }
-}
-
 void crew_request_received(struct crew_endpoint *endpoint, crew_list *messages)
 {
     crew_server *server = crew_server_of(endpoint);
     take_out_replies(endpoint, messages);
-    take_in_withs(endpoint, messages);
+    crew_with_take(endpoint, messages);
     if (!messages->count)
         return;
     int64_t deadline_ms = crew_now_ms() + endpoint->options.timeout_ms;

@@ -58,7 +58,6 @@ struct stream_source {
 struct stream {
     struct stream *next, **at; /* of the set's */
     struct stream *next_round;
-    bool in_round;
     struct stream_set *set;
     struct stream_source input_source, output_source;
     int in, out;     /* descriptors; the same one for a socket */
@@ -71,6 +70,8 @@ struct stream {
     bool ended;        /* nothing more will be read, */
     bool refused;      /* since we do not want it */
     bool gone;         /* and nothing that is written would be */
+    bool unconfirmed;  /* something was written, and may not have arrived; of TCP */
+    bool in_round;     /* of the set's */
     int error;         /* errno of what ended it; 0: the other end did */
     const struct stream_session *session;
     void *state;                   /* the session's */
@@ -92,17 +93,16 @@ struct stream {
     size_t written;
     size_t output_before;                 /* stream_output */
     uint64_t queued_bytes, written_bytes; /* ever */
-    bool unconfirmed;                     /* something was written, and may not have arrived; of TCP */
     int64_t unheard_since_ms; /* when that was first found to be sent again and again; 0: it is not */
     int64_t stuck_at_ms;      /* since when nothing could be written; 0: nothing waits */
     crew_list messages; /* that are told of when they are written; number: where, of queued_bytes, they begin,
                            or, of answers, end */
     /* the worker's */
     crew_peer *peer;
-    bool named;      /* it is, if it can be */
     uint64_t number; /* that no other has had */
-    bool closing;    /* shut down for writing: what still comes is thrown away, so that it resets nothing */
     int64_t close_by_ms;
+    bool named;   /* it is, if it can be */
+    bool closing; /* shut down for writing: what still comes is thrown away, so that it resets nothing */
 };
 
 enum { STREAM_READ_BYTES = 64 << 10, STREAM_TICK_MS = 250 };

@@ -219,7 +219,7 @@ static bool may_take(const struct stream *s, const crew_room *room)
 /* NULL: it has none, or there is no memory. */
 static char *address_of(int fd)
 {
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
     socklen_t size = sizeof peer;
     char host[INET6_ADDRSTRLEN + IF_NAMESIZE + 1], port[8], text[sizeof host + sizeof port + 3];
     if (getpeername(fd, (struct sockaddr *)&peer, &size) != 0 ||
