@@ -11,6 +11,7 @@
  *   metrics.h     counts of calls, for Prometheus
  *   client.h      calling a service by URL                                   <- a caller begins here
  *   value.h       params and results; pack and unpack
+ *   fields.h      structs from and to objects, by a table
  *   json.h        values from and to JSON text
  *   msgpack.h     values from and to MessagePack
  *   url.h         endpoint URLs
@@ -31,6 +32,7 @@
 #include <rpcrew/base.h>
 #include <rpcrew/client.h>
 #include <rpcrew/dispatcher.h>
+#include <rpcrew/fields.h>
 #include <rpcrew/json.h>
 #include <rpcrew/log.h>
 #include <rpcrew/metrics.h>
