@@ -1020,6 +1020,10 @@ class OurCaller(Case):
         self.assertIn("method=update ending=expired", worker.text())
         self.assertEqual(rpcrew("call", "-H", "X: y", url + "?peer=rpcrew", "headers").out, '{"x":"y"}\n')
 
+        for timeout in "28", "120":  # about a worker's own bound, which it need not be told, and more
+            got = rpcrew("call", "-v", "-t", timeout, url, "add", "1", "2")
+            self.assertEqual("rpc.with" in got.err, timeout == "120", got.err)
+
         async def handler(ws, *_):  # and not to others
             call = json.loads(await ws.recv())
             await ws.send(json.dumps({"jsonrpc": "2.0", "result": call["method"], "id": call["id"]}))

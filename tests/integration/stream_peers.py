@@ -93,6 +93,20 @@ class With(Streams):
         self.assertEqual(json.loads(self.exchange(json.dumps(call).encode()))["error"]["code"], -32601)
         self.still_serves()
 
+    def test_who_leaves_behind_it_is_gone(self):
+        worker = self.serve()
+        self.still_serves()
+        said = json.dumps({"jsonrpc": "2.0", "method": "rpc.with", "params": {"timeout_ms": 9000}}).encode()
+        descriptors = f"/proc/{worker.process.pid}/fd"
+        before = len(os.listdir(descriptors))
+        for _ in range(50):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(self.path)
+                connection.sendall(said + b"\n")
+        eventually(lambda: len(os.listdir(descriptors)) <= before)
+        late = json.dumps({"jsonrpc": "2.0", "params": {"headers": {"a": "b" * 100}}, "method": "rpc.with"})  # in any order
+        self.assertIn(b'"a":"bbb', self.exchange(late.encode() + b"\n" + request("headers", [])))
+
     def test_what_has_expired_is_not_run(self):
         self.path = self.socket_path()
         url = f"unix://{self.path}"

@@ -47,8 +47,8 @@ CREW_API const char *crew_redact(const char *text, char *out, size_t room);
 
 /* A copy of a program's words, for it to read instead; in the words themselves what crew_redact would not
  * show is overwritten, since any user may read them (ps, /proc/PID/cmdline): so call it first. Words that are
- * not those which the process was started with are left alone. The copy is for the life of the process. NULL
- * without memory: then nothing is hidden. */
+ * not those which the process was started with are left alone, and all where there is no /proc. The copy is
+ * for the life of the process. NULL without memory: then nothing is hidden. */
 CREW_API char **crew_hide_words(int argc, char **argv);
 
 /* What a transport says of one of its options; the list ends with a NULL name. */

@@ -78,8 +78,9 @@ CREW_NODISCARD crew_status crew_client_check_headers(const crew_client *client, 
                                                      const char **what);
 
 /* Of headers that are good. CREW_NO_MEMORY. */
-/* Writes what goes before a request (reply) where the endpoint says_with; false without memory. */
-CREW_NODISCARD bool crew_client_write_with(const crew_client *client, crew_message *message);
+/* Writes what goes before a request (reply): something where the endpoint says_with, else nothing. False
+ * without memory. */
+CREW_NODISCARD bool crew_client_write_with(const struct crew_endpoint *endpoint, crew_message *message);
 
 CREW_NODISCARD crew_status crew_client_copy_headers(crew_arena *arena, const crew_value *headers,
                                                     const crew_value **copy);

@@ -10,8 +10,9 @@
 
 enum { HEADERS_MOST = 32, BYTES_MOST = 2048, NAME_MOST = 128 };
 
-/* A worker has a bound of its own, 30 s: what is hardly less is not worth a message. */
-enum { WORTH_MS = 27000 };
+/* A worker has a bound of its own, 30 s: what is about that is not worth a message, if nobody has asked for
+ * it. */
+enum { WORTH_FROM_MS = 27000, WORTH_TO_MS = 30000 };
 
 /* RFC 9110, section 5.6.2: a token. */
 static bool is_name(crew_string text)
@@ -103,14 +104,17 @@ crew_status crew_client_check_headers(const crew_client *client, const crew_valu
 }
 
 /* rpc.with: what HTTP has in its fields and RabbitMQ in its headers, as a notification before the request. */
-bool crew_client_write_with(const crew_client *client, crew_message *m)
+bool crew_client_write_with(const struct crew_endpoint *endpoint, crew_message *m)
 {
+    const crew_client *client = endpoint->options.context;
     crew_arena arena = { 0 };
     crew_value *params;
     const crew_value *left;
     int64_t left_ms = m->deadline_ms - crew_now_ms();
     crew_buffer_clear(&m->reply);
-    if (!m->headers && left_ms >= WORTH_MS)
+    bool is_worth_it =
+        m->headers || endpoint->expects_ours || left_ms < WORTH_FROM_MS || left_ms > WORTH_TO_MS;
+    if (!endpoint->says_with || !is_worth_it)
         return true;
     crew_status status = crew_object_new(&arena, &params);
     if (status == CREW_OK)

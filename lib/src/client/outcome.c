@@ -391,7 +391,7 @@ static void write_withs(struct crew_endpoint *endpoint, crew_list *messages)
     crew_list all = { 0 };
     crew_list_move(&all, messages);
     for (crew_message *m; (m = crew_list_take(&all));) {
-        if (m->kind != CREW_MESSAGE_REQUEST || crew_client_write_with(client_of(endpoint), m))
+        if (m->kind != CREW_MESSAGE_REQUEST || crew_client_write_with(endpoint, m))
             crew_list_append(messages, m);
         else
             crew_message_give(endpoint->messages, m);
@@ -417,7 +417,7 @@ static void sending(struct crew_endpoint *endpoint, crew_list *messages)
     if (client->link_count > 1 && messages->count && !atomic_load(&endpoint->ready))
         move_to_ready_link(link_of(endpoint), messages);
     pthread_mutex_unlock(&client->mutex);
-    if (endpoint->says_with)
+    if (endpoint->ops->has_with && atomic_load(&endpoint->ready))
         write_withs(endpoint, messages);
 }
 

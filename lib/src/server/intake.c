@@ -91,3 +91,20 @@ void crew_intake_charge_decoded(struct crew_endpoint *endpoint, crew_message *me
     if (before >= most && now < most) /* there is room again for what waits in the socket */
         crew_queue_wake(&endpoint->queue);
 }
+
+void crew_intake_pass_over(struct crew_endpoint *endpoint, crew_peer *peer)
+{
+    crew_list one = { 0 };
+    crew_message *m = crew_message_take(endpoint->messages);
+    if (!m) {
+        atomic_fetch_sub(&peer->in_flight, 1);
+        return;
+    }
+    m->kind = CREW_SETTLE_DONE;
+    m->endpoint = endpoint;
+    m->epoch = endpoint->epoch;
+    m->peer = crew_peer_hold(peer);
+    crew_intake_charge(endpoint, m);
+    crew_list_append(&one, m);
+    crew_endpoint_push(endpoint, &one);
+}

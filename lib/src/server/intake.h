@@ -16,6 +16,10 @@ void crew_intake_charge_decoded(struct crew_endpoint *endpoint, crew_message *me
                                 const struct crew_job *job);
 void crew_intake_discharge(struct crew_endpoint *endpoint, const crew_message *message);
 
+/* What was taken of a peer is no call: it is settled at once, so that its transport looks at the peer again,
+ * which may have ended meanwhile. */
+void crew_intake_pass_over(struct crew_endpoint *endpoint, crew_peer *peer);
+
 /* What malloc keeps of large or many messages goes back to the system once it is quiet; and what was in use
  * then, for peers that had not read it or not gone, when there has been something more. */
 void crew_intake_passed(struct crew_endpoint *endpoint, size_t bytes);

@@ -300,7 +300,7 @@ static void take_out_replies(struct crew_endpoint *endpoint, crew_list *messages
             crew_list_append(messages, m);
             continue;
         }
-        atomic_fetch_sub(&peer->in_flight, 1); /* it is no call of the peer's */
+        crew_intake_pass_over(endpoint, peer);
         crew_intake_passed(endpoint, m->body.size);
         if (!crew_back_deliver(m)) /* too late: an error with its id would end another call, the peer's own */
             crew_message_give(endpoint->messages, m);

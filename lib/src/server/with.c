@@ -14,18 +14,25 @@ static bool are_texts(const crew_value *headers)
     return good;
 }
 
+enum { BYTES_MOST = 16 << 10 };
+
+static const char name[] = "rpc.with";
+
+/* Whether it may be one. */
+static bool names_it(const crew_message *m)
+{
+    return m->body.size <= BYTES_MOST && memmem(m->body.data, m->body.size, name, strlen(name));
+}
+
 /* What a notification rpc.with {"timeout_ms": milliseconds left, "headers": {name: text}} has, either of
  * them, as a message; NULL: it is none, or not as it should be, and goes the way of all messages. */
 static crew_message *read_with(const struct crew_endpoint *endpoint, crew_message *m)
 {
-    enum { BYTES_MOST = 16 << 10, LOOK_BYTES = 64 };
-    static const char name[] = "rpc.with";
     crew_string bytes = crew_buffer_string(&m->body);
-    size_t look = bytes.size < LOOK_BYTES ? bytes.size : LOOK_BYTES;
     const crew_protocol *protocol = NULL;
     crew_wire_calls calls = { 0 };
     int64_t left_ms;
-    if (bytes.size <= BYTES_MOST && memmem(bytes.data, look, name, strlen(name)))
+    if (names_it(m))
         protocol = crew_protocol_of(m->content_type, bytes);
     if (!protocol || protocol->decode_calls(bytes, &endpoint->options.limits, &m->arena, &calls) != CREW_OK ||
         calls.count != 1 || calls.items[0].code || !calls.items[0].one_way ||
@@ -57,7 +64,7 @@ static void apply_with(crew_message *m)
     m->peer->with = NULL;
     m->deadline_ms = with->deadline_ms;
     if (with->headers && crew_value_copy(&m->arena, with->headers, &m->headers) != CREW_OK)
-        m->headers = NULL;
+        m->refusal = CREW_REASON_ROOM; /* without them it would be another request */
     crew_message_free(with);
 }
 
@@ -69,12 +76,12 @@ void crew_with_take(struct crew_endpoint *endpoint, crew_list *messages)
         crew_peer *peer = m->peer;
         crew_message *with = peer && peer->takes_calls ? read_with(endpoint, m) : NULL;
         if (!with) {
-            if (peer && peer->with)
+            if (peer && peer->with && !names_it(m))
                 apply_with(m);
             crew_list_append(messages, m);
             continue;
         }
-        atomic_fetch_sub(&peer->in_flight, 1); /* it is no call */
+        crew_intake_pass_over(endpoint, peer);
         crew_intake_passed(endpoint, m->body.size);
         crew_message_free(peer->with); /* one behind another: the last counts */
         peer->with = with;
