@@ -274,6 +274,7 @@ const char *crew_redact(const char *text, char *out, size_t room)
             continue;
         show(&shown, text, name + 1);
         show(&shown, stars, 3);
+        text += name + 1;
         text += strcspn(text, "& ");
     }
     out[shown.used] = '\0';

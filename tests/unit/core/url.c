@@ -178,6 +178,8 @@ static void nothing_that_may_be_a_password_is_shown(void **state)
         { "--lisen=amqp://user:SECRET@host", "--lisen=amqp://user:***@host" },
         { "amqp://host/?password=SECRET&queue=q", "amqp://host/?password=***&queue=q" },
         { "amqp://host/?queue=q&Auth_Token=SECRET", "amqp://host/?queue=q&Auth_Token=***" },
+        { "amqp://host/?the password=SECRET&queue=q", "amqp://host/?the password=***&queue=q" },
+        { "amqp://host/?password=SECRET and more", "amqp://host/?password=*** and more" },
         { "zmq+tcp://host:5555", "zmq+tcp://host:5555" },
         { "plain words", "plain words" },
         { "", "" },
